@@ -54,7 +54,8 @@ class Shape:
     side: int  # of a latent
     channels: int
     text: dict[str, tuple[int, ...]]
-    tiny: dict[str, Any]
+    tiny: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # where the class's own is not that of the full size
 
 
 SHAPES = {
@@ -126,7 +127,7 @@ def make_base(shape: Shape, case: Case, device: str, *, small: bool) -> Any:
 
     family = shape.family
     kind = getattr(diffusers, family.classes[family.denoiser])
-    config = {}
+    config = dict(shape.config)
     if family.denoiser == "unet":
         config = kind.load_config(str((family.shipped or _families.STABLE_DIFFUSION.shipped) / "unet"))
         config.pop("_class_name", None)

@@ -211,8 +211,9 @@ class Footprint:
     denoiser: int  # numbers that it has
     texts: tuple[int, ...]  # those of each text encoder
     vae: int
-    kept: float  # bytes per pixel of a picture for the way back, in bf16, with a LoRA on `attn-mlp`
+    kept: float  # bytes per pixel that a training step holds at once, in bf16, with a LoRA on `attn-mlp`
     recomputed: float  # the same with gradient checkpointing
+    asked: float  # of a pass without gradients
     widest: int  # channels of the VAE where it has most
 
 

@@ -25,12 +25,11 @@ _TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all
 # Bytes per pixel and channel that a VAE takes in fp32, by the channels where it has most: measured on a CPU, on SDXL's.
 _DECODED, _ENCODED = 12, 6
 _TILE_PX = 512 * 512
-_ASKED = 0.3  # of what is kept with gradient checkpointing: what a forward pass takes that keeps nothing
 _ROWS = 16  # of a forward pass that draws or judges: eight pictures, with and without their prompts
 _LEFT = 0.05  # of a denoiser whose blocks wait: what is outside them, and the layer that visits
 # Of what a pass keeps in half precision, in fp32: counted on both dollhouses. Norms are computed in fp32 either way.
 _IN_FP32 = 1.55
-_CONTEXT, _PYTHON = 0.8, 0.7  # GiB that CUDA and its libraries take of a GPU, and all libraries of a machine's memory
+_CONTEXT, LIBRARIES = 0.8, 0.7  # GiB that CUDA and its libraries take of a GPU, and all libraries of a machine's memory
 _WORTH = 0.1  # GiB, for which a lever is turned on that does not make it fit
 _LEVERS = ("offload_denoiser", "gradient_checkpointing", "offload_text_encoders", "tile_vae")  # by what they cost
 _TO_THE_MACHINE = ("offload_denoiser", "offload_text_encoders")  # which for a CPU is where they are
@@ -78,7 +77,7 @@ def peaks_gib(
     base, trained = registry.load("base", recipe.base.name).footprint(recipe.base), trainable(recipe)
     if base is None or trained is None:
         return {}
-    libraries = _CONTEXT if on_gpu else _PYTHON
+    libraries = _CONTEXT if on_gpu else LIBRARIES
     return {
         name: peak_gib(recipe, memory, base, trained=trained.parameters, slots=slots) + libraries
         for name, memory in kinds.items()
@@ -104,7 +103,7 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
     training = precise * kept * side**2 * recipe.train.batch_size * slots
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
-    asking = precise * _ASKED * base.recomputed * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
+    asking = precise * base.asked * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
     decoding = _DECODED * base.widest * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
     encoding = _ENCODED * base.widest * side**2
     reading = max(texts, default=0.0) if waiting else 0.0

@@ -58,9 +58,9 @@ class Family:
         index: the file that says a folder's pipeline.
         alone: how a tensor's name begins in files of the denoiser alone.
         distilled: what tells those that draw in a few steps: file, key, value.
-        kept: what autograd keeps of a forward pass in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
-            `_footprint.width_of`, bytes per latent position and image, the same with gradient checkpointing and the
-            largest block computed again. Counted on the meta device at 1024 px (SD 1.5 at 512 px).
+        kept: what a pass holds at once in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
+            `_footprint.width_of`, and bytes per latent position and image of a training step, of one with gradient
+            checkpointing, and of a pass without gradients. At 1024 px (SD 1.5 at 512 px): `benchmarks/memory.py`.
         versions: what exported files call them, by the width of the text: kohya's version, whether it is 2.x, and
             modelspec's architecture; one without a second holds for all widths, none says nothing.
         distilled_shift: of their drawing, where it is not the one that their scheduler's config says.
@@ -88,7 +88,10 @@ class Family:
     alone: str = ""
     distilled: tuple[str, str, bool] | None = None
     distilled_shift: float | None = None
-    kept: tuple[tuple[int, int, int], ...] = ((137_952, 336_000, 126_100), (253_864, 616_000, 106_200))
+    kept: tuple[tuple[int, int, int, int], ...] = (
+        (137_952, 335_000, 86_000, 26_000),
+        (253_864, 549_000, 49_000, 18_000),
+    )
 
     versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
 
@@ -181,7 +184,7 @@ DOLLHOUSE_FLOW = Family(
     },
     frozen=("text_encoder_2",),
     window="tokenizer_2",
-    kept=((5_421_440, 2_208_000, 178_000),),
+    kept=((5_421_440, 2_389_000, 184_000, 61_000),),
     **_FLOW,
 )
 FLUX1_DEV = replace(
@@ -203,7 +206,7 @@ Z_IMAGE = Family(
     frozen=("text_encoder",),
     tokens=(512, 8),
     alone=r"(cap_embedder\.|layers\.0\.attention\.)",
-    kept=((3_001_216, 2_263_000, 131_000),),
+    kept=((3_001_216, 2_531_000, 169_000, 43_000),),
     **_FLOW,
 )
 FLUX2_KLEIN = Family(
@@ -217,7 +220,7 @@ FLUX2_KLEIN = Family(
     tokens=(512, 12),
     alone=r"(single|double)_stream_modulation",
     distilled=("model_index.json", "is_distilled", True),
-    kept=((1_596_416, 1_100_000, 133_000), (2_843_136, 1_885_000, 194_000)),
+    kept=((1_596_416, 1_189_000, 126_000, 63_000), (2_843_136, 2_028_000, 184_000, 86_000)),
     **_FLOW,
 )
 ANIMA = Family(
@@ -238,7 +241,7 @@ ANIMA = Family(
     tokens=(512, 1),
     index="modular_model_index.json",
     alone=r"(net\.)?(blocks\.0\.self_attn|transformer_blocks\.0\.attn1)\.",
-    kept=((2_187_908, 972_000, 65_000),),
+    kept=((2_187_908, 1_080_000, 87_000, 26_000),),
     **_FLOW,
 )
 QWEN_IMAGE = Family(
@@ -255,7 +258,7 @@ QWEN_IMAGE = Family(
     frozen=("text_encoder",),
     tokens=(512, 5),
     alone=r"transformer_blocks\.\d+\.img_mod\.",
-    kept=((9_247_616, 2_348_000, 134_000),),
+    kept=((9_247_616, 2_858_000, 190_000, 58_000),),
     **_FLOW,
 )
 CHROMA = Family(
@@ -268,7 +271,7 @@ CHROMA = Family(
     frozen=("text_encoder",),
     tokens=(512, 1),
     alone=r"distilled_guidance_layer\.",
-    kept=((4_214_976, 1_993_000, 161_000),),
+    kept=((4_214_976, 2_387_000, 183_000, 61_000),),
     **_FLOW,
 )
 SD35 = Family(
@@ -288,7 +291,7 @@ SD35 = Family(
     window="tokenizer_3",
     tokens=(256, 1),
     alone=r"(joint_blocks|pos_embed\.proj)\.",
-    kept=((2_063_184, 642_000, 55_000), (4_617_552, 1_255_000, 94_000)),
+    kept=((2_063_184, 755_000, 119_000, 77_000), (4_617_552, 1_407_000, 133_000, 57_000)),
     **_FLOW,
 )
 KREA2 = Family(
@@ -307,7 +310,7 @@ KREA2 = Family(
     alone=r"(txtfusion|text_fusion)\.",
     distilled=("model_index.json", "is_distilled", True),
     distilled_shift=math.exp(1.15),
-    kept=((3_665_805, 2_641_000, 188_000),),
+    kept=((3_665_805, 2_882_000, 252_000, 67_000),),
     **_FLOW,
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's.

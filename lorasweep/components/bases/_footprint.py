@@ -1,7 +1,7 @@
 """How much of a device's memory a base takes, from the headers of its files. No torch.
 
-What a forward pass keeps of a layer goes by its width: what goes into it and what comes out of it. Each family was
-counted at full size (`Family.kept`); smaller and larger ones keep as much per width.
+What a pass holds of a layer goes by its width: what goes into it and what comes out of it. Each family was counted at
+full size (`Family.kept`); smaller and larger ones hold as much per width.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def of_shapes(
 ) -> Footprint:
     """What a base with such a denoiser takes; see `Footprint`."""
     width = width_of(denoiser)
-    counted, kept, recomputed = min(family.kept, key=lambda each: abs(math.log(each[0] / width)))
+    counted, kept, recomputed, asked = min(family.kept, key=lambda each: abs(math.log(each[0] / width)))
     per_px = width / counted / _files.vae_px(vae_config) ** 2
     return Footprint(
         denoiser=_numbers(denoiser),
@@ -48,6 +48,7 @@ def of_shapes(
         vae=vae,
         kept=kept * per_px,
         recomputed=recomputed * per_px,
+        asked=asked * per_px,
         widest=_widest(vae_config),
     )
 
