@@ -32,7 +32,7 @@ def run_plan(options: argparse.Namespace) -> int:
 def _subject(words: list[str]) -> config.SweepSpec | config.Recipe:
     """Compose what was typed: a sweep where one is named or a key has several values, else a recipe."""
     is_named = bool(words) and "=" not in words[0] and not re.match(r"~\w+(\.|$)", words[0])  # ~metrics.burn
-    if config.has_axes(words[is_named:]):
+    if config.has_axes(words[1:] if is_named else words):
         return config.load_sweep(words[0], words[1:]) if is_named else config.sweep_of_overrides(words)
     if is_named and config.is_recipe_file(words[0]):
         return config.load_recipe(words[0], words[1:])

@@ -94,7 +94,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     try:
         path = find_sweep(name_or_file)
     except ConfigError:
-        if not (typed := _cooked_by(name_or_file)):
+        typed = _cooked_by(name_or_file)
+        if not typed or typed[0] == name_or_file:  # a file that is gone
             raise
         return load_sweep(typed[0], _on_top([*typed[1:], f"sweep.name={name_or_file}"], overrides))
     data = read_yaml(path)
