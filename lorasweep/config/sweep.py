@@ -134,14 +134,15 @@ def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
     if not has_axes(overrides):
         hint = "e.g. optimizer.lr=1e-4,1e-3; one recipe is for lorasweep train"
         problem = Problem(" ".join(overrides), "has nothing to compare: a key must have several values", hint)
-        raise ConfigError(problem, subject="the command line")
+        raise ConfigError(repeats(overrides) or problem, subject="the command line")
     spec = _sweep_of_axes({}, overrides, name="multirun", subject="the command line")
     return dataclasses.replace(spec, typed=tuple(overrides))
 
 
 def has_axes(overrides: Sequence[str]) -> bool:
-    """Whether any of these `KEY=VALUE`s has several values."""
-    return bool(split(overrides)[1])
+    """Whether any of these `KEY=VALUE`s has several values, right ones or wrong."""
+    _, swept, wrong = split(overrides)
+    return bool(swept or wrong)
 
 
 def _sweep_of_recipe(recipe: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> SweepSpec:
