@@ -43,13 +43,24 @@ HAND_OUTS, HAND_OUT_STEP_S = 40, 0.05
 
 @dataclass(frozen=True)
 class Mark:
-    """The driver at one moment; seconds since it began."""
+    """What the driver took: since it began, in seconds; or `a_trial`, in milliseconds."""
 
-    wall_s: float
-    cpu_s: float
-    workers_s: float  # asleep until a worker says something
-    disk_s: float  # asleep until the disk has what was flushed
-    memory_mb: float
+    wall: float
+    cpu: float
+    workers: float  # asleep until a worker says something
+    disk: float  # asleep until the disk has what was flushed
+    memory_mb: float  # at its end
+
+    def a_trial(self, first: Mark, trials: int) -> Mark:
+        """What lies between an earlier mark and this one, for each of so many trials."""
+        names = ("wall", "cpu", "workers", "disk")
+        spent = (1000 * (getattr(self, name) - getattr(first, name)) / trials for name in names)
+        return Mark(*spent, self.memory_mb)
+
+    def __str__(self) -> str:
+        rest = max(0.0, self.wall - self.cpu - self.workers - self.disk)
+        parts = "".join(f"{each:9.1f}" for each in (self.wall, self.cpu, self.workers, self.disk, rest))
+        return f"{parts} ms{self.memory_mb:7.0f} MB"
 
 
 class Watch:
@@ -79,10 +90,10 @@ class Watch:
         finally:
             pool.wait, os.fsync = wait, fsync
 
-    def part(self, first: int, last: int) -> Part:
-        """What trials `first` to `last` cost, by the marks nearest to these counts."""
+    def part(self, first: int, last: int) -> Mark:
+        """What each of the trials `first` to `last` cost, by the marks nearest to these counts."""
         low, high = (min(self.at, key=lambda count: abs(count - wanted)) for wanted in (first, last))
-        return Part.between(self.at[low], self.at[high], trials=max(1, high - low))
+        return self.at[high].a_trial(self.at[low], max(1, high - low))
 
     def slope_kb(self, first: int) -> float:
         """How much the driver's memory grows with each trial, from `first` on."""
@@ -105,31 +116,6 @@ class _Asleep:
                 self.s += max(0.0, time.perf_counter() - wall - (time.process_time() - cpu))
 
         return run
-
-
-@dataclass(frozen=True)
-class Part:
-    """Milliseconds per trial."""
-
-    wall: float
-    cpu: float
-    workers: float
-    disk: float
-    memory_mb: float  # at its end
-
-    @classmethod
-    def between(cls, first: Mark, last: Mark, *, trials: int) -> Part:
-        """What lies between two marks."""
-        wall, cpu, workers, disk = (
-            1000 * (getattr(last, name) - getattr(first, name)) / trials
-            for name in ("wall_s", "cpu_s", "workers_s", "disk_s")
-        )
-        return cls(wall, cpu, workers, disk, last.memory_mb)
-
-    def __str__(self) -> str:
-        rest = max(0.0, self.wall - self.cpu - self.workers - self.disk)
-        parts = "".join(f"{each:9.1f}" for each in (self.wall, self.cpu, self.workers, self.disk, rest))
-        return f"{parts} ms{self.memory_mb:7.0f} MB"
 
 
 def hand_outs_ms(folder: Path) -> list[float]:
@@ -167,13 +153,13 @@ def main() -> None:
     print(f"{trials} trials on {options.workers} workers, {pretend_sweep.STEPS} empty steps each")
     print(f"{'per trial':24}     wall      CPU  workers     disk     rest      memory")
     first, last = watch.part(tenth // 10, tenth), watch.part(trials - tenth, trials)
-    everything = Part.between(began, ended, trials=trials)
+    everything = ended.a_trial(began, trials)
     print(f"{f'trials {tenth // 10} to {tenth}':24}{first}")
     print(f"{f'trials {trials - tenth} to {trials}':24}{last}")
     print(f"{'all, start included':24}{everything}")
     median_ms, longest_ms = statistics.median(gaps), max(gaps)
     print(f"next trial in hand after {median_ms:.0f} ms (median of {len(gaps)}), at most {longest_ms:.0f} ms")
-    again_s, again_cpu_s = again.wall_s - ended.wall_s, again.cpu_s - ended.cpu_s
+    again_s, again_cpu_s = again.wall - ended.wall, again.cpu - ended.cpu
     print(f"second call, nothing to do: {again_s:.1f} s, {again_cpu_s:.1f} s of it CPU")
     slope_kb = watch.slope_kb(tenth)
     promise("a trial costs at most", everything.wall / 1000, TRIAL_S, "s wall")

@@ -6,7 +6,8 @@
 
 Every trial counts with the steps that it really trained. `best after` is the best value once so many steps
 were spent, in the order in which trials ended: what a person would have had by then. `replay` judges the
-trials that ran their course again with every pruner: what it would have saved, and the best value lost.
+trials that ran their course again with every pruner, one after the other in their order, as one worker would have
+cooked them: what it would have saved, and the best value lost.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.replay import Course, replay
-from lorasweep.config.sweep_spec import PrunerOptions
+from lorasweep.config.sweep_spec import Goal, PrunerOptions
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Plan, Status, from_dict
 from lorasweep.core.run_folder import PRUNING_FILE, RunFolder
 from lorasweep.results.runs import find_run
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import SweepState, read_state
-from lorasweep.sweep.search.pruning import decade_of
+from lorasweep.sweep.search.pruning import RungPruner, decade_of
 from lorasweep.trial.judge import score
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -121,6 +122,81 @@ def courses(state: SweepState) -> list[Course]:
 def shown(value: float | None) -> str:
     """A value for the table."""
     return "-" if value is None else f"{value:.3f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """A trial that ran its course."""
+
+    number: int
+    decade: int | None  # power of ten of the learning rate
+    steps: int  # optimizer steps of its budget
+    exposures: float  # per image, of its budget
+    rungs: tuple[tuple[float, float], ...]  # (exposures per image, the pruner's metric), ascending
+    value: float  # the sweep's metric at the end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What a pruner would have done."""
+
+    pruner: str
+    trials: int  # that ran their course
+    pruned: int  # of them, that it would have stopped
+    steps: int  # trained in all
+    saved_steps: int  # of them, that it would have saved
+    best: float | None  # value of the best trial
+    best_kept: float | None  # of those that it would have let finish
+    lost: float | None  # how much worse that is; 0 when the best one was kept
+
+    def __str__(self) -> str:
+        share = self.saved_steps / self.steps if self.steps else 0.0
+        cost = "nothing was left" if self.lost is None else f"best value lost {self.lost:.3f}"
+        return f"{self.pruner}: {self.pruned} of {self.trials} stopped, {share:.0%} of the steps saved, {cost}"
+
+
+def replay(courses: Sequence[Course], options: PrunerOptions, *, metric: str, goal: Goal) -> Replay:
+    """Judge fully trained trials again, without exemptions.
+
+    Args:
+        courses: in the order in which they were cooked.
+        options: the pruner.
+        metric: the sweep's.
+        goal: which way that is better.
+    """
+    pruner = RungPruner(options, metric=metric, goal=goal)
+    spent, kept, stopped = 0, [], 0
+    for course in courses:
+        steps = _steps_until_stopped(course, pruner)
+        pruner.ended(course.number, Status.COMPLETED if steps is None else Status.PRUNED)
+        spent += course.steps if steps is None else steps
+        if steps is None:
+            kept.append(course.value)
+        else:
+            stopped += 1
+    better = max if goal == "maximize" else min
+    best = better((course.value for course in courses), default=None)
+    best_kept = better(kept, default=None)
+    total = sum(course.steps for course in courses)
+    return Replay(
+        pruner=options.name,
+        trials=len(courses),
+        pruned=stopped,
+        steps=total,
+        saved_steps=total - spent,
+        best=best,
+        best_kept=best_kept,
+        lost=None if best is None or best_kept is None else abs(best - best_kept),
+    )
+
+
+def _steps_until_stopped(course: Course, pruner: RungPruner) -> int | None:
+    """The step at which a pruner stops it; None when it runs its course. The last rung stops nobody."""
+    for exposures, value in course.rungs:
+        why = pruner.rung(course.number, course.decade, exposures=exposures, last=course.exposures, value=value)
+        if why and exposures < course.exposures:
+            return round(course.steps * exposures / course.exposures)
+    return None
 
 
 if __name__ == "__main__":

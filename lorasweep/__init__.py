@@ -5,6 +5,7 @@ What a notebook uses is in `lorasweep.api`, and here by the same names.
 
 import importlib
 import sys
+import types
 from typing import Any
 
 __version__ = "0.1.0"
@@ -32,12 +33,33 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load the API when it is asked for: `lorasweep --help` needs none of it."""
+    if name == "plan":
+        return importlib.import_module("lorasweep.plan")
     if name in __all__:
-        api = importlib.import_module("lorasweep.api")  # which makes the package `lorasweep.plan` one to call
-        return sys.modules["lorasweep.plan"] if name == "plan" else getattr(api, name)
+        return getattr(importlib.import_module("lorasweep.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """List what a notebook uses."""
     return __all__
+
+
+class _Plan(types.ModuleType):
+    """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
+
+    def __call__(self, what: Any, *overrides: str) -> Any:
+        """Plan; see `lorasweep.api.plan`."""
+        return importlib.import_module("lorasweep.api").plan(what, *overrides)
+
+
+class _FrontDoor(types.ModuleType):
+    """This package, which makes `lorasweep.plan` one to call whoever imports it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "plan":
+            value.__class__ = _Plan
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _FrontDoor

@@ -9,17 +9,15 @@
     ls.report("quickstart"), ls.export(ls.checkpoint("quickstart", best=True)), ls.sync("quickstart")
 
 The same engine, folders and rules as on the command line, which calls this. Plans, runs and sweeps show
-themselves: as HTML in a notebook, as text on a terminal. A script that calls `run_sweep`
-needs `if __name__ == "__main__":` around it, since workers are processes of their own.
+themselves: as HTML in a notebook, as text on a terminal.
 """
 
 from __future__ import annotations
 
-import sys
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
@@ -86,17 +84,6 @@ def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> con
     return sweep
 
 
-class _PlanPackage(ModuleType):
-    """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
-
-    def __call__(self, what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Planned:
-        """Plan; see `lorasweep.api.plan`."""
-        return plan(what, *overrides)
-
-
-sys.modules["lorasweep.plan"].__class__ = _PlanPackage
-
-
 def run_trial(
     recipe: Recipe,
     folder: str | Path | None = None,
@@ -119,7 +106,7 @@ def run_trial(
         fresh: train it though this home has already done so elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
         on_event: hears every event (`kind`: start, step, rung, samples, end) instead of the progress bar; a rung
-            that it answers with False is the last one.
+            that it answers with False is the last one. What it raises stops the run, and is raised.
         quiet: no progress bar either.
 
     Raises:
@@ -362,7 +349,7 @@ def rate(
 
     Args:
         named: a sweep as `open_sweep` takes it, or a run as `open_run` does.
-        rater: whose answers they are: letters, digits, `_`, `-`, `.`.
+        rater: whose answers they are: up to 40 letters, digits, `_`, `-`, `.`.
         most: how many answers are enough, those of earlier calls included, should the ranks not be settled before.
         port: of the page; None: a free one.
         open_browser: also open the page, unless this is a session of ssh.
@@ -376,6 +363,9 @@ def rate(
     from lorasweep.results.rate.server import serve
     from lorasweep.results.rate.session import Session, contest
 
+    if not re.fullmatch(r"\w[\w.-]{0,39}", rater, re.ASCII) or not paths.is_portable(rater):
+        message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {rater!r}"
+        raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
     folder = runs.find_sweep_or_run(str(named), subject="rate")
     session = Session(contest=contest(folder), rater=rater, most=most)
     if not session.why_over():

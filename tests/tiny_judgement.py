@@ -118,12 +118,12 @@ def plan() -> Any:
 
 @pytest.fixture
 def build_probes(base: Any, adapter: Any, recipe: Any, plan: Any) -> Callable[[], Any]:
-    from lorasweep.trial.judge import probes
+    from lorasweep.trial.judge import probe_builder, probes
 
     def build() -> Any:
         options = probes.ProbeOptions(prior_images=2, prior_steps=2)
         caches = {"latents": Latents(), "texts": Texts(base)}
-        return probes.build(base, recipe, plan, **caches, adapter=adapter, options=options)
+        return probe_builder.build(base, recipe, plan, **caches, adapter=adapter, options=options)
 
     return build
 

@@ -1,7 +1,7 @@
 """The proof: is what lorasweep calls overcooked really overcooked?
 
     grid  ->  cooking (the product's own `run.cook`, with a witness)  ->  runs/<run>/{events.jsonl, truth/}
-          ->  table  ->  analysis  ->  analysis.json  ->  figures + page (docs/overcooking.md)
+          ->  table  ->  analysis (areas, stopping, controls)  ->  figures + page (docs/overcooking.md)
 
 Recipes over identities, seeds and dials are cooked on an embedded base. At every rung the product judges the
 adapter as always, and a witness draws many more pictures of it, which the dollhouse's reader reads back: the

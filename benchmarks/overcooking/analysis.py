@@ -9,22 +9,24 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.overcooking import areas, following, stopping
+from benchmarks.overcooking import areas, controls, stopping
 from benchmarks.overcooking.table import Checkpoint, by_run
 
 
-def analyse(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """Answer everything that these checkpoints, one or more, can answer."""
+def analyse(
+    checkpoints: Sequence[Checkpoint], *, of_controls: Sequence[Checkpoint] = (), copying: Sequence[Checkpoint] = ()
+) -> dict[str, Any]:
+    """Answer everything that these checkpoints of the grid, one or more, and of the runs beside it can answer."""
     return {
         "coverage": coverage(checkpoints),
-        "auroc": areas.aurocs(checkpoints),
-        "auroc_clear": areas.clear_aurocs(checkpoints),
-        "follow": following.follow(checkpoints),
+        **areas.areas(checkpoints),
+        "follow": areas.follow(checkpoints),
         "stopping": stopping.stopping(checkpoints),
         "stopping_settled": stopping.stopping([c for c in checkpoints if not c.had_a_say]),
         "verdicts_agree": stopping.verdicts_agree(checkpoints),
-        "ablation": areas.ablation(checkpoints),
-        "transfer": areas.transfer(checkpoints),
+        "ordering": stopping.ordering(checkpoints),
+        "controls": controls.judged(of_controls),
+        "copying": controls.copied(copying),
     }
 
 
@@ -41,4 +43,5 @@ def coverage(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         "identities": dict(Counter(rungs[0].identity for rungs in runs.values())),
         "seeds": {str(seed): n for seed, n in sorted(Counter(r[0].seed for r in runs.values()).items())},
         "blamed": {name: blamed[name] for name in checkpoints[0].truth.excess},
+        "limits": {"name": checkpoints[0].limits.name, "digest": checkpoints[0].limits.digest},
     }

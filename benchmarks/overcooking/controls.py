@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,11 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from benchmarks.overcooking import scores
-from benchmarks.overcooking.grid import CENTRE, Run, Setting, on_folder, quoted, run_name
+from benchmarks.overcooking import grid
+from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Setting
 from benchmarks.overcooking.statistics import auroc, rows_by_run, spearman
 from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
+from lorasweep.core import files
 from lorasweep.core.seeds import derive
 from lorasweep.dollhouse import world
 from lorasweep.trial.judge import score
@@ -42,13 +43,12 @@ CLASS_IMAGES = 20
 def runs(home: Path, *, setting: Setting) -> list[Run]:
     """Draw the datasets that are not there yet; return the controls, with the twin of `regularised`."""
     prompts = world.prompts(IDENTITY, count=2, seed=0)
-    texts = ",".join(f"{tier}:[{','.join(map(quoted, found))}]" for tier, found in prompts.items())
+    texts = ",".join(f"{tier}:[{','.join(map(_quoted, found))}]" for tier, found in prompts.items())
 
     def control(name: str, draw: Callable[[Path], None]) -> Run:
+        recipe = Recipe(name=f"{CONTROL}{name}", dials=CENTRE)
         folder = home / "datasets" / name
-        return on_folder(
-            f"{CONTROL}{name}", folder, draw, IDENTITY, CENTRE, f"dataset.prompts={{{texts}}}", setting=setting
-        )
+        return _on_folder(folder, draw, recipe, IDENTITY, f"dataset.prompts={{{texts}}}", setting=setting)
 
     plain = control("plain", _subject)
     planted = [
@@ -59,7 +59,20 @@ def runs(home: Path, *, setting: Setting) -> list[Run]:
     return [*planted, *(control(name, draw) for name, draw in trained.items()), plain]
 
 
-# --------------------------------------------------------------------------------------------- datasets
+def _on_folder(
+    folder: Path, draw: Callable[[Path], None], recipe: Recipe, identity: str, *own: str, setting: Setting
+) -> Run:
+    """Make the run of a recipe at seed 0 on a dataset folder, which is drawn when it is not there."""
+    if not folder.exists():
+        files.write_folder(folder, draw)
+    return grid.run(
+        recipe, identity, 0, "dataset=folder", f"dataset.path={_quoted(str(folder))}", *own, setting=setting
+    )
+
+
+def _quoted(text: str) -> str:
+    """A value with blanks or signs in it, for an override."""
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _subject(folder: Path) -> None:
@@ -103,34 +116,26 @@ def _draw_class(folder: Path) -> dict[str, Any]:
     return specs
 
 
-# ------------------------------------------------------------------------------------------------ rules
+Facts = Mapping[str, float]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What a control must look like; `holds` takes its facts and, for `regularised`, those of its twin."""
-
-    says: str
-    holds: Callable[[Mapping[str, float], Mapping[str, float]], bool]
-
-
-RULES: Final[dict[str, Rule]] = {
-    "base": Rule(says="O <= 0.1, F <= 0.1", holds=lambda c, _: c["O"] <= 0.1 and c["F"] <= 0.1),
-    "class only": Rule(says="F <= 0.25: never learned", holds=lambda c, _: c["F"] <= 0.25),
+RULES: Final[dict[str, tuple[str, Callable[[Facts, Facts], bool]]]] = {
+    "base": ("O <= 0.1, F <= 0.1", lambda c, _: c["O"] <= 0.1 and c["F"] <= 0.1),
+    "class only": ("F <= 0.25: never learned", lambda c, _: c["F"] <= 0.25),
     # Of a healthy adapter's norm, chance directions do next to nothing; that too has to be said rightly.
-    "random": Rule(
-        says="O as the witness, F <= 0.1, no copies",
-        holds=lambda c, _: (c["O"] > 0.5) == (c["true_harm"] > 0.5) and c["F"] <= 0.1 and c["copies"] <= 0.5,
+    "random": (
+        "O as the witness, F <= 0.1, no copies",
+        lambda c, _: (c["O"] > 0.5) == (c["true_harm"] > 0.5) and c["F"] <= 0.1 and c["copies"] <= 0.5,
     ),
-    "copier": Rule(says="copies > 0.5, not burned", holds=lambda c, _: c["copies"] > 0.5 and c["O"] > 0.5 >= c["burn"]),
-    "saturated": Rule(says="not burned at its best", holds=lambda c, _: c["burn"] <= 0.5),
-    "regularised": Rule(says="strangers redrawn less than without", holds=lambda c, twin: c["drift"] < twin["drift"]),
+    "copier": ("copies > 0.5, not burned", lambda c, _: c["copies"] > 0.5 and c["O"] > 0.5 >= c["burn"]),
+    "saturated": ("not burned at its best", lambda c, _: c["burn"] <= 0.5),
+    "regularised": ("strangers redrawn less than without", lambda c, twin: c["drift"] < twin["drift"]),
 }
+"""What a control must look like, in words and by its facts and, for `regularised`, those of its twin."""
 
 
 def facts(checkpoint: Checkpoint) -> dict[str, float]:
     """Collect what the rules ask about: O and F as shipped, the grades of burn and copies, drift, true harm."""
-    found = scores.rescored(checkpoint.metrics, checkpoint.limits)
+    found = checkpoint.metrics
     learned = score.fidelity(found, checkpoint.limits)
     return {
         "O": found.get(score.SCORE, nan),
@@ -151,15 +156,13 @@ def judged(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
     runs = {rungs[0].recipe.removeprefix(CONTROL).replace("-", " "): rungs for rungs in by_run(checkpoints).values()}
     twin = facts(runs["plain"][-1]) if "plain" in runs else {"drift": nan}
     rows = []
-    for name, rule in RULES.items():
+    for name, (says, holds) in RULES.items():
         if name in runs:
             best = max(runs[name], key=lambda c: c.truth.utility)
             found = facts(best if name == "saturated" else runs[name][-1])
-            rows.append({"control": name, "must be": rule.says, "right": bool(rule.holds(found, twin)), **found})
+            rows.append({"control": name, "must be": says, "right": bool(holds(found, twin)), **found})
     return rows
 
-
-# ------------------------------------------------------------------------------------------- runs that copy
 
 COPYING_DIALS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("zkw", {"images": 4, "lr": 4e-3, "dim": 16}),
@@ -186,9 +189,9 @@ def copying_runs(home: Path, *, setting: Setting) -> list[Run]:
         def draw(folder: Path) -> None:
             world.write_dataset(folder, identity, images=dials["images"], confound=1.0, seed=2)
 
-        name = f"{COPYING}{dials['images']}-images"
-        folder = home / "datasets" / run_name(name, identity, 0)
-        return on_folder(name, folder, draw, identity, CENTRE | {"confound": 1.0} | dials, setting=longer)
+        recipe = Recipe(name=f"{COPYING}{dials['images']}-images", dials=CENTRE | {"confound": 1.0} | dials)
+        folder = home / "datasets" / f"{recipe.name}_{identity.replace(' ', '-')}_s0"
+        return _on_folder(folder, draw, recipe, identity, setting=longer)
 
     return [run(identity, dials) for identity, dials in COPYING_DIALS]
 
@@ -202,7 +205,7 @@ def copied(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """
     runs, truth = [c.run for c in checkpoints], np.array([c.truth.excess["copies"] for c in checkpoints])
     asked = {key: [sign * c.metrics.get(key, nan) for c in checkpoints] for key, sign in SEE_COPIES}
-    asked["O as shipped"] = [scores.overcook(c.metrics, c.limits) for c in checkpoints]
+    asked["O as shipped"] = [c.metrics.get(score.SCORE, nan) for c in checkpoints]
     return {
         "runs": len(set(runs)),
         "checkpoints": len(checkpoints),

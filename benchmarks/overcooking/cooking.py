@@ -8,6 +8,7 @@ about what is made of it.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import time
@@ -15,18 +16,17 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.overcooking.grid import Run
-from benchmarks.overcooking.pictures import Counts
+from benchmarks.overcooking.witness import Counts, Witness
 from lorasweep import config, plan
 from lorasweep.core import files
 from lorasweep.core.records import Status, to_dict
+from lorasweep.dollhouse.reader import Reader
+from lorasweep.sweep.workers.worker import end_with_driver
 from lorasweep.trial.resources import TrialResources
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter
-    from lorasweep.trial.judge.context import JudgeContext
+from lorasweep.trial.run import cook
 
 RANDOM_IS_LIKE = "centre_zkw_s0"  # the first run of the grid
 FINAL = {Status.COMPLETED.value, Status.DIVERGED.value, Status.PRUNED.value}
@@ -77,38 +77,23 @@ def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> str:
     return f"{status:<10} {spent['wall_s']:6.0f} s  {run.name}"
 
 
-class WatchfulResources(TrialResources):
-    """Remembers whose adapter it judged last, live in the base while the rung's event is reported."""
-
-    judged: Adapter | None = None
-
-    def judge_context(self, *args: Any, adapter: Adapter, **rest: Any) -> JudgeContext:
-        """As the resources' own."""
-        self.judged = adapter
-        return super().judge_context(*args, adapter=adapter, **rest)
-
-
-_resources: WatchfulResources | None = None  # of this worker process
+@functools.cache
+def _resources() -> TrialResources:
+    """What this worker process keeps between its runs."""
+    return TrialResources()
 
 
 def _set_up() -> None:
     import torch
-
-    from lorasweep.sweep.workers.worker import end_with_driver
 
     end_with_driver()
     torch.set_num_threads(1)
 
 
 def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool], counts: Counts) -> str:
-    from benchmarks.overcooking.witness import Witness
-    from lorasweep.dollhouse.reader import Reader
-    from lorasweep.trial.run import cook
-
-    global _resources
-    resources = _resources = _resources or WatchfulResources()
-    if run.planted:
-        return _plant(run, home, resources, counts)
+    resources, like = _resources(), home / "runs" / RANDOM_IS_LIKE / "adapter.safetensors"
+    if run.planted == "random" and not like.exists():
+        return Status.WAITING.value  # for the first trained adapter, whose norms it takes
     recipe = config.compose_recipe(run.overrides)
     planned = plan.make_plan(recipe)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
@@ -120,21 +105,14 @@ def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool]
         path = folder / "truth" / f"step_{event['step']:06d}.json"
         if event["kind"] == "rung" and not path.exists():
             began = time.process_time()
-            files.write_json(folder / "truth" / "base.json", witness.base_testimony(resources.judged))
-            testimony = witness.testify(resources.judged)
+            files.write_json(folder / "truth" / "base.json", witness.base_testimony(resources.adapters[-1]))
+            testimony = witness.testify(resources.adapters[-1])
             files.write_json(path, {**testimony, "cpu_s": time.process_time() - began})
         return True
 
+    if run.planted:
+        from benchmarks.overcooking import planted
+
+        planted.judge(run.planted, recipe, planned, folder, resources, report=report, like=like)
+        return Status.COMPLETED.value
     return cook(recipe, planned, folder, resources, report=report, should_stop=should_stop).status.value
-
-
-def _plant(run: Run, home: Path, resources: WatchfulResources, counts: Counts) -> str:
-    """Judge a planted control; the random one waits for the first trained adapter, whose norms it takes."""
-    from benchmarks.overcooking import planted
-
-    like = home / "runs" / RANDOM_IS_LIKE / "adapter.safetensors"
-    if run.planted == "random" and not like.exists():
-        return Status.WAITING.value
-    found = planted.judge(run, home, resources, like=like, counts=counts)
-    files.write_json(home / "controls" / f"{run.planted}.json", found)
-    return Status.COMPLETED.value

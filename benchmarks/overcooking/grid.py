@@ -7,15 +7,12 @@ dealt out in turn, so that whatever share of the grid a budget pays for is balan
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 from scipy.stats import qmc
 
-from lorasweep.core import files
 from lorasweep.core.seeds import derive
 from lorasweep.dollhouse.world import SUBJECTS
 
@@ -26,14 +23,7 @@ IDENTITIES: Final[dict[str, tuple[str, ...]]] = {
 }
 SEEDS: Final[tuple[int, ...]] = (0, 1, 2)
 
-CENTRE: Final[dict[str, Any]] = {
-    "lr": 4e-3,
-    "dim": 16,
-    "images": 20,
-    "confound": 0.5,
-    "dropout": 0.0,
-    "adapter": "lora",
-}
+CENTRE: Final = {"lr": 4e-3, "dim": 16, "images": 20, "confound": 0.5, "dropout": 0.0, "adapter": "lora"}
 """The recipe around which dials are turned; its lr is such that most runs are done within their steps."""
 
 DIALS: Final[dict[str, tuple[Any, ...]]] = {
@@ -65,7 +55,6 @@ class Recipe:
 
     name: str
     dials: dict[str, Any]
-    turned: str | None = None  # the one dial that differs from the centre; None for centre, corners, cube
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +71,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all runs of a home share.
-
-    Attributes:
-        steps, rungs: how long a run is and how often it is judged.
-    """
+    """What all runs of a home share."""
 
     steps: int = 240
-    rungs: int = 6
+    rungs: int = 6  # how often a run is judged
     base: str = "dollhouse"  # on which it is trained
     lr_times: float = 1.0  # by what every learning rate is multiplied, since what is a high one depends on the base
     identities: tuple[str, ...] = IDENTITIES["by_hand"]  # those that runs are dealt
@@ -99,23 +84,14 @@ class Setting:
         """What `IDENTITIES` calls them."""
         return next(name for name, them in IDENTITIES.items() if them == self.identities)
 
-    @property
-    def is_first(self) -> bool:
-        """Whether its runs are those at which score and rule were made, as far as they were looked at."""
-        return (self.base, self.identities) == ("dollhouse", IDENTITIES["by_hand"])
-
 
 def recipes() -> list[Recipe]:
     """List every setting: centre, lr, corners, the other dials, the hypercube, what burns slowly."""
-
-    def turned(dial: str) -> list[Recipe]:
-        return [Recipe(name=f"{dial}-{it}", dials=CENTRE | {dial: it}, turned=dial) for it in DIALS[dial]]
-
-    def named(table: dict[str, dict[str, Any]]) -> list[Recipe]:
-        return [Recipe(name=name, dials=CENTRE | dials) for name, dials in table.items()]
-
-    others = [recipe for dial in DIALS if dial != "lr" for recipe in turned(dial)]
-    return [*named({"centre": {}}), *turned("lr"), *named(CORNERS), *others, *_hypercube(), *named(SLOW_BURNS)]
+    turned = {dial: {f"{dial}-{it}": {dial: it} for it in values} for dial, values in DIALS.items()}
+    rates = turned.pop("lr")
+    others = {name: dials for each in turned.values() for name, dials in each.items()}
+    every = {"centre": {}} | rates | CORNERS | others | _hypercube() | SLOW_BURNS
+    return [Recipe(name=name, dials=CENTRE | dials) for name, dials in every.items()]
 
 
 def runs(*, setting: Setting) -> list[Run]:
@@ -126,10 +102,26 @@ def runs(*, setting: Setting) -> list[Run]:
     """
     every, count = recipes(), len(setting.identities)
     return [
-        _run(recipe, setting.identities[(i + block) % count], SEEDS[(i // count + block) % len(SEEDS)], setting)
+        run(
+            recipe,
+            identity := setting.identities[(i + block) % count],
+            seed := SEEDS[(i // count + block) % len(SEEDS)],
+            f"dataset.dollhouse.subject='{identity}'",
+            f"dataset.dollhouse.images={recipe.dials['images']}",
+            f"dataset.dollhouse.confound={recipe.dials['confound']:g}",
+            f"dataset.dollhouse.seed={seed + 2}",  # 2 is the config's own: every background at least twice
+            setting=setting,
+        )
         for block in range(count * len(SEEDS))
         for i, recipe in enumerate(every)
     ]
+
+
+def run(recipe: Recipe, identity: str, seed: int, *dataset: str, setting: Setting) -> Run:
+    """Make the run of a recipe on a dataset, which some `KEY=VALUE`s name."""
+    words = (*dataset, *overrides(recipe.dials, seed=seed, setting=setting))
+    name = f"{recipe.name}_{identity.replace(' ', '-')}_s{seed}"
+    return Run(name=name, recipe=recipe, identity=identity, seed=seed, overrides=words)
 
 
 SAMPLING: Final = {
@@ -143,8 +135,9 @@ SETTLED_ON = 122  # runs, the first of the grid, that were looked at before the 
 
 @lru_cache
 def had_a_say(setting: Setting) -> frozenset[str]:
-    """Names of the runs at which the score was made."""
-    return frozenset(run.name for run in runs(setting=setting)[:SETTLED_ON]) if setting.is_first else frozenset()
+    """Names of the runs at which score and rule were made."""
+    first = (setting.base, setting.identities) == (Setting.base, Setting.identities)
+    return frozenset(run.name for run in runs(setting=setting)[:SETTLED_ON]) if first else frozenset()
 
 
 def overrides(dials: dict[str, Any], *, seed: int, setting: Setting) -> list[str]:
@@ -175,51 +168,11 @@ def overrides(dials: dict[str, Any], *, seed: int, setting: Setting) -> list[str
     ]
 
 
-def run_name(recipe: str, identity: str, seed: int) -> str:
-    """Name a run's folder."""
-    return f"{recipe}_{identity.replace(' ', '-')}_s{seed}"
-
-
-def quoted(text: str) -> str:
-    """A value with blanks or signs in it, for an override."""
-    return "'" + text.replace("'", "\\'") + "'"
-
-
-def on_folder(
-    name: str,
-    folder: Path,
-    draw: Callable[[Path], None],
-    identity: str,
-    dials: dict[str, Any],
-    *own: str,
-    setting: Setting,
-) -> Run:
-    """Make the run of a recipe beside the grid, at seed 0, on a dataset folder that is drawn when it is not there."""
-    if not folder.exists():
-        files.write_folder(folder, draw)
-    words = ("dataset=folder", f"dataset.path={quoted(str(folder))}", *own, *overrides(dials, seed=0, setting=setting))
-    recipe = Recipe(name=name, dials=dict(dials))
-    return Run(name=run_name(name, identity, 0), recipe=recipe, identity=identity, seed=0, overrides=words)
-
-
-def _run(recipe: Recipe, identity: str, seed: int, setting: Setting) -> Run:
-    own = [
-        f"dataset.dollhouse.subject='{identity}'",
-        f"dataset.dollhouse.images={recipe.dials['images']}",
-        f"dataset.dollhouse.confound={recipe.dials['confound']:g}",
-        f"dataset.dollhouse.seed={seed + 2}",  # 2 is the config's own: every background at least twice
-        *overrides(recipe.dials, seed=seed, setting=setting),
-    ]
-    name = run_name(recipe.name, identity, seed)
-    return Run(name=name, recipe=recipe, identity=identity, seed=seed, overrides=tuple(own))
-
-
-def _hypercube() -> list[Recipe]:
+def _hypercube() -> dict[str, dict[str, Any]]:
     """Draw points that spread over all dials at once; the same ones every time."""
     unit = qmc.LatinHypercube(d=6, rng=derive(0, "hypercube") % 2**32).random(HYPERCUBE_POINTS)
-    points = []
-    for place, (lr, dim, images, confound, dropout, adapter) in enumerate(unit):
-        dials = {
+    return {
+        f"cube-{place}": {
             "lr": float(1e-3 * 24**lr),  # log-uniform
             "dim": int(2 ** round(2 + 4 * dim)),
             "images": int(round(8 + 32 * images)),
@@ -227,5 +180,5 @@ def _hypercube() -> list[Recipe]:
             "dropout": round(0.3 * float(dropout), 2),
             "adapter": ("lora", "locon")[int(2 * adapter)],
         }
-        points.append(Recipe(name=f"cube-{place}", dials=dials))
-    return points
+        for place, (lr, dim, images, confound, dropout, adapter) in enumerate(unit)
+    }

@@ -1,6 +1,9 @@
-"""docs/overcooking.md from the analysis: tables, figures, and what falls short, in words that follow them.
+"""What is told of the analysis, in words that follow it: docs/overcooking.md, and homes side by side.
 
-Takes plain JSON; gives Markdown, as page.md.j2 has it. Nothing is measured here, but what the training cost.
+    write(found)                        ->  the page, as page.md.j2 has it: tables, figures, what falls short
+    beside({home: column(setting, found)})  ->  a table in Markdown, a question in each row
+
+Takes plain JSON; gives Markdown. Nothing is measured here, but what the training cost.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import datetime
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,29 +21,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.overcooking import areas, grid, stopping, table, truth
 from benchmarks.overcooking.cooking import run_folders
-from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
+from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep import config
 from lorasweep.core import files, registry
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 Row = Mapping[str, Any]
 HEADLINES = (areas.SHIPPED_UNSEEN, areas.CALIBRATED)
 COUNTING = {*(symptom.metric for symptom in SYMPTOMS), score.IDENTITY, score.SCORE, score.UTILITY}
 FEWEST_RUNS = 8  # for an interval over runs to mean something
 GOALS = {"auroc": 0.95, "spearman": 0.7, "regret": 0.05}
-WHAT = {
-    "copies": "share of pictures of training captions that are nearer by far, pixel by pixel, to the "
-    "training images than to every one of many replicas (same attributes, other position, scale, light)",
-    "bleed": "likeness of fully described strangers, over the base's",
-    "control": "share of asked attributes lost on recombined prompts, of the base's",
-    "variety": "share of the variety of place, pose and clothes lost on the trigger alone, of the base's",
-    "corrupt": "probability of being no clean picture, over the base's",
-}
 
 
 def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
-    """Compose the page of `analysis.analyse`, with `facts`, `controls` and `copying`.
+    """Compose the page of `analysis.analyse`, with `facts`.
 
     `pictures` is the folder of the figures, relative to the page; `story` says what the story figure shows, if there is
     one.
@@ -50,7 +46,17 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
         headlines[f"{areas.SHIPPED}, {areas.SETTLED}"] = settled["shipped"]
     follow = sorted(found["follow"].items(), key=lambda pair: (pair[1]["follows"], -pair[1]["value"]))
     clean = settled and found["stopping_settled"]["runs"] >= FEWEST_RUNS
-    page = _templates().get_template("page.md.j2")
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.globals |= {"span": span, "signed": signed, "GOALS": GOALS, "COUNTING": COUNTING, "LIMITS": truth.LIMITS}
+    templates.globals |= {"FEWEST_RUNS": FEWEST_RUNS, "SETTLED_ON": grid.SETTLED_ON, "CLEAR": areas.CLEAR}
+    templates.globals |= {"SETTLED": areas.SETTLED, "USEFUL": stopping.USEFUL, "OURS": stopping.OURS}
+    page = templates.get_template("page.md.j2")
     return page.render(found=found, pictures=pictures, story=story, clean=clean, headlines=headlines, follow=follow)
 
 
@@ -63,7 +69,7 @@ def gather_facts(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, Any
     witness_s = sum(c.cpu_s for rungs in ended.values() for c in rungs)
     mean_s, cores = cpu_s / len(ended) if ended else math.nan, os.cpu_count() or 1
     git = files.read_json(folders[0] / "provenance.json").get("git") or {}
-    grid_folders = {folder.name for folder in folders if not folder.name.startswith((CONTROL, COPYING))}
+    grid_folders = {folder.name for folder in folders if not table.kind_of(folder.name)}
     return {
         **table.settings(home),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -77,19 +83,14 @@ def gather_facts(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, Any
         "weight": 0.7,
         "identities": setting.dealt,
         "fingerprint": registry.load("base", setting.base).fingerprint(recipe.base),
-        "calibration": checkpoints[0].limits.digest,
         "commit": git.get("commit", "unknown"),
     }
 
 
 def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
-    )
+    path = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:(.*)", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
+    return named[1].strip() if named else platform.processor() or "unknown processor"
 
 
 def span(row: Row, digits: int = 2) -> str:
@@ -107,35 +108,44 @@ def signed(row: Row) -> str:
     return f"{row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
 
 
-def _templates() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    made.globals |= {"span": span, "signed": signed, "GOALS": GOALS, "COUNTING": COUNTING, "WHAT": WHAT}
-    made.globals |= {"FEWEST_RUNS": FEWEST_RUNS, "SETTLED_ON": grid.SETTLED_ON, "LIMITS": truth.LIMITS}
-    made.globals |= {"CLEAR": areas.CLEAR, "SETTLED": areas.SETTLED, "USEFUL": stopping.USEFUL, "OURS": stopping.OURS}
-    made.filters |= {"beaten": _beaten, "unbeaten": _unbeaten, "by_regret": _by_regret}
-    return made
+def column(setting: grid.Setting, found: Mapping[str, Any]) -> dict[str, str]:
+    """Answer the questions of the proof from a home's setting and its `analysis.analyse`; by question."""
+    coverage, controls, stopped = found["coverage"], found["controls"], found["stopping"]
+    area, clear = found["auroc"], found["auroc_clear"][areas.SHIPPED]
+    wrong = [row["control"] for row in controls if not row["right"]]
+    told = {
+        "base": setting.base,
+        "learning rates": f"{setting.lr_times:g} x the grid's",
+        "identities": f"{len(setting.identities)}, {setting.dealt.replace('_', ' ')}",
+        "runs, of which ended": f"{coverage['runs']}, {coverage['ended']}",
+        "checkpoints, of which truly overcooked": f"{coverage['checkpoints']}, {coverage['overcooked']}",
+        "limits": f"`{coverage['limits']['name']}`, {coverage['limits']['digest']}",
+        f"area of {areas.SHIPPED}": span(area[areas.SHIPPED]),
+        f"area of {areas.BLIND}": span(area[areas.BLIND]),
+        f"area of {areas.SHIPPED}, where the truth is clear": f"{span(clear)}, {clear['n']} checkpoints",
+        "area of half of the witness's pictures for the other half": span(found["auroc_witness"]),
+        "whether a run burns, said rightly": f"{found['verdicts_agree']:.0%}",
+        "runs that are ever useful": f"{stopped['runs']} of {stopped['runs'] + stopped['never_useful']}",
+        f"regret of {stopping.OURS}": span(stopped["stoppers"][stopping.OURS]["regret"], 3),
+    }
+    told |= {f"... more of {name}": span(more, 3) for name, more in stopped["more"].items()}
+    for which, pairs in found["ordering"].items():
+        told[f"pairs of recipes for one character, {which} checkpoints"] = str(pairs["pairs"])
+        told |= {f"... the better one first by {name}, {which}": span(pairs[name]) for name in stopping.BY}
+        apart = f"{pairs['apart']} pairs, {pairs['apart_rightly']:.0%} of them rightly" if pairs["apart"] else "none"
+        told[f"... told apart by the error of U, {which}"] = apart
+    but = f", not {' and '.join(wrong)}" if wrong else ""
+    told["controls judged rightly"] = f"{len(controls) - len(wrong)} of {len(controls)}{but}"
+    return told | {
+        f"`{key}` follows {row['follows']}": f"{span(row)}, {row['n']} runs"
+        for key, row in found["follow"].items()
+        if key in COUNTING and row["n"]
+    }
 
 
-def _by_regret(stoppers: Mapping[str, Row]) -> list[tuple[str, Row]]:
-    return sorted(stoppers.items(), key=lambda pair: pair[1]["regret"]["value"])
-
-
-def _simple(found: Row) -> dict[str, Row]:
-    """How much more utility than ours each of the other stoppers loses."""
-    stoppers = found["stoppers"].items()
-    return {name: row["more_than_ours"] for name, row in stoppers if not name.startswith(stopping.OURS)}
-
-
-def _beaten(found: Row) -> list[str]:
-    """Simple stoppers that lose clearly more: the interval is clear of 0."""
-    return [name for name, more in _simple(found).items() if more["low"] > 0]
-
-
-def _unbeaten(found: Row) -> list[tuple[str, Row]]:
-    return [(name, more) for name, more in _simple(found).items() if not more["low"] > 0]
+def beside(found: Mapping[str, Mapping[str, str]]) -> str:
+    """Lay columns out as a Markdown table; a question that a home cannot answer stays empty there."""
+    asked = list(dict.fromkeys(question for column in found.values() for question in column))
+    lines = [["", *found], ["---"] * (len(found) + 1)]
+    lines += [[question, *(column.get(question, "") for column in found.values())] for question in asked]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

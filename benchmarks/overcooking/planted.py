@@ -18,27 +18,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.overcooking.pictures import Counts
-from benchmarks.overcooking.witness import Witness
-from lorasweep import config, plan
 from lorasweep.components.adapters import lora
 from lorasweep.core import seeds
-from lorasweep.dollhouse.reader import Reader
-from lorasweep.plan import sample_requests
-from lorasweep.trial import judge as judging
-from lorasweep.trial import sample
-from lorasweep.trial.judge import calibration
-
-if TYPE_CHECKING:
-    from benchmarks.overcooking.grid import Run
-    from lorasweep.core.protocols import Base, Latents, NoisePath
-    from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.resources import TrialResources
+from lorasweep.core.protocols import Base, Latents, NoisePath
+from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.run_folder import EVENTS_FILE
+from lorasweep.trial.resources import TrialResources
+from lorasweep.trial.run import Report, TrialRun
 
 
 class Copier:
@@ -77,32 +69,22 @@ def ideal(noisy_BCHW: torch.Tensor, t_B: torch.Tensor, latent_NCHW: torch.Tensor
     return path.target(clean_BCHW, (noisy_BCHW - alpha * clean_BCHW) / sigma, t_B)
 
 
-def judge(run: Run, home: Path, resources: TrialResources, *, like: Path, counts: Counts) -> dict[str, Any]:
-    """Plant a control into the base, judge it once as the product and the witness do, and take it out.
+def judge(
+    kind: str, recipe: Recipe, planned: Plan, folder: Path, resources: TrialResources, *, report: Report, like: Path
+) -> None:
+    """Plant a control into the base, judge it in `folder` as a run's only rung, at step 0, and take it out.
 
-    The run says what to plant, and gives the recipe and the dataset; `home` gets the base's answers and the control's
-    pictures; the random adapter takes the norms of the file `like`, layer by layer; `counts` are the witness's
-    pictures.
-
-    Returns:
-        `identity`, `rung` as in events.jsonl, `testimony` and `base`.
+    The random adapter takes the norms of the file `like`, layer by layer.
     """
-    recipe = config.compose_recipe(run.overrides)
-    planned, base, options = plan.make_plan(recipe), resources.base(recipe), recipe.sample
-    limits = calibration.find(recipe, base.fingerprint).calibration
-    adapter = _plant(run.planted, base, recipe, planned, resources.caches(recipe)[0], like)
+    (folder / EVENTS_FILE).unlink(missing_ok=True)  # of a call that was cut short
+    run = TrialRun(recipe, planned, folder, resources, report)
+    adapter = _plant(kind, run.base, recipe, planned, resources.caches(recipe)[0], like)
+    resources.adapters.append(adapter)
     try:
-        wanted = sample_requests.at_rung(recipe, planned)
-        drawn, folder = sample.draw(base, adapter, wanted, options), home / "controls" / run.planted
-        samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
-        context = resources.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
-        found = judging.judge(context, recipe.metrics, limits)
-        witness = Witness(recipe, planned, run.identity, resources, Reader.load(), home=home, counts=counts)
-        seen = {"testimony": witness.testify(adapter), "base": witness.base_testimony(adapter)}
+        run.judge(SimpleNamespace(adapter=adapter, step=0))  # of a slot it asks for no more
     finally:
+        resources.adapters.remove(adapter)
         adapter.remove()
-    rung = {"step": 0, "exposures_per_image": 0.0, "metrics": found.values, "missing": found.missing}
-    return {"identity": run.identity, "rung": rung, **seen}
 
 
 def _plant(kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path) -> Any:

@@ -12,33 +12,23 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
-from benchmarks.overcooking import areas, scores, stopping, table
+from benchmarks.overcooking import areas, stopping, table
 from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
-from benchmarks.overcooking.statistics import auroc, mean_over_runs, over_runs
+from benchmarks.overcooking.statistics import auroc, auroc_change, mean_over_runs, over_runs
 from lorasweep import api, config, plan
 from lorasweep.core import files
-from lorasweep.core.records import Component
+from lorasweep.core.records import Component, Plan, Recipe
 from lorasweep.core.run_folder import RunFolder, Status, TrialRecord, steps_in
 from lorasweep.results import runs
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter
-    from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.resources import TrialResources
-
-
-@dataclass(kw_only=True)
-class Checkpoint:
-    """Stands where a slot does: an adapter at a step."""
-
-    adapter: Adapter
-    step: int = 0
+from lorasweep.trial.resources import TrialResources, build_adapter
+from lorasweep.trial.run import TrialRun
 
 
 def rejudge(
@@ -48,18 +38,12 @@ def rejudge(
 
     With `as_files` checkpoints are exported, half precision as people share them, and `judge`'s own adapter reads them.
     """
-    from lorasweep.trial.resources import TrialResources
-
     resources = TrialResources()
     files.write_json(into / table.SETTINGS, table.settings(home))
     for source in run_folders(home):
         target = into / "runs" / source.name
-        if (
-            re.search(only, source.name)
-            and status_of(source) in FINAL
-            and (source / "truth").is_dir()
-            and status_of(target) is None
-        ):
+        cooked = status_of(source) in FINAL and steps_in(RunFolder(source).checkpoints)
+        if cooked and status_of(target) is None and re.search(only, source.name):
             _rejudge(source, target, overrides, resources, as_files=as_files)
             yield source.name
 
@@ -67,9 +51,6 @@ def rejudge(
 def _rejudge(
     source: Path, target: Path, overrides: Sequence[str], resources: TrialResources, *, as_files: bool
 ) -> None:
-    from lorasweep.trial.resources import build_adapter
-    from lorasweep.trial.run import TrialRun
-
     run, cooked = files.read_json(source / "run.json"), RunFolder(source)
     own = [word for word in run["overrides"] if not word.startswith(("sample.", "metrics."))]
     recipe = config.compose_recipe([*own, *overrides])
@@ -82,13 +63,13 @@ def _rejudge(
         options = {"paths": [*map(str, weights.values())], "steps": [*weights], "text_encoder": False}
         recipe = replace(recipe, adapter=Component(name="files", options=options))
     judging = TrialRun(recipe, planned, target, resources, lambda event: True)
-    checkpoint = Checkpoint(adapter=build_adapter(judging.base, recipe))
+    adapter = build_adapter(judging.base, recipe)
     try:
-        for checkpoint.step, path in weights.items():
-            checkpoint.adapter.load(path)
-            judging.judge(checkpoint)  # type: ignore[arg-type]  # of a slot it asks for no more
+        for step, path in weights.items():
+            adapter.load(path)
+            judging.judge(SimpleNamespace(adapter=adapter, step=step))  # of a slot it asks for no more
     finally:
-        checkpoint.adapter.remove()
+        adapter.remove()
     (target / "truth").symlink_to(source.resolve() / "truth")
     files.write_json(target / "run.json", run)
     files.write_json(target / "status.json", files.read_json(source / "status.json"))
@@ -112,20 +93,17 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
     both = [key for key in first if key in second]
     ways = [[found[key] for key in both] for found in (first, second)]
     names, truth = [run for run, _ in both], areas.labels(ways[0])
-    values = [np.nan_to_num([scores.overcook(c.metrics, c.limits) for c in way]) for way in ways]
+    values = [np.nan_to_num(areas.shipped_scores(way)) for way in ways]
     grouped = [list(table.by_run(way).values()) for way in ways]
     useful = [k for k, run in enumerate(grouped[0]) if max(c.truth.utility for c in run) >= stopping.USEFUL]
     regrets = [np.array([stopping.regret(runs[k], stopping.done_at(runs[k])) for k in useful]) for runs in grouped]
-
-    def area(way: np.ndarray, rows: np.ndarray) -> float:
-        return auroc(way[rows], truth[rows])
 
     return {
         "runs": len(set(names)),
         "checkpoints": len(both),
         "overcooked": int(truth.sum()),
-        "area": [over_runs(names, lambda rows, way=way: area(way, rows)) for way in values],  # type: ignore[misc]
-        "area change": over_runs(names, lambda rows: area(values[1], rows) - area(values[0], rows)),
+        "area": [over_runs(names, auroc, way, truth) for way in values],
+        "area change": over_runs(names, auroc_change, *values, truth),
         "useful runs": len(useful),
         "regret": [mean_over_runs(way) for way in regrets],
         "regret change": mean_over_runs(regrets[1] - regrets[0]),

@@ -34,6 +34,11 @@ def auroc(scores_N: np.ndarray, positive_N: np.ndarray) -> float:
     return float((rankdata(scores_N)[positive_N].sum() / positives - (positives + 1) / 2) / negatives)
 
 
+def auroc_change(one_N: np.ndarray, other_N: np.ndarray, positive_N: np.ndarray) -> float:
+    """Compute how much larger the area of the other scores is."""
+    return auroc(other_N, positive_N) - auroc(one_N, positive_N)
+
+
 def spearman(left_N: np.ndarray, right_N: np.ndarray) -> float:
     """Compute the rank correlation; NaN when either does not vary or there are fewer than 3."""
     if len(left_N) < 3 or np.ptp(left_N) == 0 or np.ptp(right_N) == 0:
@@ -41,31 +46,27 @@ def spearman(left_N: np.ndarray, right_N: np.ndarray) -> float:
     return float(spearmanr(left_N, right_N).statistic)
 
 
-def over_runs(runs: Sequence[Hashable], statistic: Callable[[np.ndarray], float]) -> Estimate:
+def over_runs(runs: Sequence[Hashable], statistic: Callable[..., float], *values_N: np.ndarray) -> Estimate:
     """Estimate a statistic and its percentile interval by drawing runs with replacement.
 
-    `runs` says of each row which run it belongs to; the statistic is of the indices of rows, with repetitions, and may
-    be NaN: such draws are left out.
+    `runs` says of each row which run it belongs to; the statistic is of the drawn rows of the values, and may be NaN:
+    such draws are left out.
     """
     members = list(rows_by_run(runs).values())
     if not members:
         return {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
     rng = np.random.default_rng(0)
-    found = np.array(
-        [
-            statistic(np.concatenate([members[place] for place in rng.integers(len(members), size=len(members))]))
-            for _ in range(DRAWS)
-        ]
-    )
+    drawn = (np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))]) for _ in range(DRAWS))
+    found = np.array([statistic(*(each[rows] for each in values_N)) for rows in drawn])
     finite = found[np.isfinite(found)]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (math.nan, math.nan)
-    return {"value": statistic(np.arange(len(runs))), "low": float(low), "high": float(high), "n": len(runs)}
+    return {"value": float(statistic(*values_N)), "low": float(low), "high": float(high), "n": len(runs)}
 
 
 def mean_over_runs(values_N: np.ndarray) -> Estimate:
     """Estimate the mean of one number per run."""
-    return over_runs(range(len(values_N)), lambda rows: float(values_N[rows].mean()))
+    return over_runs(range(len(values_N)), np.mean, values_N)
 
 
 def rows_by_run(runs: Sequence[Hashable]) -> dict[Hashable, np.ndarray]:

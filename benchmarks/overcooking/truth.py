@@ -92,18 +92,19 @@ class Truth:
         return self.identity * (1.0 - self.harm)
 
 
-def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = LIMITS) -> Truth:
+def judge(testimony: Testimony, base: Testimony) -> Truth:
     """Weigh what was read of one checkpoint against what was read of the base on the same questions.
 
     Args:
         testimony: `groups` by name, each with per-picture lists `likeness`, `corrupt`, `hits` and `shown`;
             `copied` with the list `nearness`, absent when no image of the subject was trained on.
         base: the same of the base, without the group `trained`.
-        limits: by symptom.
     """
     groups, by_base = testimony["groups"], base["groups"]
-    called, uncalled = _gain(groups, by_base, ("recombined", "plain")), _gain(groups, by_base, ("open",))
-    bleed = _gain(groups, by_base, ("stranger",))
+    chance = _likeness(by_base, "recombined", "plain")
+    called = _likeness(groups, "recombined", "plain") - chance
+    uncalled = _likeness(groups, "open") - _likeness(by_base, "open")
+    bleed = _likeness(groups, "stranger") - _likeness(by_base, "stranger")
     found = {
         # Nothing can be copied where no image of the subject was trained on.
         "copies": _mean([float(near < NEAR) for near in testimony.get("copied", {}).get("nearness", [1.0])]),
@@ -114,8 +115,8 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         "corrupt": _mean(groups["stranger"]["corrupt"]) - _mean(by_base["stranger"]["corrupt"]),
     }
     return Truth(
-        identity=identity(groups, by_base),
-        excess={name: max(0.0, value) / limits[name] for name, value in found.items()},
+        identity=max(0.0, called / (1.0 - chance)),
+        excess={name: max(0.0, value) / LIMITS[name] for name, value in found.items()},
         extra={
             "bleed_open": uncalled,
             "uncalled": uncalled / called if called > LEARNED else nan,
@@ -131,17 +132,9 @@ def halves(testimony: Testimony, base: Testimony) -> tuple[Truth, Truth]:
     return first, second
 
 
-def identity(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
-    """F*: likeness on recombined and plain prompts, the base's counted as 0; in [0, 1]."""
-    shown = _mean([*groups["recombined"]["likeness"], *groups["plain"]["likeness"]])
-    chance = _mean([*by_base["recombined"]["likeness"], *by_base["plain"]["likeness"]])
-    return max(0.0, (shown - chance) / (1.0 - chance))
-
-
-def _gain(groups: Mapping[str, Any], by_base: Mapping[str, Any], names: Sequence[str]) -> float:
-    """Likeness over the base's, over all pictures of some groups."""
-    mine, base = ([value for name in names for value in found[name]["likeness"]] for found in (groups, by_base))
-    return _mean(mine) - _mean(base)
+def _likeness(groups: Mapping[str, Any], *names: str) -> float:
+    """Mean over all pictures of some groups."""
+    return _mean([value for name in names for value in groups[name]["likeness"]])
 
 
 def _changed(shown: Sequence[Sequence[str]], by_base: Sequence[Sequence[str]]) -> float:
@@ -167,8 +160,7 @@ def nearness(pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHW
     """
     own_N = pixel_distances(pictures_NHWC, training_THWC).min(axis=1)
     theirs_FN = np.stack([pixel_distances(pictures_NHWC, one_THWC).min(axis=1) for one_THWC in replicas_FTHWC])
-    found: np.ndarray = own_N / theirs_FN.min(axis=0)
-    return found
+    return own_N / theirs_FN.min(axis=0)
 
 
 def variety(shown: Sequence[Sequence[str]]) -> float:

@@ -148,7 +148,7 @@ def _module(name: str) -> Any:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command; the chosen one is in `.command`."""
+    """Return the parser of every command; the chosen one is in `.command`."""
     parser = argparse.ArgumentParser(
         prog="lorasweep",
         description="Declare a question about LoRA recipes, cook each, measure which one is overcooked.",

@@ -19,15 +19,15 @@ from lorasweep.core.errors import ConfigError, InputError, LorasweepError, Probl
 from lorasweep.core.paths import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RECIPE_FILE, RunFolder
+from lorasweep.plan import calibration
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results import runs
 from lorasweep.results.ratings import read_labels
 from lorasweep.sweep import driver
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.sweep.calibrate.fit_limits import Control, fit_labels, fit_limits, read_control
 from lorasweep.sweep.ranking import table
-from lorasweep.trial.judge import calibration
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 
 def run_calibrate(options: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import webbrowser
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from dataclasses import asdict
 from lorasweep import api
 from lorasweep.core import paths
 from lorasweep.core.console import text_console, text_table
-from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.errors import InputError
 from lorasweep.core.records import to_dict
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.results import runs
@@ -67,9 +66,6 @@ def run_report(options: argparse.Namespace) -> int:
 
 def run_rate(options: argparse.Namespace) -> int:
     """Let somebody rate, unless only results are wanted, and print them; returns the exit code."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}", options.rater):
-        message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {options.rater!r}"
-        raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
     if options.results:
         found = api.ratings(options.named)
     else:

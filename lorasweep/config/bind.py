@@ -99,7 +99,7 @@ def bind_record(cls: type[T], data: Any, *, at: str, problems: list[Problem]) ->
 
 @functools.cache
 def record_knobs(cls: Any) -> dict[str, Knob]:
-    """The knobs of a dataclass: one per field."""
+    """Return the knobs of a dataclass: one per field."""
     hints = typing.get_type_hints(cls, include_extras=True)
     knobs = {}
     for field in dataclasses.fields(cls):
@@ -122,7 +122,7 @@ def bind_value(hint: Any, value: Any, *, at: str, problems: list[Problem], defau
 
 
 def describe(hint: Any) -> str:
-    """A type hint in words: `int | None` is "a whole number or null"."""
+    """Return a type hint in words: `int | None` is "a whole number or null"."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return describe(arguments[0])
@@ -260,7 +260,8 @@ def with_owners(problem: Problem, group: str, at: str) -> Problem:
     if not problem.message.startswith("unknown key") or group not in registry.FOLDERS:
         return problem
     knob = problem.where.removeprefix(f"{at}.")
-    owners = [f"{group}={name}" for name in registry.names(group) if knob in builder_knobs(registry.load(group, name))]
+    modules = registry.modules(group)
+    owners = [f"{group}={name}" for name, module in modules.items() if knob in builder_knobs(module)]
     if not owners:
         return problem
     return dataclasses.replace(problem, hint=f"it belongs to {', '.join(owners)}; {problem.hint}")
@@ -291,7 +292,7 @@ def _relations(module: types.ModuleType, bound: Mapping[str, Any]) -> list[tuple
 
 @functools.cache
 def builder_knobs(module: types.ModuleType) -> Mapping[str, Knob]:
-    """The keyword-only arguments of `module.build`, as knobs.
+    """Return the keyword-only arguments of `module.build`, as knobs.
 
     Only their annotations are evaluated, and may name what `records` has: those of positional arguments name
     torch types that are not imported here.

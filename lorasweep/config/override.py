@@ -116,12 +116,12 @@ def unsafe(where: str, value: Any) -> Iterator[Problem]:
 
 
 def is_special(key: str) -> bool:
-    """Whether some part of a dotted key looks like `_target_`."""
+    """Tell whether some part of a dotted key looks like `_target_`."""
     return any(len(part) > 2 and part.startswith("_") and part.endswith("_") for part in key.split("."))
 
 
 def special(where: str, key: str) -> Problem:
-    """The problem with a `_target_`-like key."""
+    """Return the problem with a `_target_`-like key."""
     name = next(part for part in key.split(".") if is_special(part))
     return Problem(where, f"`{name}` is refused: a recipe is data, not code", "choose a part by name: adapter=lora")
 
@@ -183,7 +183,7 @@ def _checked(override: Override) -> Override | Problem:
 
 
 def plain(value: Any) -> Any:
-    """What Hydra's parser read, as plain data."""
+    """Tell what Hydra's parser read, as plain data."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -193,7 +193,7 @@ def plain(value: Any) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What a library says, without its stack of causes."""
+    """Tell what a library says, without its stack of causes."""
     return str(error).splitlines()[0].strip()
 
 

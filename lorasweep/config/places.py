@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 import lorasweep
 from lorasweep.core import registry
-from lorasweep.core.errors import Problem
+from lorasweep.core.errors import ConfigError, Problem
 
 GROUPS = (
     "base",
@@ -42,41 +43,41 @@ LIST_GROUPS = ("regularization", "metrics")
 
 
 def conf_dir() -> Path:
-    """The folder of `recipe.yaml` and the option groups; absolute."""
+    """Return the folder of `recipe.yaml` and the option groups; absolute."""
     return _data_dir("conf", lorasweep.__file__)
 
 
 def sweeps_dir() -> Path:
-    """The folder of the sweep files that come with lorasweep; absolute."""
+    """Return the folder of the sweep files that come with lorasweep; absolute."""
     return _data_dir("sweeps", lorasweep.__file__)
 
 
 @functools.cache
 def plugin_dirs() -> tuple[Path, ...]:
-    """The `conf/` folders of the installed plugins."""
+    """Return the `conf/` folders of the installed plugins."""
     beside = dict.fromkeys(folder / "conf" for plugin in registry.plugins() if (folder := plugin.folder()))
     return tuple(folder for folder in beside if folder.is_dir())
 
 
 def search_path() -> list[str]:
-    """The override by which Hydra looks into the plugins' folders; none without plugins."""
+    """Return the override by which Hydra looks into the plugins' folders; none without plugins."""
     written = ",".join(f'"file://{folder}"' for folder in plugin_dirs())
     return [f"hydra.searchpath=[{written}]"] if written else []
 
 
 def choices(group: str) -> list[str]:
-    """The files of an option group, without their suffix, sorted."""
+    """Return the files of an option group, without their suffix, sorted."""
     return sorted({path.stem for conf in (conf_dir(), *plugin_dirs()) for path in (conf / group).glob("*.yaml")})
 
 
 def choice_files(group: str, choice: str) -> list[Path]:
-    """The files of a choice: none when there is no such choice, several when a plugin's is called like another."""
+    """Find the files of a choice: none when there is no such, several when a plugin's is called like another."""
     files = [conf / group / f"{choice}.yaml" for conf in (conf_dir(), *plugin_dirs())]
     return [file for file in files if file.is_file()]
 
 
 def clash(group: str, choice: str) -> Problem | None:
-    """The problem with a choice that has several files."""
+    """Return the problem with a choice that has several files."""
     files = choice_files(group, choice)
     if len(files) < 2:
         return None
@@ -85,26 +86,40 @@ def clash(group: str, choice: str) -> Problem | None:
 
 
 def plugin_problems() -> list[Problem]:
-    """What is wrong with the plugins' files: names that are taken, and components without a file."""
+    """Tell what is wrong with the plugins' files: names that are taken, and components without a file."""
     found = [clash(group, choice) for group in GROUPS for choice in choices(group)]
-    for plugin in registry.plugins():
-        choice_of = (read_choice(plugin.group, choice).get("name", choice) for choice in choices(plugin.group))
-        if plugin.name not in choice_of:
-            where = f"{plugin.group}={plugin.name}"
-            hint = f"it would be conf/{plugin.group}/{plugin.name}.yaml beside {plugin.module}"
-            found.append(Problem(where, f"has no file among those of {plugin}", hint))
+    for file in (file for conf in plugin_dirs() for file in sorted(conf.glob("*/*.yaml"))):
+        try:
+            _read(file)
+        except ConfigError as error:
+            return error.problems  # any other question would end in it
+    found += [without_file(plugin.group, plugin.name) for plugin in registry.plugins()]
     return [problem for problem in found if problem is not None]
 
 
+def without_file(group: str, name: str) -> Problem | None:
+    """Return the problem with a plugin's component that no file of `conf/` is for."""
+    named = (read_choice(group, choice).get("name", choice) for choice in choices(group))
+    brought = registry.find_plugins(group, name)
+    if not brought or name in named:
+        return None
+    hint = f"it would be conf/{group}/{name}.yaml beside {brought[0].module}: is it among the package's data?"
+    return Problem(f"{group}={name}", f"has no file among those of {brought[0]}", hint)
+
+
 def named(group: str, choice: str) -> str:
-    """A choice's file as people look it up: `conf/adapter/lora.yaml`, or a plugin's whole path."""
+    """Return a choice's file as people look it up: `conf/adapter/lora.yaml`, or a plugin's whole path."""
     inside = f"{group}/{choice}.yaml"
     files = choice_files(group, choice)
     return str(files[0]) if files and files[0] != conf_dir() / inside else f"conf/{inside}"
 
 
 def read_choice(group: str, choice: str) -> Mapping[str, Any]:
-    """Read `conf/<group>/<choice>.yaml` as plain data, not to be changed; {} without that file."""
+    """Read `conf/<group>/<choice>.yaml` as plain data, not to be changed; {} without that file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     files = choice_files(group, choice)
     return _read(files[0]) if files else {}
 
@@ -118,9 +133,17 @@ def read_map() -> tuple[dict[str, Any], dict[str, Any]]:
 
 @functools.lru_cache(maxsize=256)
 def _read(file: Path) -> Mapping[str, Any]:
-    values = OmegaConf.to_container(OmegaConf.load(file))
-    assert isinstance(values, dict)
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(file))
+    except (OSError, ValueError, YAMLError) as error:
+        raise _unreadable(file, " ".join(str(error).split())) from error
+    if not isinstance(values, dict):
+        raise _unreadable(file, "it has no keys")
     return {str(key): value for key, value in values.items()}
+
+
+def _unreadable(file: Path, why: str) -> ConfigError:
+    return ConfigError(Problem(str(file), f"cannot be read: {why}", "mend it, or uninstall the plugin that brings it"))
 
 
 @functools.cache

@@ -45,7 +45,7 @@ _ABSENT: Any = object()
 
 
 def is_recipe_file(name_or_file: str) -> bool:
-    """Whether this is a YAML file that holds one recipe; raises ConfigError where the file cannot be read."""
+    """Tell whether this is a YAML file that holds one recipe; raises ConfigError where the file cannot be read."""
     if not name_or_file.endswith(SUFFIXES) or not (path := paths.typed(name_or_file)).is_file():
         return False
     data = read_yaml(path)

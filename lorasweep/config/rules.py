@@ -6,18 +6,18 @@ together is told by its module (`problems` in `lorasweep/components/adapters/loc
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config.bind import find_module
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.tree import look_up
-from lorasweep.core import registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import PROMPT_TIERS
 from lorasweep.data.tree import IMAGE_SUFFIXES
+from lorasweep.plan import calibration
 
 
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -95,7 +95,7 @@ def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(path, str):
         return
     try:
-        importlib.import_module("lorasweep.trial.judge.calibration").read(Path(path).expanduser())
+        calibration.read(Path(path).expanduser())
     except InputError as error:
         for problem in error.problems:
             yield Problem("calibration", f"{path} {problem.message}", problem.hint)
@@ -153,8 +153,8 @@ def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _module(group: str, name: Any) -> Any:
-    """The module of a name; None of one that is wrong, which is told once, by `bind`."""
-    return registry.load(group, name) if name in registry.names(group) and not registry.clash(group, name) else None
+    """The module of a name; None of one that is wrong, which is told once, where it is bound."""
+    return find_module(group, name, at=group, problems=[])
 
 
 _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (

@@ -39,7 +39,7 @@ class Choice:
         return rng.choice(self.values)
 
     def take(self, value: Any) -> Any:
-        """The value that a label or a value means; a ValueError when it is out of reach."""
+        """Return the value that a label or a value means; a ValueError when it is out of reach."""
         return self.values[self.labels.index(label_of(value))]
 
     def __contains__(self, value: Any) -> bool:
@@ -87,7 +87,7 @@ class Interval:
         return round(value) if self.integer else value
 
     def take(self, value: Any) -> float:
-        """The number; a ValueError when it is out of reach."""
+        """Return the number; a ValueError when it is out of reach."""
         if value not in self:
             raise ValueError(f"{self} does not reach {value!r}")
         return int(value) if self.integer else float(value)
@@ -119,11 +119,11 @@ class Condition:
     values: tuple[Any, ...]
 
     def holds(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether it holds for what was chosen so far; an axis that is not there holds nothing."""
+        """Tell whether it holds for what was chosen so far; an axis that is not there holds nothing."""
         return self.key in chosen and label_of(chosen[self.key]) in map(label_of, self.values)
 
     def excludes(self, other: Condition) -> bool:
-        """Whether the two can never hold together."""
+        """Tell whether the two can never hold together."""
         return self.key == other.key and not set(map(label_of, self.values)) & set(map(label_of, other.values))
 
     def __str__(self) -> str:
@@ -185,7 +185,7 @@ class Space:
         return next(self.every(lambda axis: (choose(axis),)))
 
     def every(self, candidates: Callable[[Axis], Iterable[Any]]) -> Iterator[Point]:
-        """Every point that can be made from the candidates of its axes, the last axis changing fastest."""
+        """List every point that can be made from the candidates of its axes, the last axis changing fastest."""
         return self._grow(candidates, self.axes, {}, {})
 
     def _grow(
@@ -207,7 +207,7 @@ class Space:
             yield from self._grow(candidates, rest, params | {axis.name: label_of(value)}, values | {axis.key: value})
 
     def point(self, params: Mapping[str, Label]) -> Point | None:
-        """The point that a study's params mean; None when they are not (or no longer) one of this space."""
+        """Return the point that a study's params mean; None when they are not (or no longer) one of this space."""
         try:
             found = self.walk(lambda axis: axis.domain.take(params[axis.name]))
         except (KeyError, ValueError):
@@ -215,14 +215,14 @@ class Space:
         return found if found.params.keys() == params.keys() else None
 
     def locate(self, value_of: Callable[[str], Any]) -> Point | None:
-        """The point whose axes have the values that a recipe has by key; None when one is out of its axis' reach."""
+        """Find the point whose axes have the values of a recipe by key; None when one is out of its axis' reach."""
         try:
             return self.walk(lambda axis: axis.domain.take(value_of(axis.key)))
         except ValueError:
             return None
 
     def grid(self) -> Iterator[Point]:
-        """Every point of a space whose axes all have an end of values; raises ValueError where one has none."""
+        """List every point of a space whose axes all have an end of values; raises ValueError where one has none."""
         return self.every(_values)
 
     @property
@@ -237,7 +237,7 @@ class Space:
         return tuple(dict.fromkeys(condition for when in asked for condition in when))
 
     def describe(self) -> dict[str, str]:
-        """The declaration, by name, in Hydra's grammar: to be kept, and compared with a later one."""
+        """Return the declaration, by name, in Hydra's grammar: to be kept, and compared with a later one."""
         lines = {axis.name: str(axis.domain) for axis in self.axes}
         return lines | {
             setting.key + branch_of(setting.when): write("", setting.value)[1:] for setting in self.settings
@@ -256,7 +256,7 @@ def branch_of(when: Sequence[Condition]) -> str:
 
 
 def label_of(value: Any) -> Label:
-    """A value as a study can hold it."""
+    """Return a value as a study can hold it."""
     return value if isinstance(value, str | int | float | bool) else json.dumps(value)
 
 

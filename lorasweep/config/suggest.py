@@ -25,7 +25,7 @@ def unknown(what: str, word: str, known: Iterable[str]) -> str:
 
 
 def word_advice(word: str) -> str:
-    """What to do with a word that stands where a `KEY=VALUE` is wanted; empty when nothing is known."""
+    """Tell what to do with a word that stands where a `KEY=VALUE` is wanted; empty when nothing is known."""
     if word.endswith((".yaml", ".yml")):
         return "train, plan and sweep take a file, right after the command"
     if word.isidentifier() and (places.sweeps_dir() / f"{word}.yaml").is_file():

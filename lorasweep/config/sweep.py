@@ -210,6 +210,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     problems += _name_problems(name, "a sweep", at="sweep.name")
     if name.lower() in (paths.SINGLE_RUNS, paths.JUDGED_RUNS):
         problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
+    if not paths.is_portable(name):
+        problems.append(Problem(name, "cannot name a folder on Windows", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
     recipe = body.get("recipe")
     common = as_overrides(recipe if isinstance(recipe, Mapping) else {}, "sweep.recipe", problems)

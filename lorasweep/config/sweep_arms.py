@@ -204,7 +204,7 @@ def _random_points(space: Space) -> list[Point]:
 
 
 def corner_points(space: Space) -> list[Point]:
-    """The points to try: every combination of files, and every end and choice at least once in each file."""
+    """Return the points to try: every combination of files, and every end and choice at least once in each file."""
     points: list[Point] = []
     seen: set[tuple[str, str, str]] = set()
     for turn in range(max(len(_ends(axis)) for axis in space.axes)):

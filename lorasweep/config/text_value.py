@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from lorasweep.config.bind import builder_knobs
+from lorasweep.config.bind import builder_knobs, find_module
 from lorasweep.config.places import LIST_GROUPS
 from lorasweep.core import registry
 from lorasweep.core.records import Recipe
@@ -47,7 +47,7 @@ class Scalar:
 
 @functools.cache
 def is_text(key: str) -> bool:
-    """Whether a dotted key takes nothing but text, lists of text or text by name (or null)."""
+    """Tell whether a dotted key takes nothing but text, lists of text or text by name (or null)."""
     return _all_text(_hint(key))
 
 
@@ -60,7 +60,7 @@ _FILES = ("calibration", "base.weights", "base.adapter", "sample.base")
 
 
 def is_path(key: str) -> bool:
-    """Whether a dotted key takes a file or folder, whose name may hold commas and brackets."""
+    """Tell whether a dotted key takes a file or folder, whose name may hold commas and brackets."""
     group, _, last = key.rpartition(".")
     return is_text(key) and (last in ("path", "init") or group == "encoders" or key in _FILES)
 
@@ -108,7 +108,7 @@ def quoted(key: str, written: str) -> str:
 
 
 def settled(key: str, value: Any) -> Any:
-    """What a value from a YAML file means for a key: its text as written, or what YAML reads in it."""
+    """Tell what a value from a YAML file means for a key: its text as written, or what YAML reads in it."""
     if isinstance(value, Mapping):
         return {name: settled(key, each) for name, each in value.items()}
     if isinstance(value, list):
@@ -132,7 +132,7 @@ class _Reader:
         return self._dict() if self._take("{") else self._word(ends)
 
     def items(self, *, ends: str, top: bool = False) -> list[Any]:
-        """Values between commas; `null` is None where it is a value of its own (`top`)."""
+        """Return values between commas; `null` is None where it is a value of its own (`top`)."""
         values: list[Any] = []
         while self.at < len(self.text) and self.text[self.at] not in ends:
             begin = self.at
@@ -198,11 +198,11 @@ def _hint(key: str) -> Any:
     if key in _OF_A_SWEEP:
         return str
     group, *path = key.split(".")
-    if group in LIST_GROUPS and len(path) == 2 and path[0] in registry.names(group):
-        knob = builder_knobs(registry.load(group, path[0])).get(path[1])
-        return None if knob is None else knob.hint
+    if group in LIST_GROUPS and len(path) == 2:
+        module = find_module(group, path[0], at="", problems=[])
+        return builder_knobs(module)[path[1]].hint if module and path[1] in builder_knobs(module) else None
     if group == "launcher" and len(path) == 1:
-        modules = [registry.load(group, name) for name in registry.names(group)]
+        modules = registry.modules(group).values()
         own = {key: knob.hint for module in modules for key, knob in builder_knobs(module).items()}
         if path[0] in own:
             return own[path[0]]

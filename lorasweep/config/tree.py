@@ -32,7 +32,7 @@ class Tree:
     files: dict[str, str]  # group -> file its values come from (`adapter` -> `conf/adapter/lora.yaml`)
 
     def file_of(self, key: str) -> str:
-        """The YAML file where a person would look a dotted key up."""
+        """Return the YAML file where a person would look a dotted key up."""
         group, _, rest = key.partition(".")
         if group in places.LIST_GROUPS and rest:
             return places.named(group, rest.split(".")[0])
@@ -40,7 +40,7 @@ class Tree:
 
 
 def look_up(values: Any, key: str) -> Any:
-    """The value of a dotted key in nested dicts; None where there is none."""
+    """Return the value of a dotted key in nested dicts; None where there is none."""
     for part in key.split("."):
         values = values.get(part) if isinstance(values, Mapping) else None
     return values
@@ -151,7 +151,8 @@ def _choice_problem(override: Override) -> Problem | None:
         names = [str(override.value)]
     for name in names:
         if name not in known:
-            return Problem(f"{group}={name}", unknown(f"no such {group}", name, known), listed)
+            no_such = Problem(f"{group}={name}", unknown(f"no such {group}", name, known), listed)
+            return places.without_file(group, name) or no_such
         if problem := places.clash(group, name):
             return problem
     return None

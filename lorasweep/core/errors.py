@@ -30,7 +30,7 @@ class Problem:
         return self.line()
 
     def line(self, width: int = 0) -> str:
-        """One line, whatever is quoted in it; what is wrong begins behind `width` columns."""
+        """Return one line, whatever is quoted in it; what is wrong begins behind `width` columns."""
         hint = f"  ({self.hint})" if self.hint else ""
         return f"{on_one_line(self.where):<{width}}  {on_one_line(self.message + hint)}"
 

@@ -206,13 +206,13 @@ def cut(name: str, most_bytes: int) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content, read piece by piece."""
+    """Return the hex digest of a file's content, read piece by piece."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_digest(file: Path) -> str:
-    """Hex SHA-256 of a file, remembered by path, size and time; of a large one in `cache/digests.json` too."""
+    """Return the SHA-256 of a file, remembered by path, size and time; of a large one in `cache/digests.json` too."""
     stat = file.stat()
     key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     if key not in _digests:

@@ -35,12 +35,12 @@ _PREFIXES = {"unet": "unet", "text_encoder": "te", "text_encoder_2": "te2"}
 
 
 def is_anima(paths: Iterable[str]) -> bool:
-    """Whether these are modules of an Anima: no other transformer has two attentions in a block."""
+    """Tell whether these are modules of an Anima: no other transformer has two attentions in a block."""
     return any(re.match(r"transformer\.transformer_blocks\.\d+\.attn1\.", path) for path in paths)
 
 
 def anima_name(path: str) -> str:
-    """The name of `transformer.<module>` in Anima's own code, as files of its LoRAs have it."""
+    """Return the name of `transformer.<module>` in Anima's own code, as files of its LoRAs have it."""
     inner = path.removeprefix("transformer.")
     for ours, theirs in _ANIMA.items():
         inner = inner.replace(ours, theirs)
@@ -49,7 +49,7 @@ def anima_name(path: str) -> str:
 
 
 def kohya_name(path: str, *, parts: Collection[str]) -> str:
-    """The module's name in kohya's files.
+    """Return the module's name in kohya's files.
 
     Args:
         path: part and module, `unet.<module>`, `transformer.<module>` or `text_encoder.<module>`. transformers 5.6

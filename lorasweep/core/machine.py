@@ -10,13 +10,13 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def total_bytes() -> int:
-    """Bytes that all processes together may take."""
+    """Return bytes that all processes together may take."""
     total, limit = int(psutil.virtual_memory().total), _read("memory.max")
     return total if limit is None else min(total, limit)
 
 
 def free_bytes() -> int:
-    """Bytes that can be had without swapping."""
+    """Return bytes that can be had without swapping."""
     free, limit, used = int(psutil.virtual_memory().available), _read("memory.max"), _read("memory.current")
     return free if limit is None or used is None else min(free, limit - used)
 

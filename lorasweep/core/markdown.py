@@ -43,14 +43,14 @@ def cell(markdown: str) -> str:
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """Return a table of cells that are Markdown already."""
     named = list(heads)
     lines = [named, ["---"] * len(named), *rows]
     return "\n".join("| " + " | ".join(cell(each) for each in line) + " |" for line in lines)
 
 
 def cut(markdown: str, longest: int) -> str:
-    """As many whole lines as fit into so many characters: half a line could lose the end of its quotes."""
+    """Keep as many whole lines as fit into so many characters: half a line could lose the end of its quotes."""
     if len(markdown) <= longest:
         return markdown
     return markdown[: longest - 1].rpartition("\n")[0].rstrip() + "\n…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from lorasweep.core.errors import InputError, Problem
 
 _PROBE_BYTES = 2**16  # a disk with less room than a page of results is full
+_DEVICE = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)\d")
 SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
 
 
@@ -28,6 +30,11 @@ def typed(path: str) -> Path:
         hint = f"write the folder in full, or ./{path} for a folder of that name"
         raise InputError(Problem(path, f"`{name}` has no home folder here", hint), subject="a path")
     return Path(expanded)
+
+
+def is_portable(name: str) -> bool:
+    """Whether Windows takes a name for a file or a folder too, rather than for a device, or without its last dot."""
+    return not name.endswith(".") and not _DEVICE.fullmatch(name.partition(".")[0])
 
 
 def as_here(path: str) -> str:

@@ -17,23 +17,23 @@ _JOINERS = "\u200c\u200d"  # inside words of some scripts and inside emoji; they
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether a terminal would do something else than show this text."""
+    """Tell whether a terminal would do something else than show this text."""
     return _CONTROL.search(text) is not None
 
 
 def visible(text: str) -> str:
-    """The text with what acts on a terminal shown as `�`; lines and tabs stay."""
+    """Return the text with what acts on a terminal shown as `�`; lines and tabs stay."""
     return _ACTS.sub("�", text)
 
 
 def readable(text: str) -> str:
-    """One line of text: control characters and marks that turn text around become visible as `�`."""
+    """Return one line of text: control characters and marks that turn text around become visible as `�`."""
     one_line = re.sub(r"\s+", " ", text)
     return "".join(letter if letter.isprintable() or letter in _JOINERS else "�" for letter in one_line)
 
 
 def on_one_line(text: str) -> str:
-    """A file's name on one line: what acts on a terminal is shown as `�`, a line break too."""
+    """Return a file's name on one line: what acts on a terminal is shown as `�`, a line break too."""
     return visible(text).translate({ord(letter): "�" for letter in "\n\t"})
 
 

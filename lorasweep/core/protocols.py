@@ -104,12 +104,12 @@ class NoisePath(Protocol):
 
 
 def is_text_encoder(part: str) -> bool:
-    """Whether a part of `Base.parts` reads captions; the other one denoises."""
+    """Tell whether a part of `Base.parts` reads captions; the other one denoises."""
     return part.startswith("text_encoder")
 
 
 def frozen_weight(layer: Any) -> torch.Tensor:
-    """A layer's own weight as it is computed with, in however many bits and wherever it is stored."""
+    """Return a layer's own weight as it is computed with, in however many bits and wherever it is stored."""
     found: torch.Tensor = layer.read_weight() if hasattr(layer, "read_weight") else layer.weight
     return found
 
@@ -141,7 +141,7 @@ class Base(Protocol):
     memory: MemoryOptions
 
     def with_clip_skip(self, clip_skip: int) -> Base:
-        """The same modules in the same memory, with captions read at another `clip_skip`."""
+        """Return the same modules in the same memory, with captions read at another `clip_skip`."""
 
     @property
     def drawn(self) -> Base:
@@ -151,13 +151,13 @@ class Base(Protocol):
         """Give `drawn`; for that long the denoiser has the weights that pictures are drawn with."""
 
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels in [-1, 1] -> posterior mean and std in the denoiser's units, both (B, C, H, W) fp32."""
+        """Encode pixels in [-1, 1]: posterior mean and std in the denoiser's units, both (B, C, H, W) fp32."""
 
     def decode_latents(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
-        """Latents -> pixels in about [-1, 1], fp32."""
+        """Decode latents: pixels in about [-1, 1], fp32."""
 
     def encode_captions(self, captions: Sequence[str]) -> Text:
-        """Captions -> Text, with gradient when a text encoder has an adapter; none is cut."""
+        """Encode captions: Text, with gradient when a text encoder has an adapter; none is cut."""
 
     def chunks(self, caption: str) -> int:
         """In how many pieces a caption is read; those of one number need no padding beside each other."""
@@ -174,7 +174,7 @@ class Base(Protocol):
     def features(
         self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
     ) -> torch.Tensor:
-        """What the denoiser sees, by its middle; (B, D, h, w) fp32."""
+        """Tell what the denoiser sees, by its middle; (B, D, h, w) fp32."""
 
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
         """By which pipeline, scheduler and first noise diffusers draws the same; JSON."""
@@ -222,7 +222,7 @@ class Factored(Protocol):
     """An adapter that may be nothing but products: several such are trained in one forward."""
 
     def factors(self) -> Mapping[torch.nn.Module, Factors] | None:
-        """The products by layer, for the next batch and with gradient; None when it is more than products."""
+        """Return the products by layer, for the next batch and with gradient; None when it is more than products."""
 
 
 @runtime_checkable
@@ -262,7 +262,7 @@ class Encoder(Protocol):
         """Of everything that decides the features: what they are cached by."""
 
     def encode(self, pictures: ImageList) -> dict[str, torch.Tensor]:
-        """Features by name, each (B, ...) in float32 on the CPU, one row per picture; B of any size >= 1."""
+        """Return features by name, each (B, ...) in float32 on the CPU, one row per picture; B of any size >= 1."""
 
 
 class JudgeContext(Protocol):
@@ -317,7 +317,7 @@ class JudgeContext(Protocol):
         part: Part = "both",
         first_noise: bool = False,
     ) -> Rows:
-        """Squared error of the prediction per row, adapted and base.
+        """Return the squared error of the prediction per row, adapted and base.
 
         Args:
             name: one of `probe_sets`.
@@ -328,21 +328,21 @@ class JudgeContext(Protocol):
         """
 
     def drift(self, name: SetName, weight: float, *, part: Part = "both") -> Rows:
-        """Squared distance between adapted and base prediction per row, beside the base's squared error."""
+        """Return the squared distance between adapted and base prediction per row, beside the base's squared error."""
 
     def magnitudes(self, name: NoiseName) -> Magnitudes | None:
-        """How hard captions pull on pure noise at the judged weight; None without such captions."""
+        """Tell how hard captions pull on pure noise at the judged weight; None without such captions."""
 
     def pictures(self, *tiers: PromptTier) -> list[Picture]:
-        """This step's pictures of some tiers at the judged weight, tier by tier."""
+        """Return this step's pictures of some tiers at the judged weight, tier by tier."""
 
     def base_pictures(self, *tiers: PromptTier) -> list[Picture]:
-        """The base's pictures for the prompts and seeds of `pictures(*tiers)`."""
+        """Return the base's pictures for the prompts and seeds of `pictures(*tiers)`."""
 
     def features(
         self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
     ) -> dict[str, torch.Tensor]:
-        """Features of pictures of one size, with the adapter silenced; (B, ...) by name.
+        """Return features of pictures of one size, with the adapter silenced; (B, ...) by name.
 
         Args:
             pictures: at least one, RGB.
@@ -351,13 +351,13 @@ class JudgeContext(Protocol):
         """
 
     def encoder(self, name: EncoderName, *, subject_only: bool = False) -> Encoder | None:
-        """The encoder of a name, None where no copy is configured; with the background greyed out if asked."""
+        """Return the encoder of a name, None where no copy is configured; with the background greyed out if asked."""
 
     def prompt_fit(self, name: EncoderName, prompts: tuple[str, ...]) -> Encoder | None:
-        """An encoder whose "fit" (B, K) says how well pictures fit K prompts: by the base or by CLIP."""
+        """Return an encoder whose "fit" (B, K) says how well pictures fit K prompts: by the base or by CLIP."""
 
     def memoized(self, key: str, compute: Callable[[], T]) -> T:
-        """What `compute` gives, computed once for this checkpoint whatever evidence is left out."""
+        """Tell what `compute` gives, computed once for this checkpoint whatever evidence is left out."""
 
 
 @runtime_checkable
@@ -392,7 +392,7 @@ class ImagePlanner(Protocol):
         """The word that calls the subject."""
 
     def wrong(self, knob: str, message: str, hint: str = "") -> InputError:
-        """The error of one knob."""
+        """Return the error of one knob."""
 
     def found(self, root: Path) -> list[PlannedImage]:
         """Plan the images of a folder.
@@ -477,7 +477,7 @@ class Texts(Protocol):
     """What training and judging ask of the caption cache."""
 
     def embed(self, captions: Iterable[str]) -> Text:
-        """What the frozen text encoders make of them."""
+        """Tell what the frozen text encoders make of them."""
 
     def warm(self, captions: Iterable[str]) -> None:
         """Encode every caption that is not at hand, so that training never waits for it."""

@@ -30,7 +30,7 @@ _BESIDE_LIBRARIES = frozenset(("optuna", "hydra-core"))
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, git commit when run from a checkout, and the machine, as plain JSON."""
+    """Collect versions, git commit when run from a checkout, and the machine, as plain JSON."""
     return {
         "lorasweep": lorasweep.__version__,
         "code": code_digest(),
@@ -69,7 +69,7 @@ def code_digest() -> str:
 
 @functools.cache
 def source_digest() -> str:
-    """The part of `code_digest` that is lorasweep's own, whatever is installed beside it."""
+    """Return the part of `code_digest` that is lorasweep's own, whatever is installed beside it."""
     root = Path(lorasweep.__file__).parent
     found = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in _BESIDE):
@@ -78,7 +78,7 @@ def source_digest() -> str:
 
 
 def version_of(name: str) -> str | None:
-    """The version of an installed distribution; None when there is none."""
+    """Return the version of an installed distribution; None when there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -227,7 +227,7 @@ class ComputeOptions:
     dynamo_backend: Literal["none", "inductor", "aot_eager", "eager"] = "none"  # compiles the blocks that repeat
 
     def mark(self, fingerprint: str) -> str:
-        """A base's fingerprint when it computes so; the very same for the defaults."""
+        """Return a base's fingerprint when it computes so; the very same for the defaults."""
         return fingerprint if self == ComputeOptions() else digest([fingerprint, self])
 
 
@@ -236,7 +236,7 @@ class SampleOptions:
     """How samples are drawn (`conf/sample/`)."""
 
     base: Text | None = None  # a sibling of the base whose denoiser draws in its place; folder or .safetensors
-    weight: LoraWeight = 0.7  # the LoRA weight that counts
+    weight: LoraWeight = 0.7  # the judged LoRA weight
     weights: Ladder = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
     seeds: Seeds = (0, 1)  # at the end, at `weight`
     rung_seeds: Seeds = (0,)  # at rungs, and at the ladder's other weights
@@ -310,7 +310,7 @@ class Recipe:
     launcher: LauncherOptions = field(default_factory=LauncherOptions)
 
     def fingerprint(self) -> str:
-        """Hex digest of everything that decides the result: not where it runs, nor what is traded for room there."""
+        """Digest everything that decides the result: not where it runs, nor what is traded for room there."""
         data = to_dict(self)
         del data["tracking"], data["launcher"]
         data["memory"] = self.memory.storage
@@ -377,7 +377,7 @@ class Frame:
 
     @classmethod
     def whole(cls, width_px: int, height_px: int) -> Frame:
-        """A picture that was neither resized nor cropped: what is asked for when drawing."""
+        """Return a picture that was neither resized nor cropped: what is asked for when drawing."""
         return cls(original_px=(width_px, height_px), crop_px=(0, 0), size_px=(width_px, height_px))
 
 
@@ -389,12 +389,12 @@ class LatentShape:
     px: int  # pixels per latent, along a side
 
     def of(self, width_px: int, height_px: int) -> tuple[int, int, int]:
-        """The (C, H, W) of a picture's latent."""
+        """Return the (C, H, W) of a picture's latent."""
         return self.channels, height_px // self.px, width_px // self.px
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class GeneratedImage:
     """A picture that the base itself draws, in its bucket's size, the way samples are drawn."""
 
     prompt: str
@@ -418,7 +418,7 @@ class PlannedImage:
     crop_px: tuple[int, int]  # left, top of the centre crop of the bucket's size
     loss_weight: float = 1.0  # its loss times this; kohya's prior_loss_weight on regularization images
     target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
-    drawing: Drawing | None = None  # None: a file that is there
+    drawing: GeneratedImage | None = None  # None: a file that is there
     profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
 
     @property
@@ -469,15 +469,15 @@ class Plan:
     material: str = ""  # digest of images, captions and base alone: what recipe and seed are applied to
 
     def train_images(self) -> tuple[PlannedImage, ...]:
-        """Images that are trained on."""
+        """Return images that are trained on."""
         return tuple(image for image in self.images if image.split == "train")
 
     def trained_on(self) -> tuple[PlannedImage, ...]:
-        """What an epoch goes through: training images, then regularization images."""
+        """Tell what an epoch goes through: training images, then regularization images."""
         return (*self.train_images(), *self.reg_images)
 
     def held_out_images(self) -> tuple[PlannedImage, ...]:
-        """Images that only judge."""
+        """Return images that only judge."""
         return tuple(image for image in self.images if image.split == "held_out")
 
 
@@ -539,7 +539,7 @@ def from_dict(cls: type[T], data: Any) -> T:
 
 
 def digest(data: Any) -> str:
-    """Hex SHA-256 of canonical JSON."""
+    """Return the hex SHA-256 of canonical JSON."""
     text = json.dumps(to_dict(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
+import importlib.util
 import types
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import lorasweep
@@ -47,9 +47,9 @@ class Plugin:
         return f"{self.distribution} {self.version}"
 
     def folder(self) -> Path | None:
-        """The folder of its module, found without importing it; None for a module that is in no package."""
+        """Return the folder of its module, found without importing it; None for a module that is in no package."""
         package, *inner = self.module.split(".")[:-1] or [self.module]
-        spec = PathFinder.find_spec(package)
+        spec = importlib.util.find_spec(package)  # through the finders of editable installs too
         roots = spec.submodule_search_locations if spec else None
         return Path(next(iter(roots)), *inner) if roots else None
 
@@ -64,7 +64,7 @@ class Plugin:
 
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
-    """Every name that an installed plugin adds, sorted; those that clash included."""
+    """List every name that an installed plugin adds, sorted; those that clash included."""
     installed = metadata.entry_points()  # reads every distribution's metadata
     found = [
         Plugin(group, point.name, point.module, point.dist.name, point.dist.version)
@@ -76,14 +76,14 @@ def plugins() -> tuple[Plugin, ...]:
 
 
 def used(recipe: Recipe) -> tuple[Plugin, ...]:
-    """The plugins that decide a recipe's result."""
+    """Return the plugins that decide a recipe's result."""
     named = [(group, getattr(recipe, group).name) for group in ("base", "buckets", "adapter", "optimizer", "scheduler")]
     named += [(group, name) for group in ("regularization", "metrics") for name in getattr(recipe, group)]
     return tuple(plugin for group, name in named for plugin in find_plugins(group, name))
 
 
 def names(group: str) -> list[str]:
-    """The names of a group, sorted; nothing is imported."""
+    """Return the names of a group, sorted; nothing is imported."""
     return sorted({*_own(group), *(plugin.name for plugin in plugins() if plugin.group == group)})
 
 
@@ -108,13 +108,22 @@ def load(group: str, name: str) -> types.ModuleType:
         raise ConfigError(Problem(f"{group}={name}", message, "mend or uninstall it")) from error
 
 
+def modules(group: str) -> dict[str, types.ModuleType]:
+    """Import the modules of a group by name; a plugin's that cannot be is left to whoever names it, and to `doctor`."""
+    found = {}
+    for name in names(group):
+        with suppress(ConfigError):
+            found[name] = load(group, name)
+    return found
+
+
 def find_plugins(group: str, name: str) -> tuple[Plugin, ...]:
-    """The plugins that add this name to a group: none for lorasweep's own, several where they clash."""
+    """Return the plugins that add this name to a group: none for lorasweep's own, several where they clash."""
     return tuple(plugin for plugin in plugins() if (plugin.group, plugin.name) == (group, name))
 
 
 def clash(group: str, name: str) -> Problem | None:
-    """The problem with a name that more than one of lorasweep and the plugins has."""
+    """Return the problem with a name that more than one of lorasweep and the plugins has."""
     owners = [*(["lorasweep"] if name in _own(group) else []), *map(str, find_plugins(group, name))]
     if len(owners) < 2:
         return None

@@ -38,19 +38,25 @@ LOCK_FILE, OWNER_FILE = "lock", "lock.owner"  # of who drives it, or the sweep
 # What is the driver's, and nothing of the recipe's result.
 DRIVERS_FILES = (STATUS_FILE, RECIPE_FILE, PLAN_FILE, PARENT_FILE, MLFLOW_FILE, LOCK_FILE, OWNER_FILE)
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"  # folders: step_000100/ each
+STATE_FILE, TENSORS_FILE = "state.json", "state.safetensors"  # of the newest checkpoint: what training goes on from
+EXPORTS = "export"  # a folder: files for other programs
 INDEX_FILE = "index.json"  # of a folder of pictures
 
 # Of a sweep.
 MANIFEST_FILE = "sweep.yaml"  # what it was declared to hold
 ASKED_FILE = "asked.jsonl"  # the trials that it came to hold since
 STUDY_FILE = "study.db"  # Optuna's
+SET_ASIDE_FILE = "study.broken.db"  # one that could not be read
 LOG_FOLDER = "workers"  # what each worker printed
 BASE_SAMPLES = "base_samples"  # the base model's own pictures
 CACHED_AS_FILE = "cached_as.json"  # in it: the folder of `cache/base_samples/` that they were taken from
+PROBES_FILE = "probes.json"  # in it: what every rung is asked
 LEADERBOARD_FILE = "leaderboard.json"
 PRUNING_FILE = "pruning.json"  # what pruning saved and cost
 TIMING_FILE = "timing.json"  # how long it was said to take, and took
 SHEET_FILE = "contact_sheet.png"
+MIRROR_LOG_FILE, MIRROR_LOCK_FILE, MIRROR_ID_FILE = "mirror.log", ".mirror.lock", ".mirror_id"  # of what follows it
+JUDGED_FILE = "judged.json"  # of a harmless control
 REPORT_FILE, REPORT_TEXT_FILE = "report.html", "report.md"
 
 # Of either.
@@ -158,7 +164,7 @@ class RunFolder:
         files.write_json(self.path / STATUS_FILE, to_dict(record), durable=durable)
 
     def outcome(self, *, attempt: int) -> Outcome | None:
-        """What the worker left for this attempt; None when the attempt did not end."""
+        """Tell what the worker left for this attempt; None when the attempt did not end."""
         data = files.read_object(self.path / OUTCOME_FILE)
         return from_dict(Outcome, data["outcome"]) if data.get("attempt") == attempt else None
 
@@ -173,7 +179,7 @@ class RunFolder:
         return files.read_jsonl(self.path / EVENTS_FILE, fits=_is_event)
 
     def last_events(self, tail_bytes: int) -> Iterator[dict[str, Any]]:
-        """The whole lines among the last bytes of the log."""
+        """Return the whole lines among the last bytes of the log."""
         path = self.path / EVENTS_FILE
         try:
             with open(path, "rb") as file:
@@ -185,7 +191,7 @@ class RunFolder:
         yield from files.rows_of(lines[1:] if start else lines, path, fits=_is_event)
 
     def rungs(self) -> list[dict[str, Any]]:
-        """What was measured at the rungs so far: `step`, `exposures_per_image`, `metrics`, ..."""
+        """Tell what was measured at the rungs so far: `step`, `exposures_per_image`, `metrics`, ..."""
         return [event for event in self.events() if event.get("kind") == "rung"]
 
     # ------------------------------------------------------------------------------- weights and pictures
@@ -201,11 +207,11 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def weights(self, step: int) -> Path:
-        """The adapter of a rung's checkpoint."""
+        """Return the adapter of a rung's checkpoint."""
         return self.checkpoints / step_name(step) / ADAPTER_FILE
 
     def samples(self, step: int | None = None) -> Path:
-        """The folder of a rung's pictures; None: of those of the checkpoint that is kept, by their index."""
+        """Return the folder of a rung's pictures; None: of those of the checkpoint that is kept, by their index."""
         folder = self.path / SAMPLES
         return folder if step is None else folder / step_name(step)
 
@@ -232,7 +238,7 @@ class SweepFolder:
         return [run for path in folders_in(self.path) if (run := RunFolder(path)).exists]
 
     def run(self, number: int, arm: str, seed: int) -> RunFolder:
-        """The run folder of a trial, e.g. `0003-adamw_cosine-s1`; what file systems dislike becomes `-`."""
+        """Return the run folder of a trial, e.g. `0003-adamw_cosine-s1`; what file systems dislike becomes `-`."""
         return RunFolder(self.path / f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', arm)}-s{seed}")
 
     @property
@@ -258,28 +264,28 @@ def _is_event(row: dict[str, Any]) -> bool:
 
 
 def ratings_file(folder: Path, rater: str) -> Path:
-    """Where the answers of a person about a sweep's arms, or a run's steps, are kept."""
+    """Find where the answers of a person about a sweep's arms, or a run's steps, are kept."""
     return folder / RATINGS / f"{rater}.jsonl"
 
 
 def raters(folder: Path) -> list[str]:
-    """Who has rated a sweep's arms, or a run's steps."""
+    """List who has rated a sweep's arms, or a run's steps."""
     return sorted(path.stem for path in (folder / RATINGS).glob("*.jsonl"))
 
 
 def step_name(step: int) -> str:
-    """The name of a step's folder: `step_000320`."""
+    """Return the name of a step's folder: `step_000320`."""
     return f"step_{step:06d}"
 
 
 def steps_in(folder: Path) -> list[int]:
-    """The steps that have a folder here, ascending."""
+    """Return the steps that have a folder here, ascending."""
     names = [re.fullmatch(r"step_(\d{6,})", path.name) for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name[1]) for name in names if name)
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, by name, but hidden ones; none when it cannot be read."""
+    """Return the folders in a folder, by name, but hidden ones; none when it cannot be read."""
     try:
         inside = sorted(folder.iterdir())
     except OSError:

@@ -86,7 +86,7 @@ def make_safe() -> None:
 
 
 def can_show(text: str) -> bool:
-    """Whether standard output takes a text as it is, without stand-ins."""
+    """Tell whether standard output takes a text as it is, without stand-ins."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return visible(text) == text and text.encode(encoding, "replace").decode(encoding, "replace") == text
 

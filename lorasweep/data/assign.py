@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from lorasweep.core.records import Bucket
+from lorasweep.core.records import Bucket, PlannedImage
+from lorasweep.data.folder import FoundImage
+from lorasweep.data.images import ImageFacts
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,34 @@ class Assignment:
     bucket: Bucket  # the size it is trained at
     resize_px: tuple[int, int]  # (width, height) it is scaled to first; covers the bucket
     crop_px: tuple[int, int]  # (left, top) of the centred crop of the bucket's size
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image on its way into the plan: the file, what is in it, where it goes."""
+
+    found: FoundImage
+    facts: ImageFacts
+    place: Assignment
+
+    def planned(
+        self, *, concept: str, caption: str, split: Literal["train", "held_out", "regularization"], repeats: int
+    ) -> PlannedImage:
+        """Plan the image."""
+        return PlannedImage(
+            file=str(self.found.path),
+            sha256=self.facts.sha256,
+            concept=concept,
+            caption=caption,
+            split=split,
+            repeats=repeats,
+            width_px=self.facts.width_px,
+            height_px=self.facts.height_px,
+            bucket=self.place.bucket,
+            resize_px=self.place.resize_px,
+            crop_px=self.place.crop_px,
+            profile=self.facts.profile,
+        )
 
 
 def assign(width_px: int, height_px: int, buckets: Sequence[Bucket]) -> Assignment:

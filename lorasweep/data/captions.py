@@ -32,7 +32,7 @@ def tags(caption: str, options: CaptionOptions) -> list[str]:
 
 @functools.lru_cache(maxsize=16384)
 def plain(tag: str) -> str:
-    """What is compared of a tag: lower case, single spaces for underscores."""
+    """Tell what is compared of a tag: lower case, single spaces for underscores."""
     return " ".join(tag.replace("_", " ").split()).casefold()
 
 
@@ -57,7 +57,7 @@ def without_trigger(caption: str, trigger: str | None, options: CaptionOptions) 
 
 
 def are_plain(prompts: Iterable[str], texts: Iterable[str], trigger: str | None, options: CaptionOptions) -> bool:
-    """Whether some prompt is a caption with the trigger left out: it calls nobody, and leaves open who comes.
+    """Tell whether some prompt is a caption with the trigger left out: it calls nobody, and leaves open who comes.
 
     Args:
         prompts: without the trigger.
@@ -69,12 +69,12 @@ def are_plain(prompts: Iterable[str], texts: Iterable[str], trigger: str | None,
 
 
 def has_trigger(caption: str, trigger: str) -> bool:
-    """Whether the trigger is in the caption as a word of its own."""
+    """Tell whether the trigger is in the caption as a word of its own."""
     return bool(_word(trigger).search(caption))
 
 
 def spelling(trigger: str, texts: Iterable[str]) -> str:
-    """The trigger as most texts that have it write it; as it is when none has."""
+    """Return the trigger as most texts that have it write it; as it is when none has."""
     found = Counter(match[0] for text in texts for match in _word(trigger).finditer(text))
     return found.most_common(1)[0][0] if found else trigger
 
@@ -85,7 +85,7 @@ def replace_trigger(caption: str, trigger: str | None, other: str) -> str:
 
 
 def adds_trigger(options: CaptionOptions) -> bool:
-    """Whether the trigger is put in front of captions that lack it: never because a folder has its name."""
+    """Tell whether the trigger is put in front of captions that lack it: never because a folder has its name."""
     return options.trigger is not None if options.add_trigger is None else options.add_trigger
 
 
@@ -121,7 +121,7 @@ def unmatched(written: Iterable[str], options: CaptionOptions) -> list[str]:
 
 
 def rearranges(options: CaptionOptions) -> bool:
-    """Whether exposures see other texts than the planned caption or the empty one."""
+    """Tell whether exposures see other texts than the planned caption or the empty one."""
     return options.shuffle or options.tag_dropout > 0
 
 
@@ -179,7 +179,7 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
 
 
 def matches(tag: str, patterns: Sequence[str]) -> bool:
-    """Whether a tag is one of some tags or patterns (`* hair`)."""
+    """Tell whether a tag is one of some tags or patterns (`* hair`)."""
     return any(fnmatchcase(plain(tag), plain(pattern)) for pattern in patterns)
 
 

@@ -47,7 +47,7 @@ class FoundImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ImageFolder:
     """What a dataset folder holds."""
 
     images: tuple[FoundImage, ...]  # at least one, sorted by path
@@ -68,7 +68,9 @@ class _Concept:
 _PLAIN = _Concept("", "", 1)
 
 
-def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path", encoding: str = "utf-8") -> Found:
+def find_images(
+    root: Path, *, caption_extension: str, key: str = "dataset.path", encoding: str = "utf-8"
+) -> ImageFolder:
     """Find images and captions.
 
     An image's caption is in the file beside it, else in a `metadata.jsonl` or `metadata.csv` of the dataset.
@@ -125,7 +127,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
         metadata=tuple(metadata),
         extension=caption_extension,
     )
-    return Found(
+    return ImageFolder(
         images=tuple(
             FoundImage(
                 path=path,

@@ -24,7 +24,7 @@ def levels(image: Image.Image) -> Levels:
 
 
 def sharpness(gray: Levels) -> float:
-    """How much of a picture's contrast lies between neighbouring pixels, >= 0; 1 for a picture of one colour.
+    """Tell how much of a picture's contrast lies between neighbouring pixels, >= 0; 1 for a picture of one colour.
 
     The variance of the Laplacian over the variance of the brightness; noise has 20, a blurred photo < 0.002.
     """

@@ -62,7 +62,7 @@ def typed(*words: str) -> str:
 
 
 def aside_of(root: Path, files: Iterable[Path]) -> dict[Path, Path]:
-    """Where files go that are set aside, each by the folders that it is in."""
+    """Find where files go that are set aside, each by the folders that it is in."""
     return {
         file: root / _ASIDE / (file.relative_to(root) if file.is_relative_to(root) else file.name) for file in files
     }

@@ -92,7 +92,7 @@ class _Windows:
         return int((self.ends - np.arange(len(self.ends)) - 1).sum())
 
     def compared(self) -> Iterator[tuple[Numbers, Numbers]]:
-        """Pairs of images, some 100,000 at a time, so that many images take no more memory."""
+        """Return pairs of images, some 100,000 at a time, so that many images take no more memory."""
         places = np.arange(len(self.order))
         behind = self.ends - places - 1
         before = np.concatenate([[0], np.cumsum(behind)])

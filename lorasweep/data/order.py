@@ -54,7 +54,7 @@ def batches_per_epoch(images: Sequence[PlannedImage], batch_size: int) -> int:
 
 
 def buckets_of(images: Sequence[PlannedImage]) -> dict[Bucket, list[int]]:
-    """Indices by bucket, buckets sorted by width, then height."""
+    """Return indices by bucket, buckets sorted by width, then height."""
     found: dict[Bucket, list[int]] = {}
     for index, image in enumerate(images):
         found.setdefault(image.bucket, []).append(index)

@@ -107,10 +107,10 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is a picture that is read; a mask is not one."""
+    """Tell whether a file's name says that it is a picture that is read; a mask is not one."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith(_MASKS)
 
 
 def is_unread(path: Path) -> bool:
-    """Whether a file's name says that it is a picture in a format that is not read."""
+    """Tell whether a file's name says that it is a picture in a format that is not read."""
     return path.suffix.lower() in UNREAD_SUFFIXES

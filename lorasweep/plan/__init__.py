@@ -10,6 +10,7 @@ the rungs and writes the prompts. Whatever is wrong with the base, the folder or
     regularization  images that are trained on beside them, so that something is not forgotten
     budget          steps, exposures and rungs
     prompts         what is drawn to judge a recipe, by tier
+    calibration     where every symptom begins to count on this base
     warnings        what is allowed, but worth knowing
 """
 

@@ -61,7 +61,7 @@ def find(recipe: Recipe, images: Sequence[PlannedImage], triggers: Sequence[str]
 
 
 def short(image: PlannedImage) -> str:
-    """An image's name as a person would look it up."""
+    """Return an image's name as a person would look it up."""
     path = Path(image.file)
     return f"{path.parent.name}/{path.name}"
 

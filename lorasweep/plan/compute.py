@@ -25,7 +25,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def told(recipe: Recipe) -> list[str]:
-    """The switches that are not as torch has them by itself."""
+    """Return the switches that are not as torch has them by itself."""
     plain = to_dict(ComputeOptions())
     return [
         name if value is True else f"{name}={value}"

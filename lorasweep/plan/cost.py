@@ -94,7 +94,7 @@ def _path() -> Path:
 
 
 def pictures(plan: Plan, recipe: Recipe) -> int:
-    """How many pictures a trial draws: every prompt at each rung, and at every weight in the end."""
+    """Tell how many pictures a trial draws: every prompt at each rung, and at every weight in the end."""
     rung = sample_requests.at_rung(recipe, plan)
     return len(rung) * (len(plan.rungs) - 1) + len({*rung, *sample_requests.in_full(recipe, plan)})
 

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
@@ -23,9 +22,8 @@ from lorasweep.core.printable import some
 from lorasweep.core.records import DatasetOptions, PlannedImage, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions, mending, near_duplicates, split
-from lorasweep.data.assign import Assignment, assign, assign_without_upscale
-from lorasweep.data.folder import Found, FoundImage, find_images
-from lorasweep.data.images import ImageFacts
+from lorasweep.data.assign import Assignment, Row, assign, assign_without_upscale
+from lorasweep.data.folder import FoundImage, ImageFolder, find_images
 from lorasweep.plan import caption_findings, image_findings, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
@@ -44,34 +42,6 @@ class Dataset:
     def trigger(self) -> str | None:
         """The trigger of most images, when there is one."""
         return next(iter(self.triggers), None)
-
-
-@dataclass(frozen=True)
-class Row:
-    """An image on its way into the plan: the file, what is in it, where it goes."""
-
-    found: FoundImage
-    facts: ImageFacts
-    place: Assignment
-
-    def planned(
-        self, *, concept: str, caption: str, split: Literal["train", "held_out", "regularization"], repeats: int
-    ) -> PlannedImage:
-        """Plan the image."""
-        return PlannedImage(
-            file=str(self.found.path),
-            sha256=self.facts.sha256,
-            concept=concept,
-            caption=caption,
-            split=split,
-            repeats=repeats,
-            width_px=self.facts.width_px,
-            height_px=self.facts.height_px,
-            bucket=self.place.bucket,
-            resize_px=self.place.resize_px,
-            crop_px=self.place.crop_px,
-            profile=self.facts.profile,
-        )
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -134,7 +104,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
 
 
 def written_captions(recipe: Recipe) -> dict[str, str | None]:
-    """Captions as their owner wrote them, by the image's path; None where there is none."""
+    """Return captions as their owner wrote them, by the image's path; None where there is none."""
     found = find_images(_root(recipe), caption_extension=recipe.captions.extension)
     return {str(image.path): image.caption for image in found.images}
 
@@ -186,7 +156,7 @@ def _no_images(recipe: Recipe) -> Dataset:
     return Dataset(images=(), triggers=(given,) if given else (), warnings=(note,))
 
 
-def _kept_apart(recipe: Recipe) -> Found | None:
+def _kept_apart(recipe: Recipe) -> ImageFolder | None:
     folder = recipe.dataset.holdout_path
     if folder is None:
         return None
@@ -194,7 +164,7 @@ def _kept_apart(recipe: Recipe) -> Found | None:
     return find_images(place, caption_extension=extension, key="dataset.holdout_path")
 
 
-def _of_kept_apart(folder: Found) -> Iterator[str]:
+def _of_kept_apart(folder: ImageFolder) -> Iterator[str]:
     """What is worth knowing of the images that a person kept apart."""
     said = [*folder.warnings, *(f"{path.name}/ in it is left out" for path in folder.regularization)]
     if without := [image.short for image in folder.images if image.caption is None]:
@@ -283,7 +253,7 @@ def _decoupled(recipe: Recipe, rows: Sequence[Row], held_out: Collection[int]) -
     return chosen
 
 
-def _with_trigger(recipe: Recipe, folder: Found, *, new_only: bool) -> str:
+def _with_trigger(recipe: Recipe, folder: ImageFolder, *, new_only: bool) -> str:
     """The command that puts a trigger into captions: the one that is known, else one to think of."""
     known = trigger.by_images(folder.images, trigger.find_triggers(recipe, folder.images))
     word = next(iter(known), trigger.first_word(folder.images[0].class_tokens) or "WORD")
@@ -291,7 +261,7 @@ def _with_trigger(recipe: Recipe, folder: Found, *, new_only: bool) -> str:
     return mending.rewrite(_root(recipe), *keys, new_only=new_only)
 
 
-def _captions(recipe: Recipe, folder: Found) -> Iterator[str]:
+def _captions(recipe: Recipe, folder: ImageFolder) -> Iterator[str]:
     """Say which images have no caption file, and what a caption policy does in vain."""
     without = [image for image in folder.images if image.caption is None]
     if without:
@@ -354,7 +324,7 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
         yield f"no image of {some(unjudged)} is held out, so overfitting there is not measured"
 
 
-def _unused_folders(recipe: Recipe, folder: Found) -> Iterator[str]:
+def _unused_folders(recipe: Recipe, folder: ImageFolder) -> Iterator[str]:
     """Offer the folders of regularization images that the recipe does not use, with what to type."""
     given = recipe.regularization.get("reg_images", {}).get("path")
     used = Path(given).expanduser().absolute() if given else None

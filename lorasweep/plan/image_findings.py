@@ -9,19 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING
 
 from lorasweep.core import registry
 from lorasweep.core.findings import Finding, Level
 from lorasweep.core.printable import some
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import captions, mending
+from lorasweep.data.assign import Row
 from lorasweep.data.images import ImageFacts
 from lorasweep.plan import trigger
 from lorasweep.plan.caption_findings import short
-
-if TYPE_CHECKING:
-    from lorasweep.plan.dataset import Row
 
 _BLURRED = 2e-3  # sharpness; see `data/look.py`
 _BORDER = 0.04  # share of a side

@@ -59,7 +59,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def finds_step_size(optimizer: str) -> str | None:
-    """The knob to turn in place of the lr, of an optimizer that finds its own step size; None for others."""
+    """Return the knob to turn in place of the lr, of an optimizer that finds its own step size; None for others."""
     module = registry.load("optimizer", optimizer)
     found: str | None = getattr(module, "FINDS_STEP_SIZE", None)
     return found

@@ -43,12 +43,12 @@ class Ordered:
 
 
 def has_files(recipe: Recipe) -> bool:
-    """Whether files are judged, so that nothing is trained."""
+    """Tell whether files are judged, so that nothing is trained."""
     return are_files(recipe.adapter.name)
 
 
 def are_files(adapter: str) -> bool:
-    """Whether that kind of adapter is files, of those that there are: a plugin may be gone since a run."""
+    """Tell whether that kind of adapter is files, of those that there are: a plugin may be gone since a run."""
     return adapter in registry.names("adapter") and not getattr(registry.load("adapter", adapter), "TRAINS", True)
 
 
@@ -83,7 +83,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def unreadable(path: Path) -> list[Problem]:
-    """What keeps a file from being a LoRA at all, or from being of use; nothing when it is one."""
+    """Tell what keeps a file from being a LoRA at all, or from being of use; nothing when it is one."""
     if not path.is_file():
         return [Problem(str(path), "no such file", f"judge takes {SUFFIX} files")]
     return file.unreadable(path)

@@ -131,7 +131,7 @@ class Room:
 
 
 def taken(recipe: Recipe, room: Room | None, *, slots: int = 1) -> dict[str, Any]:
-    """What a recipe takes of the room that a worker has, and what is turned on for that; {} where it is not known."""
+    """Tell what a recipe takes of the room of a worker, and what is turned on for that; {} where it is not known."""
     found = resolve(recipe, room, slots=slots)
     if room is None or not (peak := peaks_gib(recipe, {"": found}, slots=slots, on_gpu=room.on_gpu)):
         return {}

@@ -20,7 +20,7 @@ ROOM = 0.8  # of a card's memory, for an estimate that may be too low
 
 
 def share_key(recipe: Recipe) -> str | None:
-    """What trials must have in common to be trained by one worker at a time; None: with nobody."""
+    """Tell what trials must have in common to be trained by one worker at a time; None: with nobody."""
     adapter, options, train = registry.load("adapter", recipe.adapter.name), recipe.adapter.options, recipe.train
     shares = getattr(adapter, "SHARES_FORWARD", False) and not options.get("dropout")
     if recipe.compute.dynamo_backend != "none":  # compiled blocks are for one adapter

@@ -17,10 +17,11 @@ from typing import Literal
 from lorasweep.core import paths, registry, seeds
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.protocols import RegularizationImages
-from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
+from lorasweep.core.records import Bucket, GeneratedImage, PlannedImage, Recipe, digest
 from lorasweep.data import captions
+from lorasweep.data.assign import Row
 from lorasweep.data.folder import FoundImage, find_images
-from lorasweep.plan.dataset import Dataset, Row, make_rows, unused_parts
+from lorasweep.plan.dataset import Dataset, make_rows, unused_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class ImagePlanner:
         return self.dataset.trigger if self.dataset else None
 
     def wrong(self, knob: str, message: str, hint: str = "") -> InputError:
-        """The error of one knob."""
+        """Return the error of one knob."""
         return DatasetError(Problem(f"regularization.{self.name}.{knob}", message, hint))
 
     def found(self, root: Path) -> list[PlannedImage]:
@@ -91,7 +92,7 @@ class ImagePlanner:
 
     def _drawn(self, prompt: str, number: int, bucket: Bucket) -> PlannedImage:
         seed = seeds.derive(self.recipe.dataset.holdout_seed, "class image", prompt, number) % 2**32
-        drawing = Drawing(prompt=prompt, seed=seed)
+        drawing = GeneratedImage(prompt=prompt, seed=seed)
         return PlannedImage(
             file=str(self._file_of(drawing, bucket)),
             sha256="",
@@ -107,7 +108,7 @@ class ImagePlanner:
             drawing=drawing,
         )
 
-    def _file_of(self, drawing: Drawing, bucket: Bucket) -> Path:
+    def _file_of(self, drawing: GeneratedImage, bucket: Bucket) -> Path:
         """Where the picture is, or will be: by everything that it depends on."""
         base, sample = self.recipe.base, self.recipe.sample
         by_base = [self.base_fingerprint, base.clip_skip, base.negative_prompt, self.recipe.train.precision]

@@ -72,12 +72,12 @@ def requests(recipe: Recipe, plan: Plan, *, weights: Sequence[float], seeds: tup
 
 
 def at_rung(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
-    """What is drawn at every rung."""
+    """Tell what is drawn at every rung."""
     return requests(recipe, plan, weights=(recipe.sample.weight,), seeds=recipe.sample.rung_seeds)
 
 
 def in_full(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
-    """What there is in the end of the checkpoint that is kept, on top of its rung's: the ladder as rungs are drawn."""
+    """List what there is in the end of the kept checkpoint, on top of its rung's: the ladder as rungs are drawn."""
     options = recipe.sample
     others = tuple(weight for weight in dict.fromkeys(options.weights) if weight != options.weight)
     at_weight = requests(recipe, plan, weights=(options.weight,), seeds=options.seeds)
@@ -85,7 +85,7 @@ def in_full(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
 
 
 def by_base(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
-    """The base's own pictures that any of these is compared with."""
+    """Return the base's own pictures that any of these is compared with."""
     options = recipe.sample
     both = (requests(recipe, plan, weights=(0.0,), seeds=s) for s in (options.rung_seeds, options.seeds))
     return list(dict.fromkeys(itertools.chain(*both)))

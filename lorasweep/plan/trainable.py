@@ -39,7 +39,7 @@ def trainable(recipe: Recipe) -> Trainable | None:
 
 
 def layer_shapes(recipe: Recipe) -> dict[str, list[Shape]] | None:
-    """Shapes of the adapter's tensors, by the module that they are beside: `unet.<module>`."""
+    """Return the shapes of the adapter's tensors, by the module that they are beside: `unet.<module>`."""
     base, adapter = registry.load("base", recipe.base.name), registry.load("adapter", recipe.adapter.name)
     options = recipe.adapter.options
     weights = base.weight_shapes(recipe.base)

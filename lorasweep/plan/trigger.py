@@ -108,7 +108,7 @@ def _is_near(tag: str, trigger: str) -> bool:
 
 
 def by_images(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> tuple[str, ...]:
-    """All triggers, that of most images first; none twice in another spelling."""
+    """List all triggers, that of most images first; none twice in another spelling."""
     counts = Counter(trigger for image in found if (trigger := triggers[image.class_tokens]))
     distinct: dict[str, str] = {}
     for trigger, _ in counts.most_common():
@@ -135,7 +135,7 @@ def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) 
 
 
 def first_word(tokens: str) -> str | None:
-    """What a folder's words begin with, unless it is a class word."""
+    """Tell what a folder's words begin with, unless it is a class word."""
     return next((word for word in tokens.split()[:1] if not is_class(word)), None)
 
 
@@ -151,7 +151,7 @@ def _beginnings(tokens: str) -> Iterator[str]:
 
 
 def is_class(word: str) -> bool:
-    """Whether a word is that of a whole class, or of a picture."""
+    """Tell whether a word is that of a whole class, or of a picture."""
     return not word or _CLASS.fullmatch(captions.plain(word)) is not None
 
 

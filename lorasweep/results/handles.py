@@ -5,6 +5,7 @@ Knows nothing about how they are made.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lorasweep.core.run_folder import INDEX_FILE, RunFolder
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
 from lorasweep.sweep.ranking.leaderboard import rank_arms
-from lorasweep.sweep.ranking.state import SweepState, read_state
+from lorasweep.sweep.ranking.state import SweepState, read_record, read_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,8 +108,9 @@ class Run(_Shows):
 
     @property
     def name(self) -> str:
-        """SWEEP/TRIAL, as every command takes it."""
-        return RunFolder(self.folder).name
+        """SWEEP/TRIAL, or its path where it lies elsewhere, as every command takes it."""
+        inside = self.folder.parent.parent == paths.outputs()
+        return RunFolder(self.folder).name if inside else str(self.folder)
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -118,7 +120,7 @@ class Run(_Shows):
     @property
     def status(self) -> Status:
         """Where it stands."""
-        record = RunFolder(self.folder).record
+        record = read_record(RunFolder(self.folder))
         return Status.WAITING if record is None else record.status
 
     @property
@@ -172,7 +174,11 @@ class Run(_Shows):
     def draw(
         self, prompts: Sequence[str], *, weight: float | None = None, seed: int | None = None
     ) -> list[Image.Image]:
-        """Draw a picture per prompt with the adapter that it keeps; see `mlflow_model.DrawingModel.draw`."""
+        """Draw a picture per prompt with the adapter that it keeps; see `mlflow_model.DrawingModel.draw`.
+
+        Raises:
+            InputError: it has no adapter yet.
+        """
         return self._model.draw([prompts] if isinstance(prompts, str) else prompts, weight=weight, seed=seed)
 
     @functools.cached_property
@@ -192,6 +198,9 @@ class EndedRun(Run):
     """A run that a call has just made, or found to be done."""
 
     ended: TrialResult
+
+    def _shown(self) -> Shown:
+        return _with_end(super()._shown(), self.ended)
 
 
 @dataclass(frozen=True, repr=False)
@@ -252,3 +261,13 @@ class EndedSweep(Sweep):
     """A sweep that a call has just run, or found to be done."""
 
     ended: SweepResult
+
+    def _shown(self) -> Shown:
+        return _with_end(super()._shown(), self.ended)
+
+
+def _with_end(shown: Shown, ended: TrialResult | SweepResult) -> Shown:
+    """Add what the call has to say: why it stopped early, what MLflow lacks."""
+    lines = [f"stopped early: {ended.halted}"] if ended.halted else []
+    lines += [] if ended.mirrored.ok else [f"MLflow {ended.mirrored.message}"]
+    return dataclasses.replace(shown, lines=[*shown.lines, *lines])

@@ -64,14 +64,14 @@ class Strengths:
         return self._contrast(contrast_P)
 
     def information(self, one: str, other: str) -> float:
-        """How much is expected to be learned of two: most where they are close, or little known, and not both bad."""
+        """Tell how much two would teach: most where they are close, or little known, and not both bad."""
         error = self.difference(one, other)[1]
         ours, theirs = (math.exp(self.log_P[self.items.index(item)]) for item in (one, other))
         total = ours + theirs + (math.exp(self.log_P[-1]) if self.rejects else 0.0)
         return error**2 * ((ours + theirs) / total - ((ours - theirs) / total) ** 2) / 4
 
     def is_ruined(self, item: str, *, surely: bool = False) -> bool:
-        """Whether it is more likely to be rejected than to be chosen; `surely`: with a confidence of 97.5 %."""
+        """Tell whether it is more likely to be rejected than to be chosen; `surely`: with a confidence of 97.5 %."""
         contrast_P = np.zeros(len(self.log_P))
         contrast_P[self.items.index(item)], contrast_P[-1] = 1, -1
         gap, error = self._contrast(contrast_P)
@@ -143,7 +143,7 @@ class _Posterior:
     prior_PP: np.ndarray  # precision
 
     def mode(self) -> np.ndarray:
-        """The parameters of highest density."""
+        """Return the parameters of highest density."""
         from scipy.optimize import minimize
 
         start_P = np.zeros(len(self.observed_P))
@@ -172,7 +172,7 @@ class _Posterior:
 
 
 def share_interval(agreed: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927); `of` > 0."""
+    """Return the 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927); `of` > 0."""
     middle = (agreed + Z95**2 / 2) / (of + Z95**2)
     half = Z95 / (of + Z95**2) * math.sqrt(agreed * (of - agreed) / of + Z95**2 / 4)
     return max(0.0, middle - half), min(1.0, middle + half)

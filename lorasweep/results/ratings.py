@@ -20,11 +20,11 @@ from typing import Any
 
 from lorasweep.core import files
 from lorasweep.core.run_folder import RunFolder, SweepFolder, raters, ratings_file
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results import preference
 from lorasweep.results.preference import ANSWERS, Z95, Strengths
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.trial.judge import score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 Judged = Mapping[tuple[str, int], Mapping[str, float]]  # run and step -> metrics
 SAME = 0.005  # scores that differ by less look the same, and say nothing about which picture is better
@@ -140,7 +140,7 @@ def write_answer(file: Path, answer: Answer, *, undo: bool = False) -> None:
 
 
 def read_rated(folder: Path) -> list[Rated]:
-    """What everybody said of a sweep's arms, or of a run's steps."""
+    """Tell what everybody said of a sweep's arms, or of a run's steps."""
     books = {rater: read_book(ratings_file(folder, rater)) for rater in raters(folder)}
     if not any(book.answers for book in books.values()):
         return []

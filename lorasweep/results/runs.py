@@ -34,7 +34,7 @@ from lorasweep.core.run_folder import (
 from lorasweep.sweep import trial_writer
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.leaderboard import best_trial
-from lorasweep.sweep.ranking.state import read_state, single_runs
+from lorasweep.sweep.ranking.state import read_record, read_state, single_runs
 from lorasweep.trial.judge.score import UTILITY
 
 SHOWN = 6  # names in a hint
@@ -139,7 +139,7 @@ def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Che
     """
     run = find_run(named, subject=subject, to_cook=False, for_sweeps="add --best")
     files = RunFolder(run.folder)
-    record = files.record
+    record = read_record(files)
     try:
         plan = from_dict(Plan, files.plan)
     except (ValueError, KeyError, TypeError, AttributeError):

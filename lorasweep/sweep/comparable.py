@@ -1,33 +1,31 @@
 """Which symptoms a sweep's trials are compared by: those that every one of them can measure.
 
-    SweepSpec + Plans  ->  {"rise": "arm all_in: there are no held-out images"}    before the first trial
-    SweepState         ->  SweepState with values that can be compared             whenever it is looked at
+    SweepSpec + Plans  ->  {"rise": "arm all_in: there are no held-out images"}
 
 An arm that measures less must not rank higher for it. What an arm can measure is known from its plan, so
 what is left out of the sweep's overcook/score and overcook/utility is settled before the first trial and
 written into sweep.yaml: what Optuna is told, what pruners hear and what the leaderboard shows are one number.
-Should a trial fail to measure in the end what its plan promised, that symptom is left out of the ranking as
-well; what Optuna was told by then stays. A trial's own metrics.json and verdict know all that it measured. No
-torch.
+Should a trial fail to measure in the end what its plan promised, `ranking.state` leaves that symptom out of the
+ranking as well; what Optuna was told by then stays. A trial's own metrics.json and verdict know all that it
+measured. No torch.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.components import bases
 from lorasweep.core.errors import Problem
 from lorasweep.core.printable import some
-from lorasweep.core.records import Plan, Recipe, Status, digest
-from lorasweep.trial.judge import calibration, offered, score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.core.records import Plan, Recipe, digest
+from lorasweep.plan import calibration
+from lorasweep.plan.symptoms import SYMPTOMS
+from lorasweep.trial.judge import offered, score
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
-    from lorasweep.sweep.ranking.state import SweepState
-    from lorasweep.trial.judge.calibration import Calibration
+    from lorasweep.plan.calibration import Calibration
 
 SCORES = (score.SCORE, score.UTILITY)
 
@@ -95,34 +93,8 @@ def _asked_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     return {"base": base, "base.resolution": recipe.base.resolution, "set of held-out images": held_out, **drawn}
 
 
-def agree(state: SweepState) -> SweepState:
-    """Give the completed trials values over the symptoms that all of them turned out to measure."""
-    if state.metric not in SCORES:
-        return state
-    judged = {t.number: t for t in state.trials if t.status is Status.COMPLETED and t.value is not None}
-    found = {}
-    for symptom in SYMPTOMS:
-        lacking = [t for t in judged.values() if symptom.name not in score.grades_of(t.metrics)]
-        if symptom.name not in state.left_out and 0 < len(lacking) < len(judged):
-            found[symptom.name] = f"trial {lacking[0].number} ({lacking[0].arm}) could not measure it"
-    reading = [score.IDENTITY in trial.metrics for trial in judged.values()]
-    mixed = state.metric == score.UTILITY and any(reading) and not all(reading)
-    if not found and not mixed:
-        return state
-    trials = []
-    for trial in state.trials:
-        if trial.number in judged:
-            value = score.without(trial.metrics, {**state.left_out, **found}).get(state.metric)
-            reason = trial.reason
-            if mixed and score.IDENTITY not in trial.metrics:
-                value, reason = None, f"{score.IDENTITY} could not be read, other trials are ranked by it"
-            trial = dataclasses.replace(trial, value=value, reason=reason)  # noqa: PLW2901
-        trials.append(trial)
-    return dataclasses.replace(state, trials=tuple(trials), left_out={**state.left_out, **found})
-
-
 def told(left_out: Mapping[str, str]) -> list[str]:
-    """Sentences about what was left out, the symptoms of one reason together."""
+    """Return sentences about what was left out, the symptoms of one reason together."""
     by_reason: dict[str, list[str]] = {}
     for symptom, why in left_out.items():
         by_reason.setdefault(why, []).append(symptom)
@@ -130,14 +102,14 @@ def told(left_out: Mapping[str, str]) -> list[str]:
 
 
 def several_devices(models: Iterable[str]) -> list[str]:
-    """A sentence when trials were trained on GPUs of several models; "" is a model that nobody told."""
+    """Return a sentence when trials were trained on GPUs of several models; "" is a model that nobody told."""
     known = sorted({*models} - {""})
     words = "weights differ in their last digits between them, and so does what a step takes"
     return [f"trained on {' and '.join(known)}: {words}"] if len(known) > 1 else []
 
 
 def several_calibrations(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A sentence when trials were judged by the limits of several calibrations."""
+    """Return a sentence when trials were judged by the limits of several calibrations."""
     known = sorted({str(verdict["calibration"]) for verdict in verdicts if verdict.get("calibration")})
     words = f"judged by {len(known)} calibrations: their scores do not compare ({', '.join(known)})"
     return [words] if len(known) > 1 else []

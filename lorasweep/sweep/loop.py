@@ -241,7 +241,8 @@ class SweepLoop:
                 status = status_of_death(job.record, starved=death.starved)
                 self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause), node)
         elif not (idle or member.leaving or death.lost) and self._nodes.died_early(node):
-            why = f"workers die before they can cook: {death.cause}; {last_line(member.log)}; see {member.log}"
+            words = f"; {said}; see {member.log}" if (said := last_line(member.log)) else ""
+            why = f"workers die before they can cook: {death.cause}{words}"
             if not self._bench(node, why):
                 self._halt(why)
         if death.for_good:

@@ -101,7 +101,7 @@ class Trial(Live):
 
 
 def job_of(trial: Trial, kind: str, folder: Path) -> dict[str, Any]:
-    """What a worker is told to do for a trial: `cook` it, or draw its base's samples, into a folder.
+    """Tell what a worker is told to do for a trial: `cook` it, or draw its base's samples, into a folder.
 
     It may work at the same time on those whose `shares` are equal, and not None.
     """
@@ -161,7 +161,7 @@ class TrialQueue:
 
 
 def in_exposures(exposures_per_image: float) -> int:
-    """Exposures per image as the whole number in which Optuna counts; at least 1."""
+    """Return exposures per image as the whole number in which Optuna counts; at least 1."""
     return max(1, round(exposures_per_image))
 
 

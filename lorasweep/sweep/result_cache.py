@@ -45,7 +45,7 @@ class Cooked:
         return self.record.reused_from or RunFolder(self.folder).name
 
     def outcome(self) -> Outcome:
-        """How it ended, with all that was measured, since another sweep may be about another metric."""
+        """Tell how it ended, with all that was measured, since another sweep may be about another metric."""
         result = RunFolder(self.folder).result
         return Outcome(
             status=Status.COMPLETED, step=self.record.step, metrics=result["metrics"], missing=result["missing"]

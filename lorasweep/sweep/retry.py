@@ -115,19 +115,19 @@ class NodeWatch:
         self._crashed: defaultdict[str, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
 
     def fine(self, node: str, *, done: bool = False) -> None:
-        """A worker there gets on; `done`: it has completed a trial."""
+        """Note that a worker there gets on; `done`: it has completed a trial."""
         self._early[node] = 0
         if done:
             for crashed in self._crashed.values():
                 crashed.pop(node, None)
 
     def died_early(self, node: str) -> bool:
-        """A worker died before it could cook; returns whether that was once too often."""
+        """Note that a worker died before it could cook; returns whether that was once too often."""
         self._early[node] += 1
         return self._early[node] >= EARLY_DEATHS
 
     def crashed(self, node: str, trial: int, kind: str) -> bool:
-        """An attempt crashed; returns whether it looks like the node's fault."""
+        """Note that an attempt crashed; returns whether it looks like the node's fault."""
         places = self._crashed[kind]
         places[node].add(trial)
         return len(places[node]) >= ALIKE_BENCHES and set(places) == {node}
@@ -153,7 +153,7 @@ def status_of(error: BaseException) -> Status:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether `error`, or what it was raised from, is a disk or a quota without room."""
+    """Tell whether `error`, or what it was raised from, is a disk or a quota without room."""
     return any(
         (isinstance(each, OSError) and each.errno in DISK_FULL)
         or any(words in str(each).lower() for words in DISK_FULL_WORDS)

@@ -50,6 +50,10 @@ ARM = "train"
 Report = Callable[[dict[str, Any]], bool]
 
 
+class _CallersError(BaseException):
+    """What hears the events failed: no crash of the recipe."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
     """How a call of `run_trial` ended."""
@@ -88,6 +92,7 @@ def run_trial(
     Raises:
         SweepHeldError: another process cooks in this folder.
         InputError: the folder cannot be written, or holds a run of another recipe.
+        Exception: whatever `report` raises; the run is CANCELLED then.
     """
     stop = StopSignal()
     require_writable(folder)
@@ -166,12 +171,18 @@ def _attempt(
             trial.note(event)
             if event["kind"] == "rung":
                 writer.rung(trial)
-            return report(event)
+            try:
+                return report(event)
+            except Exception as error:
+                raise _CallersError from error
 
         try:
             outcome = _cooked(trial, functools.partial(cook, report=heard, should_stop=lambda: stop.gently))
-        except KeyboardInterrupt:
-            outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
+        except (KeyboardInterrupt, _CallersError) as error:
+            writer.end(trial, Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once"))
+            if error.__cause__ is not None:
+                raise error.__cause__ from None
+            return
     writer.end(trial, outcome)
 
 

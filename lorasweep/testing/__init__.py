@@ -9,6 +9,7 @@ Adapters and regularizers are tried on the embedded dollhouse; a fixture `base` 
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
 
 Choice = tuple[str, dict[str, Any]]  # module and knobs
-_SUITES = ("adapters", "metrics", "optimizers", "regularizers", "schedulers", "taggers")
+_SUITES = ("adapters", "bases", "launchers", "metrics", "optimizers", "regularizers", "schedulers", "taggers")
 pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))
 _OPTIONAL = {"adamw8bit": "bitsandbytes"}  # choices that need what is not installed by default
 
@@ -34,7 +35,9 @@ def parametrize(metafunc: pytest.Metafunc, *groups: str) -> None:
     for group in groups:
         if f"{group}_choice" in metafunc.fixturenames:
             wanted = getattr(metafunc.module, "CHOICES", None) or places.choices(group)
-            metafunc.parametrize(f"{group}_choice", list(_choices(group, wanted)))
+            if strange := sorted(set(wanted) - set(places.choices(group))):
+                raise pytest.UsageError(f"CHOICES of {metafunc.module.__name__}: no conf/{group}/{strange[0]}.yaml")
+            metafunc.parametrize(f"{group}_choice", list(_choices(group, wanted)), scope="module")
 
 
 def load(group: str, choice: Choice) -> Any:
@@ -42,6 +45,7 @@ def load(group: str, choice: Choice) -> Any:
     return registry.load(group, choice[0])
 
 
+@functools.cache
 def loads_torch(statement: str) -> bool:
     """Whether a statement about `registry` loads torch, in a process of its own."""
     code = f"import sys\nfrom lorasweep.core import registry\n{statement}\nsys.exit('torch' in sys.modules)"

@@ -209,7 +209,7 @@ class TextCache:
         self._layers = _Layers("texts", {"embeds"}, base, store, memory_bytes)
 
     def embed(self, captions: Iterable[str]) -> Text:
-        """Captions together on the base's device, without gradient.
+        """Return captions together on the base's device, without gradient.
 
         What is missing is encoded and kept in memory only: shuffled captions hardly ever come twice, and
         training should not wait for the disk.

@@ -6,7 +6,7 @@ What a trial leaves is about one checkpoint, that of the rung judged done, or wh
 (`train.keep: done`), or of the last step when the recipe says so: `adapter.safetensors`, `samples/index.json`, and in
 metrics.json
 
-    "weight"       the LoRA weight that counts
+    "weight"       the judged LoRA weight
     "step", "exposures_per_image"      which checkpoint is kept
     "metrics", "missing"               of it, judged in full: every seed drawn; with `<name>_se` where known,
                                        and with the verdict's numbers (`judge.summary`)
@@ -35,7 +35,7 @@ from lorasweep.core.run_folder import ADAPTER_FILE, INDEX_FILE, RESULT_FILE, Run
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
-    from lorasweep.trial.judge.calibration import Calibration, Found
+    from lorasweep.plan.calibration import Calibration, ChosenCalibration
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.verdict import Verdict
     from lorasweep.trial.sample import Sample
@@ -46,7 +46,7 @@ class Rung:
     """What was found at one rung.
 
     Attributes:
-        metrics, missing: as judged, at the weight that counts.
+        metrics, missing: as judged, at the judged weight.
     """
 
     step: int  # optimizer steps
@@ -125,7 +125,13 @@ def judge_at_weights(context: JudgeContext, calibration: Calibration, counted: M
 
 
 def write(
-    folder: Path, recipe: Recipe, rungs: Sequence[Rung], kept: FinalCheckpoint, calibrated: Found, *, pruned: bool
+    folder: Path,
+    recipe: Recipe,
+    rungs: Sequence[Rung],
+    kept: FinalCheckpoint,
+    calibrated: ChosenCalibration,
+    *,
+    pruned: bool,
 ) -> Measurement:
     """Write what a trial leaves; returns the headline: the final numbers and the verdict's."""
     from lorasweep.trial.judge import summary

@@ -77,7 +77,7 @@ def without_adapters(base: Base) -> Iterator[None]:
 
 
 def trains_text(adapter: Adapter | None) -> bool:
-    """Whether captions must be encoded through the adapter, rather than taken from a cache."""
+    """Tell whether captions must be encoded through the adapter, rather than taken from a cache."""
     return adapter is not None and any(
         is_text_encoder(part) and tensors for part, tensors in adapter.parameters().items()
     )

@@ -77,7 +77,7 @@ class TrialResources:
         self._reader: Any = None
 
     def base(self, recipe: Recipe) -> Base:
-        """The recipe's frozen base, loaded once for all that share weights, device and precision."""
+        """Return the recipe's frozen base, loaded once for all that share weights, device and precision."""
         clip_skip = recipe.base.clip_skip
         with _without_collector():
             if (key := self._base_key(recipe)) != self._held:
@@ -122,7 +122,7 @@ class TrialResources:
             each.set_weight(float(each is adapter))
 
     def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
-        """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""
+        """Return latents and caption embeddings of the recipe's base, shared between processes by the disk."""
         from lorasweep.trial.cache import LatentCache, Store, TextCache
 
         base, store = self.base(recipe), Store(paths.cache())
@@ -201,14 +201,14 @@ class TrialResources:
         return self._base_samples[key]
 
     def probes(self, recipe: Recipe, plan: Plan, adapter: Adapter | None = None) -> Probes:
-        """What every rung of every trial of this recipe's data is asked; `adapter` is silenced meanwhile."""
-        from lorasweep.trial.judge import probes
+        """Tell what every rung of every trial of this recipe's data is asked; `adapter` is silenced meanwhile."""
+        from lorasweep.trial.judge import probe_builder, probes
 
         base, (latents, texts) = self.base(recipe), self.caches(recipe)
         return _recent(
             self._probes,
             probes.key(base, recipe, plan),
-            lambda: probes.build(
+            lambda: probe_builder.build(
                 base,
                 recipe,
                 plan,

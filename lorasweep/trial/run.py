@@ -22,13 +22,21 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
-from lorasweep.core.run_folder import CACHED_AS_FILE, EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
-from lorasweep.plan import cost, sample_requests
+from lorasweep.core.run_folder import (
+    CACHED_AS_FILE,
+    EVENTS_FILE,
+    INDEX_FILE,
+    PROBES_FILE,
+    PROVENANCE_FILE,
+    RunFolder,
+    steps_in,
+)
+from lorasweep.plan import calibration, cost, sample_requests
 from lorasweep.plan.lora_files import has_files
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.file_slot import FileSlot
 from lorasweep.trial.finish import FinalCheckpoint, Rung
-from lorasweep.trial.judge import calibration, probes, score
+from lorasweep.trial.judge import probes, score
 from lorasweep.trial.resource_usage import ResourceUsage
 from lorasweep.trial.resources import TrialResources
 
@@ -106,7 +114,7 @@ def cooking(
     report: Report,
     should_stop: Callable[[], bool],
 ) -> Stretches:
-    """As `cook`, but whoever advances it has `train` do the training that it yields, of several trials at a time.
+    """Cook, but have whoever advances it do the training that it yields, of several trials at a time, by `train`.
 
     Those must have the same `plan.packing.share_key`, and `resources`.
     """
@@ -301,7 +309,7 @@ class TrialRun:
         return summary.burning(found) if verdict.is_sure(rungs, found) else ""
 
     def _sample(self, slot: AnySlot) -> list[Sample]:
-        """Draw at the weight that counts, for the rungs' seeds."""
+        """Draw at the judged weight, for the rungs' seeds."""
         from lorasweep.trial import sample
 
         options = self.recipe.sample
@@ -383,4 +391,4 @@ def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: Trial
     resources.wake(None)
     drawn = resources.base_samples(recipe, plan, link_into=folder)
     files.write_json(folder / CACHED_AS_FILE, {"folder": drawn[0].file.parent.name if drawn else ""})
-    files.write_json(folder / "probes.json", probes.described(resources.probes(recipe, plan)))
+    files.write_json(folder / PROBES_FILE, probes.described(resources.probes(recipe, plan)))

@@ -75,7 +75,7 @@ def draw(
 
 
 def pictures(pixels_BCHW: torch.Tensor) -> list[Image.Image]:
-    """Pixels in [-1, 1] as RGB pictures, what lies beyond cut off."""
+    """Return pixels in [-1, 1] as RGB pictures, what lies beyond cut off."""
     levels_BCHW = ((pixels_BCHW.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
     return [Image.fromarray(levels_CHW.permute(1, 2, 0).numpy(), "RGB") for levels_CHW in levels_BCHW]
 

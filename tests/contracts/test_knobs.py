@@ -15,8 +15,12 @@ from lorasweep.config.tree import draw_as_the_base_does
 from lorasweep.core import registry
 from lorasweep.core.records import (
     CaptionOptions,
+    ComputeOptions,
     DatasetOptions,
+    EncoderOptions,
     LauncherOptions,
+    MemoryOptions,
+    NoiseOptions,
     SampleOptions,
     TrackingOptions,
     TrainOptions,
@@ -30,6 +34,10 @@ NO_MODULE = "none"  # regularization=none: no regularizer at all
 RECORDS = {
     "dataset/dollhouse": DatasetOptions,
     "captions/as_written": CaptionOptions,
+    "noise/uniform": NoiseOptions,
+    "memory/fast": MemoryOptions,  # what recipes had before there was a choice
+    "compute/default": ComputeOptions,
+    "encoders/none": EncoderOptions,
     "train/default": TrainOptions,
     "sample/default": SampleOptions,
     "launcher/local": LauncherOptions,

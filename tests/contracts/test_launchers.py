@@ -15,7 +15,7 @@ import ssh_machines
 
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import LauncherOptions, Status
-from lorasweep.sweep.launchers import LaunchOptions
+from lorasweep.testing.launchers import *  # noqa: F403
 
 sys.path.insert(0, str(ssh_machines.KITCHEN))
 from pretend_sweep import TRIAL_MODULE, cook, spec  # noqa: E402
@@ -27,7 +27,6 @@ LAUNCHERS = (
     pytest.param("ray", marks=[ray_clusters.needs_ray, pytest.mark.slow]),
     pytest.param("ray on two nodes", marks=[ray_clusters.needs_ray, pytest.mark.slow]),
 )
-PLACES = {"local": 1, "ray": 1}  # of two workers; elsewhere each has its own
 TRIALS = 20
 SURROUNDINGS = {"status.json", "worker.json"}  # of times, processes and places
 
@@ -53,6 +52,11 @@ def launcher(
     else:
         with ssh_machines.reached(tmp_path, monkeypatch) as machines:
             yield machines.options()
+
+
+@pytest.fixture
+def trial_module() -> str:
+    return TRIAL_MODULE
 
 
 def twenty(launcher: LauncherOptions) -> Any:
@@ -122,27 +126,3 @@ def test_a_trial_that_was_stopped_goes_on_from_what_came_home(launcher: Launcher
     assert cook(declared, folder).exit_code == 0
     starts = [event["step"] for event in read_jsonl(folder / "0000-a-s0" / "events.jsonl") if event["kind"] == "start"]
     assert starts == [0, began_again]
-
-
-def test_it_says_where_its_workers_are_and_ends_them(
-    launcher: LauncherOptions, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    from lorasweep.core import registry
-
-    options = LaunchOptions(
-        trial_module=TRIAL_MODULE, jobs=2, gpus_wanted=False, log_folder=tmp_path / "workers", launcher=launcher
-    )
-    made = registry.load("launcher", launcher.name).build(options, **launcher.options)
-    made.reach()
-    with made:
-        assert len(made.members) == 2
-        while not all(member.ready for member in made.members):
-            for member, message in made.listen(1.0):
-                assert message == {"kind": "ready"}
-                member.ready = True
-        assert len({member.place for member in made.members}) == PLACES.get(request.node.callspec.id, 2)
-        first = made.members[0]
-        first.kill()
-        made.remove(first)
-        assert len(made.members) == 1
-    assert not made.members

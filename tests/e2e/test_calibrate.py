@@ -16,8 +16,8 @@ import pytest
 from lorasweep import config
 from lorasweep.cli import calibrate_commands, main
 from lorasweep.core import files, registry
+from lorasweep.plan import calibration
 from lorasweep.sweep.calibrate.fit_limits import Control
-from lorasweep.trial.judge import calibration
 
 TINY = [
     "base=stable_diffusion",

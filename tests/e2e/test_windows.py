@@ -16,9 +16,8 @@ SCRIPT = """\
 import sys
 from lorasweep.cli import main
 
-if __name__ == "__main__":
-    codes = [main(line.split()) for line in sys.stdin.read().splitlines()]
-    print("exit codes", codes)
+codes = [main(line.split()) for line in sys.stdin.read().splitlines()]  # workers do not import this anew
+print("exit codes", codes)
 """
 SWEEP = """\
 sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import lorasweep.api
 from lorasweep.cli import HYDRA_FLAGS, build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
         assert (ROOT / path).exists(), path
     rooms = {f"lorasweep/{p.name}{'/' if p.is_dir() else ''}" for p in (ROOT / "lorasweep").iterdir()}
     rooms -= {"lorasweep/__pycache__/", "lorasweep/_data/"}
-    rooms -= {"lorasweep/__init__.py", "lorasweep/__main__.py", "lorasweep/mlflow_model.py"}
+    rooms -= {"lorasweep/__init__.py", "lorasweep/__main__.py", "lorasweep/mlflow_model.py", "lorasweep/py.typed"}
     assert rooms <= set(named), rooms - set(named)
 
 
@@ -67,6 +69,15 @@ def test_the_files_to_copy_for_clusters_are_whole() -> None:
     assert len(scripts) == 3
     for script in scripts:
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_the_python_in_the_readme_names_what_there_is() -> None:
+    owners = {"ls": lorasweep, "run": lorasweep.api.EndedRun}
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    named = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in owners]
+    assert len(named) > 5
+    for node in named:
+        assert node.attr in dir(owners[ast.unparse(node.value)]), ast.unparse(node)
 
 
 def test_the_commands_in_the_readme_parse() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,9 @@ class Import:
     def target(self) -> tuple[str, str] | None:
         """Room and folder in it of what is imported; None for other packages and for the package itself."""
         package, *parts = self.name.split(".")
-        return _place(parts) if package == "lorasweep" and parts and parts[0] in ROOMS else None
+        if package != "lorasweep" or not parts or parts[0].startswith("__"):
+            return None
+        return _place(parts if parts[0] in ROOMS else ["api"])  # `from lorasweep import run_trial` is the front door
 
     @property
     def library(self) -> str:
@@ -96,11 +99,39 @@ def _place(parts: Sequence[str]) -> tuple[str, str]:
 
 
 def imports_of(file: str, source: str) -> Iterator[Import]:
+    """Imports anywhere in a file; by a name in a text, as `import_module` takes it, too."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (Import(file, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
             yield from (Import(file, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "lorasweep":
+            yield Import(file, f"lorasweep.{node.attr}")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _module_of(node.value):
+            yield Import(file, node.value)
+
+
+def _module_of(name: str) -> str:
+    """The file of a module, or of what holds it, by its dotted name, relative to the package; empty for no module."""
+    package, *parts = name.split(".")
+    if package != "lorasweep" or not parts or not all(part.isidentifier() for part in parts):
+        return ""
+    place = ROOT.joinpath(*parts)
+    found = (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
+    return next((file.relative_to(ROOT).as_posix() for file in found), "")
+
+
+def circle(found: Iterable[Import]) -> list[str]:
+    """Files that import each other in a circle, lazily or for their types too; empty when there are none."""
+    below: dict[str, set[str]] = {each.file: set() for each in found}
+    for each in found:
+        below[each.file] |= {_module_of(each.name) or _module_of(each.name.rpartition(".")[0])} - {each.file, ""}
+    try:
+        TopologicalSorter(below).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def _may(place: tuple[str, str], target: tuple[str, str]) -> bool:
@@ -146,6 +177,12 @@ def test_imports_flow_down() -> None:
     assert against_the_layers(FOUND) == []
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circle(FOUND) == []
+    planted = Import("core/records.py", "lorasweep.core.run_folder.RunFolder")
+    assert set(circle([*FOUND, planted])) == {"core/records.py", "core/run_folder.py"}
+
+
 def test_heavy_libraries_have_one_door() -> None:
     assert {each.library for each in FOUND} >= set(DOORS)
     assert through_the_wall(FOUND) == []
@@ -156,6 +193,9 @@ def test_heavy_libraries_have_one_door() -> None:
     [
         ("components/adapters/lora.py", "from lorasweep.results import runs"),  # up
         ("core/records.py", "from lorasweep import config"),
+        ("components/metrics/norms.py", "from lorasweep import run_trial"),
+        ("data/order.py", "import lorasweep\nlorasweep.plan(1)"),
+        ("config/rules.py", "importlib.import_module('lorasweep.trial.judge.score')"),
         ("trial/judge/score.py", "from lorasweep.sweep.ranking import state"),
         ("trial/run.py", "from lorasweep import config"),
         ("config/tree.py", "from lorasweep.trial import finish"),

@@ -69,7 +69,7 @@ def disk() -> Check:
 
 
 def folders() -> Check:
-    """Whether outputs, cache and mlruns can be written."""
+    """Tell whether outputs, cache and mlruns can be written."""
     broken = []
     for folder in (paths.outputs(), paths.cache(), paths.mlruns()):
         try:
@@ -83,7 +83,7 @@ def folders() -> Check:
 
 
 def mlflow_store() -> Check:
-    """Whether results can be mirrored; a sweep runs without, and `sync` catches up."""
+    """Tell whether results can be mirrored; a sweep runs without, and `sync` catches up."""
     uri, later = tracking_uri(), "sweeps run without it; lorasweep sync catches up later"
     if wrong := address_problem(uri):
         return warn("mlflow store", f"{wrong.where} {wrong.message}", f"{wrong.hint}; {later}")
@@ -112,7 +112,7 @@ def mlflow_store() -> Check:
 
 
 def ui_port() -> Check:
-    """Whether `lorasweep ui` gets its usual address."""
+    """Tell whether `lorasweep ui` gets its usual address."""
     try:
         with socket.create_server(("127.0.0.1", DEFAULT_PORT)):
             return ok("ui port", f"{DEFAULT_PORT} is free")

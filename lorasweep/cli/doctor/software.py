@@ -31,7 +31,7 @@ _AGAIN = "install lorasweep again, or git checkout lorasweep/dollhouse/weights"
 
 
 def python() -> Check:
-    """The interpreter."""
+    """Check the interpreter."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
         return fail("python", version, "lorasweep needs Python 3.11 or newer")
@@ -59,7 +59,7 @@ def libraries() -> Check:
 
 
 def torch() -> Check:
-    """Whether torch works, on what, and with how many threads."""
+    """Tell whether torch works, on what, and with how many threads."""
     import torch as library
 
     if float(library.ones(8, 8).matmul(library.ones(8, 8)).sum()) != 512.0:
@@ -89,7 +89,7 @@ def extras() -> Check:
 
 
 def plugins() -> Check:
-    """What installed plugins add, and whether each can be imported under a name of its own."""
+    """Tell what installed plugins add, and whether each can be imported under a name of its own."""
     added: dict[str, list[str]] = {}
     wrong: list[Problem] = []
     for plugin in registry.plugins():
@@ -120,7 +120,7 @@ def _name(requirement: str) -> str:
 
 
 def dollhouse() -> Check:
-    """Whether the weights are those that were shipped."""
+    """Tell whether the weights are those that were shipped."""
     folder = Path(lorasweep.__file__).resolve().parent / "dollhouse" / "weights"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     total = sum(path.stat().st_size for path in files) / 2**20

@@ -19,7 +19,7 @@ from lorasweep.data import order
 
 
 def buckets_json(plan: Plan, recipe: Recipe) -> list[dict[str, Any]]:
-    """Every bucket that training images fall into, and what becomes of them there."""
+    """List every bucket that training images fall into, and what becomes of them there."""
     train = plan.train_images()
     rows = []
     for bucket, members in order.buckets_of(train).items():
@@ -38,7 +38,7 @@ def buckets_json(plan: Plan, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def bucket_set_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
-    """The whole set in a few numbers.
+    """Return the whole set in a few numbers.
 
     Returns:
         `offered`: sizes to choose from, None where they are made on demand; `used`: sizes with images;
@@ -66,7 +66,7 @@ def bucket_set_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
 
 
 def bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
-    """The buckets of the arm whose set is richest; those of the others are in the JSON."""
+    """Return the buckets of the arm whose set is richest; those of the others are in the JSON."""
     arm = max(arms, key=lambda candidate: len(candidate["buckets"]))
     columns = ("bucket", "images", "batches", "aspect error", "cropped", "enlarged at most")
     table = Table(*columns, title=f"buckets of {arm['name']}", caption="batches: of an epoch")
@@ -83,7 +83,7 @@ def bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 
 def bucket_set_table(arms: Sequence[dict[str, Any]]) -> Table:
-    """One line per bucket set; arms with the same one share it."""
+    """Return one line per bucket set; arms with the same one share it."""
     owners: dict[tuple[str, ...], list[str]] = {}
     for arm in arms:
         owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])

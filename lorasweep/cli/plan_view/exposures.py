@@ -23,7 +23,7 @@ SHARES = (0.25, 0.5)  # of captions.decouple, to show what it would change
 
 
 def exposures_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
-    """What is seen how often, in the whole training and in an epoch.
+    """Tell what is seen how often, in the whole training and in an epoch.
 
     Returns:
         `concepts`: name -> its images, exposures, exposures per image and steps of an epoch that are its own;
@@ -55,7 +55,7 @@ def exposures_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
 
 
 def exposure_table(data: dict[str, Any]) -> Table:
-    """The exposures of the first arm, from `tables.plan_json`."""
+    """Return the exposures of the first arm, from `tables.plan_json`."""
     held_out = sum(image["split"] == "held_out" for image in data["images"])
     table = text_table(
         f"exposures of {data['arms'][0]['name']}",
@@ -111,7 +111,7 @@ def _source_json(images: Sequence[PlannedImage], exposures: int) -> dict[str, An
 
 
 def regularization_table(arms: Sequence[dict[str, Any]]) -> Table | None:
-    """The regularizers of every arm that has any, from `regularization_json`; None when no arm has."""
+    """Return the regularizers of every arm that has any, from `regularization_json`; None when no arm has."""
     table = Table(title="regularization", caption=_caption(arms))
     for name in ("arm", "regularizer"):
         table.add_column(name, no_wrap=True)

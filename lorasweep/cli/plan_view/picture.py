@@ -62,7 +62,7 @@ def panels(subject: SweepSpec | Recipe) -> list[Panel]:
 
 
 def turns(rates: Sequence[float]) -> tuple[int, ...]:
-    """Steps at which a rate that was falling begins to rise: where a cycle starts anew."""
+    """Return steps at which a rate that was falling begins to rise: where a cycle starts anew."""
     found, falling = [], False
     for step in range(1, len(rates)):
         if rates[step] < rates[step - 1]:

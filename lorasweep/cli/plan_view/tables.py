@@ -369,7 +369,7 @@ def space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[s
 
 
 def space_table(described: dict[str, Any]) -> Table:
-    """The axes, with what is said of the search around them."""
+    """Return the axes, with what is said of the search around them."""
     sampler, pruner = described["sampler"]["name"], described["pruner"]["name"]
     low, high = described["steps"]["total"]
     fewest, most = map(duration, described["estimated_seconds_range"])

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,14 @@ _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
 @dataclass(frozen=True)
 class FileModule:
-    """What a file has for one module.
-
-    Attributes:
-        rows: the first output that is meant, and how many, going on at the start after the last; None: all of them.
-    """
+    """What a file has for one module."""
 
     name: str  # as the file has it
     kind: str  # lora, loha, lokr, glora, oft, ia3 or full
     keys: Mapping[str, str]  # of the file, by factor
     shapes: Mapping[str, Shape] = field(repr=False)  # by factor
     told_scale: float  # of the product, alpha / r, where alpha is no tensor of the file
+    # The first output that is meant, and how many, going on at the start after the last; None: all of them.
     rows: tuple[int, int] | None = None
 
     def can_be_cut(self, outputs: int) -> bool:
@@ -105,10 +102,11 @@ class FileModule:
                 return shapes[factor][0]
         return None
 
-    @property
-    def has_weight(self) -> bool:
-        """Whether it changes the weight, rather than the bias alone."""
-        return self.kind != "full" or "diff" in self.keys
+    def scale(self, alpha_of: Callable[[str], float]) -> float:
+        """Alpha / r, alpha by its key; loaders take a product of two whole matrices as it is."""
+        if self.rank is None or "alpha" not in self.keys:
+            return self.told_scale
+        return alpha_of(self.keys["alpha"]) / self.rank
 
     @property
     def output(self) -> tuple[int, int] | None:
@@ -142,7 +140,7 @@ def read_modules(path: Path) -> dict[str, FileModule]:
     modules = {}
     for name, keys in found.items():
         kind = _kind(set(keys))
-        if kind == "glora" and _is_wide(tensors[keys["a1"]].shape):
+        if kind == "glora" and len(wide := tensors[keys["a1"]].shape) > 1 and wide[0] < wide[1]:
             keys = {factor.translate(_LYCORIS_2): key for factor, key in keys.items()}
         shapes = {factor: tensors[key].shape for factor, key in keys.items()}
         if kind and (kind != "oft" or len(shapes["oft_blocks"]) == 3):
@@ -178,10 +176,6 @@ def _split(key: str) -> tuple[str, str] | None:
 def _plain(module: str) -> str:
     """A module's name without the attention processors that diffusers once put into it."""
     return re.sub(r"\.processor\.(to_[qkv]|to_out)$", r".\1", module)
-
-
-def _is_wide(shape: Shape) -> bool:
-    return len(shape) > 1 and shape[0] < shape[1]
 
 
 def _kind(factors: set[str]) -> str | None:
@@ -237,14 +231,8 @@ def _peft_config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
 
 def _told_scale(name: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> float:
     """Alpha / r by PEFT's config; 1 where nobody tells."""
-    part = next(
-        (
-            f"{part}."
-            for part in ("unet", "transformer", "text_encoder", "text_encoder_2")
-            if name.startswith(f"{part}.")
-        ),
-        "",
-    )
+    beginnings = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.")
+    part = next((beginning for beginning in beginnings if name.startswith(beginning)), "")
     alpha = config.get(f"{part}lora_alpha")
     for pattern, value in (config.get(f"{part}alpha_pattern") or {}).items():
         if f".{name}".endswith(f".{pattern}"):

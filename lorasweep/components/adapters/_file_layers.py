@@ -187,14 +187,13 @@ class FileAdapter(PeftAdapter):
 
     def delta(self, layer: Any) -> torch.Tensor:
         """What one layer's base weight gains at weight 1."""
-        gained: torch.Tensor = layer.added(self.name)[0]
-        return gained
+        return layer.added(self.name)[0]
 
     @contextlib.contextmanager
     def merged(self, weight: float) -> Iterator[None]:
         """As for the others, biases too."""
-        layers = list(self.layers.values())
-        found = [(layer.get_base_layer(), layer.added(self.name)[1]) for layer in layers if _has_bias(layer, self.name)]
+        biased = [layer for layer in self.layers.values() if {"diff_b", "up_bias"} & layer.factors[self.name].keys()]
+        found = [(layer.get_base_layer(), layer.added(self.name)[1]) for layer in biased]
         kept = [module.bias.data for module, _ in found]
         try:
             for (module, bias), own in zip(found, kept, strict=True):
@@ -212,10 +211,6 @@ class FileAdapter(PeftAdapter):
     def save(self, path: Path) -> None:
         """Copy the file."""
         shutil.copyfile(self.file, path)
-
-
-def _has_bias(layer: Any, name: str) -> bool:
-    return not layer.factors[name].keys().isdisjoint(("diff_b", "up_bias"))
 
 
 def build_file(base: Base, file: Path) -> FileAdapter:
@@ -237,18 +232,12 @@ def build_file(base: Base, file: Path) -> FileAdapter:
         keys |= {f"{path}.factors.{factor}": key for factor, key in own.items()}
         factors = {factor: module.rows_of(factor, tensors[key]).to(base.device) for factor, key in own.items()}
         held = base.parts[part].get_submodule(inner)
-        base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, _scale(module, tensors), factors))
+        scale = module.scale(lambda key: tensors[key].item())
+        base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, scale, factors))
     parts = {path.split(".", 1)[0] for path in placed}
     adapter = FileAdapter(name, {}, {part: model for part, model in base.parts.items() if part in parts})
     adapter.file, adapter.keys = file, keys
     return adapter
-
-
-def _scale(module: FileModule, tensors: Factors) -> float:
-    """Alpha / r; loaders take a product of two whole matrices as it is."""
-    if module.rank is None or "alpha" not in module.keys:
-        return module.told_scale
-    return tensors[module.keys["alpha"]].item() / module.rank
 
 
 def _check_values(file: Path, placed: Mapping[str, FileModule], tensors: Factors, plain: Mapping[str, Any]) -> None:

@@ -120,8 +120,9 @@ def _fits(module: FileModule, shape: Shape) -> bool:
         return side == other and count * side == rescaled == shape[0]
     biases = [math.prod(module.shapes[factor]) for factor in ("diff_b", "up_bias") if factor in module.shapes]
     lengths = [math.prod(module.shapes[factor]) for factor in ("dora_scale", "magnitude") if factor in module.shapes]
-    weight = not module.has_weight or module.output == (shape[0], math.prod(shape))
-    return weight and all(bias == shape[0] for bias in biases) and all(length in shape[:2] for length in lengths)
+    is_bias = module.kind == "full" and "diff" not in module.keys
+    fits = is_bias or module.output == (shape[0], math.prod(shape))
+    return fits and all(bias == shape[0] for bias in biases) and all(length in shape[:2] for length in lengths)
 
 
 def find_names(paths: Iterable[str]) -> dict[str, Place]:

@@ -24,6 +24,7 @@ from lorasweep.components.adapters._targets import find_weighted, targets_by_par
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import kohya_name
+from lorasweep.core.printable import some
 from lorasweep.core.protocols import Base, Factors, frozen_weight
 from lorasweep.core.safetensors_header import sort_metadata
 
@@ -169,13 +170,13 @@ class PeftAdapter:
         if own.keys() != state.keys():
             missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
             raise AdapterError(
-                f"the file does not fit this adapter: {len(missing)} tensors missing ({_some(missing)}), "
-                f"{len(unknown)} unknown ({_some(unknown)}); was it made by another recipe?"
+                f"the file does not fit this adapter: {len(missing)} tensors missing ({some(missing) or 'none'}), "
+                f"{len(unknown)} unknown ({some(unknown) or 'none'}); was it made by another recipe?"
             )
         wrong = [key for key, parameter in own.items() if parameter.shape != state[key].shape]
         if wrong:
             raise AdapterError(
-                f"the file does not fit this adapter: {len(wrong)} tensors of other shapes ({_some(wrong)}); "
+                f"the file does not fit this adapter: {len(wrong)} tensors of other shapes ({some(wrong)}); "
                 "was it made with another dim?"
             )
         with torch.no_grad():
@@ -234,14 +235,18 @@ class PeftAdapter:
                 tensor = module.rows_of(factor, held[module.keys[factor]].float())
                 state[key] = tensor.reshape(own[key].shape)
         if spoilt := [key for key, tensor in state.items() if not tensor.isfinite().all()]:
-            message = f"{len(spoilt)} tensors hold NaN or infinity ({_some(spoilt)}); {file}"
+            message = f"{len(spoilt)} tensors hold NaN or infinity ({some(spoilt)}); {file}"
             raise InputError(Problem(KEY, message, "the training diverged: take an earlier file"))
         self.load_state_dict(state)
         return placed
 
     def _trained(self) -> dict[str, Trained]:
+        def shape(key: str, tensor: torch.nn.Parameter) -> tuple[int, ...]:
+            # Of a convolution, PEFT has DoRA's magnitudes with four axes.
+            return (tensor.numel(),) if key.endswith(".lora_magnitude_vector.weight") else tuple(tensor.shape)
+
         return {
-            path: Trained([_own_shape(key, each) for key, each in own.items()], self.trained_scale(path))
+            path: Trained([shape(key, each) for key, each in own.items()], self.trained_scale(path))
             for path, own in self.by_module().items()
         }
 
@@ -262,12 +267,6 @@ class PeftAdapter:
                     model.set_submodule(path, layer.base_layer)
             _forget(model, self.name)
         self.layers = {}
-
-
-def _own_shape(key: str, parameter: torch.nn.Parameter) -> tuple[int, ...]:
-    """Of a convolution, PEFT has DoRA's magnitudes with four axes."""
-    is_vector = key.endswith(".lora_magnitude_vector.weight")
-    return (parameter.numel(),) if is_vector else tuple(parameter.shape)
 
 
 def configs_by_part(
@@ -343,10 +342,6 @@ def _forget(model: torch.nn.Module, name: str) -> None:
     configs.pop(name, None)
     if not configs and hasattr(model, "peft_config"):
         del model.peft_config
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
 
 
 def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[str, PeftConfig]) -> None:

@@ -63,7 +63,9 @@ def _problems(
     alike = {path: module for path, module in both.items() if path not in strangers}
     resized = [path for path, module in alike.items() if not _is_as_large(module, trained[path])]
     turned = [path for path, module in alike.items() if kind == "ia3" and not _is_same_side(file, path, module)]
-    scales = {path: _scale(file, module) for path, module in alike.items() if module.rank is not None}
+    header = read_header(file)
+    products = {path: module for path, module in alike.items() if module.rank is not None}
+    scales = {path: each.scale(lambda key: read_number(file, header[key])) for path, each in products.items()}
     rescaled = [path for path, scale in scales.items() if not math.isclose(scale, trained[path].scale, rel_tol=4e-3)]
     kinds = ", ".join(sorted({both[path].kind for path in strangers}))
     ranks = ", ".join(sorted({str(alike[path].rank) for path in resized}))
@@ -100,9 +102,3 @@ def _size(shape: Shape, *, is_vector: bool) -> tuple[int, int]:
     """Rows and all numbers: a kernel may be flat, and a vector a column."""
     numbers = math.prod(shape)
     return (numbers if is_vector or not shape else shape[0], numbers)
-
-
-def _scale(file: Path, module: FileModule) -> float:
-    if module.rank is None or "alpha" not in module.keys:
-        return module.told_scale
-    return read_number(file, read_header(file)[module.keys["alpha"]]) / module.rank

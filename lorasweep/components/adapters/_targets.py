@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 
-FEED_FORWARD = ("ff.net.2", "mlp.fc2")  # the way back of a feed-forward layer
+# Ends of modules' names: keys and values, and the way back of a feed-forward layer.
+KEYS_AND_VALUES = (".to_k", ".to_v", ".k_proj", ".v_proj")
+FEED_FORWARD = (".ff.net.2", ".mlp.fc2")
 
 
 def targets_by_part(base: Base, scope: str, *, text_encoder: bool) -> dict[str, list[str]]:
@@ -63,13 +65,11 @@ def find_spatial(model: torch.nn.Module, names: list[str]) -> list[str]:
 
 
 def find_ends(model: torch.nn.Module, ends: tuple[str, ...]) -> list[str]:
-    """Names of the Linear modules that end in one of `ends`, whole words of the dotted name."""
+    """Names of the Linear modules that end in one of `ends`, each with a dot in front."""
     import torch
 
     return [
-        name
-        for name, module in _leaves(model, "")
-        if isinstance(module, torch.nn.Linear) and f".{name}".endswith(tuple(f".{end}" for end in ends))
+        name for name, module in _leaves(model, "") if isinstance(module, torch.nn.Linear) and f".{name}".endswith(ends)
     ]
 
 

@@ -36,20 +36,17 @@ _BESIDE = {"diff_b", "up_bias"}  # what acts where the product is zero; a DoRA's
 class Description:
     """What a LoRA file is, and what its trainer says of it.
 
-    Attributes:
-        kinds: number of modules by kind: lora, locon (a LoRA with a product on a kernel wider than 1 x 1), dora,
-            loha, lokr, glora, oft, ia3, full (whole differences), norm.
-        steps, epoch: of its training, as kohya writes them; None when it does not say.
-        tag_frequency: how often each tag was in the captions, by folder; empty when it does not say.
+    Kinds are lora, locon (a LoRA with a product on a kernel wider than 1 x 1), dora, loha, lokr, glora, oft, ia3, full
+    (whole differences) and norm.
     """
 
-    kinds: Mapping[str, int]
+    kinds: Mapping[str, int]  # number of modules by kind
     family: str | None  # of the base, told by names and shapes; None when they do not tell
     dims: Mapping[int, int]  # number of modules by rank; those without one are left out
     text_encoder: bool  # whether it changes a text encoder
-    steps: int | None
-    epoch: int | None
-    tag_frequency: Mapping[str, Mapping[str, int]]
+    steps: int | None  # of its training, as kohya writes them; None when it does not say
+    epoch: int | None  # likewise
+    tag_frequency: Mapping[str, Mapping[str, int]]  # how often each tag was in the captions, by folder; may be empty
 
 
 def describe(path: str | Path) -> Description:

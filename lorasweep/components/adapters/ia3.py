@@ -7,16 +7,13 @@ PEFT's IA3 has no weight and scales biases too, hence layers of our own.
 
 from __future__ import annotations
 
-import re
-
 from lorasweep.components.adapters._knobs import Init, Shape
+from lorasweep.components.adapters._targets import FEED_FORWARD, KEYS_AND_VALUES
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
 READ_BY = ("a1111",)
 IN_ALL_MODULES = True  # what is trained is told by names alone, not by the base's scopes
-_ON_INPUT = re.compile(r"\.(ff\.net\.2|mlp\.fc2)$")
-_ON_OUTPUT = re.compile(r"\.(to_k|to_v|k_proj|v_proj)$")
 ADVICE = (
     Advice(
         key="optimizer.lr",
@@ -34,13 +31,13 @@ def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Ad
     Source: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
     Learning" (2022), section 3.3.
     """
-    from lorasweep.components.adapters._ia3 import build_ia3
+    from lorasweep.components.adapters._lycoris import build_ia3
 
     return build_ia3(base, text_encoder=text_encoder, init=init)
 
 
 def layer_shapes(shape: Shape, *, name: str, **_: object) -> list[Shape]:
     """The factors of one layer: of its outputs, of its inputs, or none."""
-    if _ON_OUTPUT.search(name):
+    if name.endswith(KEYS_AND_VALUES):
         return [shape[:1]]
-    return [shape[1:]] if _ON_INPUT.search(name) else []
+    return [shape[1:]] if name.endswith(FEED_FORWARD) else []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.components.bases import _families, _files
 from lorasweep.core import registry
+from lorasweep.core.freed_memory import keep_freed_memory
 from lorasweep.core.records import ComputeOptions, Recipe
 from lorasweep.core.safetensors_header import read_header
 
@@ -56,10 +57,12 @@ def compute_as(base: Base, options: ComputeOptions) -> None:
         ("cudnn", kernels.enable_cudnn_sdp),
     ):
         enable(options.attention_backend in ("auto", name))
-    if base.device.type == "cpu" and base.dtype == torch.float32 and base.memory.storage == "plain":
-        from lorasweep.components.bases._onednn import use_onednn
+    if base.device.type == "cpu":
+        keep_freed_memory()
+        if base.dtype == torch.float32 and base.memory.storage == "plain":
+            from lorasweep.components.bases._onednn import use_onednn
 
-        use_onednn(denoiser)
+            use_onednn(denoiser)
     if options.channels_last:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.dynamo_backend != "none":

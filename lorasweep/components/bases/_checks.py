@@ -91,11 +91,7 @@ def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
         hint = "override: base.weights=null, and give a whole checkpoint as base.path"
         yield ("weights", f"must be null: {family.title} takes no transformer of its own, got {file.name}", hint)
     elif file.suffix == ".gguf":
-        yield (
-            "weights",
-            f"{_NO_GGUF}, got {file.name}",
-            _WHOLE_WEIGHTS,
-        )
+        yield ("weights", f"{_NO_GGUF}, got {file.name}", _WHOLE_WEIGHTS)
     elif file.suffix != ".safetensors" or not file.is_file():
         yield ("weights", f"must be a .safetensors file that exists, got {file}", "")
     else:
@@ -104,11 +100,8 @@ def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
         except ValueError as error:
             other = f"unreadable: {error}"
         if other:
-            yield (
-                "weights",
-                f"must be a transformer of {family.title}, got {file.name}, which is {other}",
-                _WHOLE_WEIGHTS,
-            )
+            message = f"must be a transformer of {family.title}, got {file.name}, which is {other}"
+            yield ("weights", message, _WHOLE_WEIGHTS)
 
 
 def _of_path(message: str, hint: str = "") -> Finding:
@@ -131,7 +124,12 @@ def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Fin
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
     found += _schedule_problems(folder / "scheduler" / "scheduler_config.json", family)
     found = found or list(_misfits(folder, family))
-    return found or (list(_flawed_parts(folder, family)) or _broken_parts(folder, family) if weights else [])
+    if found or not weights:
+        return found
+    files = ((part, file) for part in family.classes for file in _weight_files(folder / part))
+    return list(_flawed_parts(folder, family)) or [
+        finding for part, file in files for finding in _broken(file, f"{part}/{file.name}", ("",))
+    ]
 
 
 def is_distilled(path: Path, family: Family) -> bool:
@@ -331,15 +329,6 @@ def _flaws(held: Mapping[str, Tensor], wanted: Iterable[Wanted], where: str, hin
         yield _of_path(f"must have the shapes of its family, got {where} with others: {some(unlike)}", _ANOTHER_COPY)
 
 
-def _broken_parts(folder: Path, family: Family) -> list[Finding]:
-    return [
-        finding
-        for part in family.classes
-        for file in _weight_files(folder / part)
-        for finding in _broken(file, f"{part}/{file.name}", ("",))
-    ]
-
-
 # ----------------------------------------------------------------------------------------- checkpoint
 
 
@@ -353,9 +342,11 @@ def _checkpoint_problems(checkpoint: Path, family: Family) -> list[Finding]:
     if other := _families.name_other(tensors, family):
         what, hint = other
         return [_of_path(f"must be a whole {family.title}, got {name}, which is {what}", hint)]
-    found = [_missing(part, name, family) for part in _families.missing_parts(tensors, family)]
+    missing = [part for part, starts in family.held.items() if not any(key.startswith(starts) for key in tensors)]
+    found = [_missing(part, name, family) for part in missing]
     configs = _files.config_folder(checkpoint, family)
-    if configs == family.shipped and _is_second(tensors):
+    is_second = any(key.startswith("cond_stage_model.model.") for key in tensors)
+    if configs == family.shipped and is_second:  # Stable Diffusion 2.x: two kinds that files do not tell apart
         if not found:
             message = f"{name} is not a Stable Diffusion 1.x, so its configs and tokenizer must be in a folder"
             hint = "copy a diffusers folder of its family there; the weights in it are not needed"
@@ -364,11 +355,6 @@ def _checkpoint_problems(checkpoint: Path, family: Family) -> list[Finding]:
     found += _folder_problems(configs, family, weights=False)
     found = found or list(_width_problems(tensors, configs, name)) or list(_incomplete(tensors, checkpoint, family))
     return found or _broken(checkpoint, name, sum(family.held.values(), ()))
-
-
-def _is_second(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether it is a Stable Diffusion 2.x, of which there are two kinds that files do not tell apart."""
-    return any(key.startswith("cond_stage_model.model.") for key in tensors)
 
 
 def _missing(part: str, name: str, family: Family) -> Finding:
@@ -388,10 +374,10 @@ def _incomplete(tensors: Mapping[str, Tensor], checkpoint: Path, family: Family)
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:
-    quantised = [
-        key for key, held in read_header(file).items() if key.startswith(beginnings) and _is_quantised(key, held)
-    ]
-    if quantised:
+    held = {key: tensor for key, tensor in read_header(file).items() if key.startswith(beginnings)}
+    # What, read as it is, is no weight: bytes that want a scale, or that scale.
+    codes = {key for key, tensor in held.items() if tensor.dtype in ("I8", "U8") and len(tensor.shape) > 1}
+    if quantised := [key for key in held if key in codes or re.match(_families.QUANTISED_NAMES, key)]:
         hint = "these are made for drawing only: take the file in fp16 or bf16"
         return [_of_path(f"must have weights that are not quantised, got {name} with {some(quantised)}", hint)]
     broken = finite.broken_tensors(file, file_digest(file), beginnings)
@@ -399,8 +385,3 @@ def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]
         return []
     hint = f"a merge or a download went wrong, which no learning rate mends: {_ANOTHER_COPY}"
     return [_of_path(f"must have weights that are numbers, got NaN or infinity in {name}: {some(broken)}", hint)]
-
-
-def _is_quantised(key: str, tensor: Tensor) -> bool:
-    """Whether a tensor, read as it is, is no weight: bytes that want a scale, or that scale."""
-    return (tensor.dtype in ("I8", "U8") and len(tensor.shape) > 1) or bool(re.match(_families.QUANTISED_NAMES, key))

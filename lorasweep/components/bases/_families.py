@@ -32,67 +32,40 @@ UNET = "model.diffusion_model."
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What bases of one kind have in common.
+    """What bases of one kind have in common."""
 
-    Attributes:
-        name: as chosen in a recipe, `base=<name>`.
-        title: for people.
-        pipeline: diffusers' class.
-        loaded: module here and class of what it is once loaded.
-        scopes: `adapter.targets` -> pattern of the names of modules, with a dot in front.
-        classes: parts with weights and their classes, the denoiser first; text encoders in the order in which they
-            are read.
-        frozen: text encoders that no adapter sits on.
-        words: folders of what cuts captions into tokens; empty: one per text encoder, called after it.
-        window: tokenizer whose length is how much of a caption is read at once.
-        tokens: that length where its files do not say it, and of these what is taken by the words around a caption.
-        cut: whether what goes beyond is left out, rather than read in further chunks.
-        scheduler: diffusers' class of its noise.
-        predicts: prediction types; the first where its files say nothing.
-        patch: latents along a side that sizes must divide by.
-        added: the UNet's `addition_embed_type`s.
-        shipped: folder of configs and tokenizers, for checkpoints that have none beside them.
-        held: parts of a checkpoint, by name for people -> what the names of its tensors begin with; empty: there are
-            no checkpoints, folders only.
-        mark: what a tensor's name begins with in checkpoints of this family only.
-        index: the file that says a folder's pipeline.
-        alone: how a tensor's name begins in files of the denoiser alone.
-        distilled: what tells those that draw in a few steps: file, key, value.
-        kept: what a pass holds at once in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
-            `_footprint.width_of`, and bytes per latent position and image of a training step, of one with gradient
-            checkpointing, and of a pass without gradients. At 1024 px (SD 1.5 at 512 px): `benchmarks/memory.py`.
-        versions: what exported files call them, by the width of the text: kohya's version, whether it is 2.x, and
-            modelspec's architecture; one without a second holds for all widths, none says nothing.
-        distilled_shift: of their drawing, where it is not the one that their scheduler's config says.
-    """
-
-    name: str
-    title: str
-    pipeline: str
-    loaded: tuple[str, str]
-    scopes: Mapping[str, str]
-    classes: Mapping[str, str]
-    frozen: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    window: str = "tokenizer"
-    tokens: tuple[int, int] | None = None
-    cut: bool = False
-    scheduler: str = "DDPMScheduler"
-    predicts: tuple[str, ...] = ("epsilon", "v_prediction")
-    patch: int = 1
-    added: tuple[str | None, ...] = ()
-    shipped: Path = Path()
+    name: str  # as chosen in a recipe, `base=<name>`
+    title: str  # for people
+    pipeline: str  # diffusers' class
+    loaded: tuple[str, str]  # module here and class of what it is once loaded
+    scopes: Mapping[str, str]  # `adapter.targets` -> pattern of the names of modules, with a dot in front
+    classes: Mapping[str, str]  # of parts with weights, the denoiser first, text encoders in the order of reading
+    frozen: tuple[str, ...] = ()  # text encoders that no adapter sits on
+    words: tuple[str, ...] = ()  # folders of what cuts captions into tokens; empty: one per text encoder
+    window: str = "tokenizer"  # whose length is how much of a caption is read at once
+    tokens: tuple[int, int] | None = None  # that length where files lack it, and what the words around a caption take
+    cut: bool = False  # whether what goes beyond is left out, rather than read in further chunks
+    scheduler: str = "DDPMScheduler"  # diffusers' class of its noise
+    predicts: tuple[str, ...] = ("epsilon", "v_prediction")  # the first where its files say nothing
+    patch: int = 1  # latents along a side that sizes must divide by
+    added: tuple[str | None, ...] = ()  # the UNet's `addition_embed_type`s
+    shipped: Path = Path()  # folder of configs and tokenizers, for checkpoints that have none beside them
+    # Parts of a checkpoint, for people -> what their tensors' names begin with; empty: no checkpoints, folders only.
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    mark: str = ""
-    index: str = "model_index.json"
-    alone: str = ""
-    distilled: tuple[str, str, bool] | None = None
-    distilled_shift: float | None = None
+    mark: str = ""  # what a tensor's name begins with in checkpoints of this family only
+    index: str = "model_index.json"  # the file that says a folder's pipeline
+    alone: str = ""  # how a tensor's name begins in files of the denoiser alone
+    distilled: tuple[str, str, bool] | None = None  # what tells those that draw in a few steps: file, key, value
+    distilled_shift: float | None = None  # of their drawing, where it is not the one that their scheduler's config says
+    # What a pass holds at once in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
+    # `_footprint.width_of`, and bytes per latent position and image of a training step, of one with gradient
+    # checkpointing, and of a pass without gradients. At 1024 px (SD 1.5 at 512 px): `benchmarks/memory.py`.
     kept: tuple[tuple[int, int, int, int], ...] = (
         (137_952, 335_000, 86_000, 26_000),
         (253_864, 549_000, 49_000, 18_000),
     )
-
+    # What exported files call them, by the width of the text: kohya's version, whether it is 2.x, and modelspec's
+    # architecture; one without a second holds for all widths, none says nothing.
     versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
 
     @property
@@ -174,7 +147,7 @@ DOLLHOUSE_FLOW = Family(
     name="dollhouse_flow",
     title="the flow-matching dollhouse",
     pipeline="FluxPipeline",
-    loaded=("_transformer", "FluxBase"),
+    loaded=("_models", "FluxBase"),
     scopes=FLUX_SCOPES,
     classes={
         "transformer": "FluxTransformer2DModel",
@@ -200,7 +173,7 @@ Z_IMAGE = Family(
     name="z_image",
     title="Z-Image",
     pipeline="ZImagePipeline",
-    loaded=("_z_image", "ZImageBase"),
+    loaded=("_models", "ZImageBase"),
     scopes=Z_IMAGE_SCOPES,
     classes={"transformer": "ZImageTransformer2DModel", "vae": "AutoencoderKL", "text_encoder": "Qwen3Model"},
     frozen=("text_encoder",),
@@ -213,7 +186,7 @@ FLUX2_KLEIN = Family(
     name="flux2_klein",
     title="FLUX.2 klein base",
     pipeline="Flux2KleinPipeline",
-    loaded=("_flux2", "Flux2KleinBase"),
+    loaded=("_models", "Flux2KleinBase"),
     scopes=FLUX2_SCOPES,
     classes={"transformer": "Flux2Transformer2DModel", "vae": "AutoencoderKLFlux2", "text_encoder": "Qwen3Model"},
     frozen=("text_encoder",),
@@ -227,7 +200,7 @@ ANIMA = Family(
     name="anima",
     title="Anima",
     pipeline="AnimaModularPipeline",
-    loaded=("_anima", "AnimaBase"),
+    loaded=("_models", "AnimaBase"),
     scopes=ANIMA_SCOPES,
     classes={
         "transformer": "CosmosTransformer3DModel",
@@ -248,7 +221,7 @@ QWEN_IMAGE = Family(
     name="qwen_image",
     title="Qwen-Image",
     pipeline="QwenImagePipeline",
-    loaded=("_qwen_image", "QwenImageBase"),
+    loaded=("_models", "QwenImageBase"),
     scopes=QWEN_SCOPES,
     classes={
         "transformer": "QwenImageTransformer2DModel",
@@ -265,7 +238,7 @@ CHROMA = Family(
     name="chroma",
     title="Chroma",
     pipeline="ChromaPipeline",
-    loaded=("_chroma", "ChromaBase"),
+    loaded=("_models", "ChromaBase"),
     scopes=FLUX_SCOPES,
     classes={"transformer": "ChromaTransformer2DModel", "vae": "AutoencoderKL", "text_encoder": "T5EncoderModel"},
     frozen=("text_encoder",),
@@ -278,7 +251,7 @@ SD35 = Family(
     name="sd35",
     title="Stable Diffusion 3.5",
     pipeline="StableDiffusion3Pipeline",
-    loaded=("_sd35", "StableDiffusion3Base"),
+    loaded=("_models", "StableDiffusion3Base"),
     scopes=SD35_SCOPES,
     classes={
         "transformer": "SD3Transformer2DModel",
@@ -298,7 +271,7 @@ KREA2 = Family(
     name="krea2",
     title="Krea 2 Raw",
     pipeline="Krea2Pipeline",
-    loaded=("_qwen_image", "Krea2Base"),
+    loaded=("_models", "Krea2Base"),
     scopes=KREA2_SCOPES,
     classes={
         "transformer": "Krea2Transformer2DModel",
@@ -404,8 +377,3 @@ def name_alone(tensors: Mapping[str, Tensor], family: Family) -> str | None:
     if owner is None:
         return "nothing that is known"
     return None if owner.name == family.name else f"of {owner.title}"
-
-
-def missing_parts(tensors: Mapping[str, Tensor], family: Family) -> list[str]:
-    """Name the parts of which a checkpoint holds nothing."""
-    return [part for part, starts in family.held.items() if not any(name.startswith(starts) for name in tensors)]

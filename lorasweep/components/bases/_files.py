@@ -1,4 +1,4 @@
-"""What a base looks like on disk: which files count, their digest, shapes and weights. No torch.
+"""What a base looks like on disk: which files count, their digest, shapes and weights, how it is noised. No torch.
 
 Takes a diffusers folder, or one `.safetensors` checkpoint, whose configs and tokenizers are in the folder
 beside it of the same name, else with its family here. What may be wrong with them is in `_checks`. Knows nothing
@@ -8,6 +8,7 @@ about models.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,12 +16,14 @@ from typing import Any
 
 from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
 from lorasweep.core import files
+from lorasweep.core.records import BaseOptions, NoiseSchedule
 from lorasweep.core.safetensors_header import read_header
 
 _SIZES = (  # what configs of parts say of the shapes of their weights
     *("block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block"),
     *("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "projection_dim"),
 )
+_V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
 def family_of_folder(folder: Path) -> Family | None:
@@ -143,3 +146,21 @@ def loaded_files(part: Path, *, weights: bool) -> list[Path]:
         found = sorted(part.glob("*.safetensors"))
         listed += [file for file in found if variant is None or f".{variant}" in file.name]
     return listed
+
+
+def noise_schedule(path: Path, family: Family, options: BaseOptions) -> NoiseSchedule:
+    """Read how a base, known to be sound, is noised; what the recipe says wins over the files."""
+    configs = config_folder(path, family)
+    written = json.loads((configs / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    marks = read_header(path).keys() & {_V_PREDICTION, _ZERO_SNR} if path.is_file() else set()
+    stated = written.get("prediction_type", family.predicts[0])
+    by_configs = None if configs == family.shipped else stated  # ours say nothing about this very base
+    said = "v_prediction" if _V_PREDICTION in marks else by_configs
+    zero_snr = bool(written.get("rescale_betas_zero_snr")) or _ZERO_SNR in marks
+    config = {
+        **written,
+        "prediction_type": options.prediction_type or said or stated,
+        "rescale_betas_zero_snr": zero_snr if options.zero_terminal_snr is None else options.zero_terminal_snr,
+    }
+    as_written = config["prediction_type"] == stated and not config["rescale_betas_zero_snr"]
+    return NoiseSchedule(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written)

@@ -189,8 +189,7 @@ class LoadedBase:
         return found.mean, found.std
 
     def _decoded(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
-        pixels_BCHW: torch.Tensor = self.vae.decode(raw_BCHW).sample
-        return pixels_BCHW
+        return self.vae.decode(raw_BCHW).sample
 
     def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
         """What is taken from the VAE's own latents, and what they are multiplied by then."""

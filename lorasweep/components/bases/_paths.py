@@ -27,14 +27,10 @@ class VP:
 
     Source: Ho et al., "DDPM" (2020), algorithm 1; Salimans & Ho, "Progressive Distillation" (2022), appendix D,
     for v = alpha noise - sigma image.
-
-    Attributes:
-        alpha_bar_T: alpha^2 by timestep, falling; 0 at the end with zero terminal SNR.
-        prediction: `epsilon` or `v_prediction`.
     """
 
-    alpha_bar_T: torch.Tensor
-    prediction: str
+    alpha_bar_T: torch.Tensor  # alpha^2 by timestep, falling; 0 at the end with zero terminal SNR
+    prediction: str  # `epsilon` or `v_prediction`
 
     @property
     def zero_terminal_snr(self) -> bool:
@@ -148,13 +144,10 @@ class Flow:
 
     Source: Liu et al., "Flow Straight and Fast" (2022); Esser et al., "Scaling Rectified Flow Transformers" (2024),
     section 5.3.2 for the shift of levels in larger pictures.
-
-    Attributes:
-        shifts: of drawing, by image tokens: log of the shift at one number of tokens and at another, between which
-            and beyond which it goes straight; equal ones are a shift for all sizes.
-        latents_per_token: latents in an image token.
     """
 
+    # Of drawing: log of the shift at one number of image tokens and at another, between which and beyond which it
+    # goes straight; equal ones are a shift for all sizes.
     shifts: tuple[tuple[int, float], tuple[int, float]]
     latents_per_token: int = 4
 
@@ -267,10 +260,5 @@ def _scales(alpha_bar: float) -> tuple[float, float]:
     return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
 
-def _scaled_linear() -> torch.Tensor:
-    """alpha^2 by timestep of Stable Diffusion 1.x and XL, against which other paths are measured."""
-    betas_T = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    return (1 - betas_T).cumprod(0)
-
-
-_STABLE_DIFFUSION = _scaled_linear()
+# alpha^2 by timestep of Stable Diffusion 1.x and XL, against which other paths are measured.
+_STABLE_DIFFUSION = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.bases import _checks, _files, _footprint, _tokens
 from lorasweep.components.bases._families import UNET
-from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import file_digest, read_object
@@ -96,18 +95,29 @@ class Source:
         Raises:
             ConfigError: `problems` found some.
         """
-        return self._noise(self._checked(options), options)
+        return _files.noise_schedule(self._checked(options), self.family, options)
 
     def fingerprint(
         self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM, *, sibling: str | None = None
     ) -> str:
-        """Hex digest of the weights, configs and tokenizers that `load` would read, and of what it would predict.
+        """Hex digest of the files that `load` would read; other noise, weights or storage make it another base.
 
         Raises:
             ConfigError: `problems` found some.
         """
         path = self._checked(options)
-        return self._fingerprint(path, options, memory, sibling)
+        found, noised = _files.digest_of(path, self.family), self.noise(options)
+        if options.weights:
+            found = digest([found, file_digest(Path(options.weights).expanduser())])
+        if options.adapter:
+            found = digest([found, "adapter", file_digest(Path(options.adapter).expanduser())])
+        if sibling:
+            place = Path(sibling).expanduser()
+            its = file_digest(place) if place.is_file() else _files.digest_of(place, self.family.sibling)
+            found = digest([found, "sibling", its])
+        if not noised.as_written:
+            found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
+        return found if memory.storage == "plain" else digest([found, memory.storage, _STORED])
 
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
         """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
@@ -159,7 +169,7 @@ class Source:
             library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
             library.utils.logging.set_verbosity_error()
         dtype = _loaded.DTYPES[precision]
-        noised = self._noise(path, options)
+        noised = self.noise(options)
         try:
             parts = self._checkpoint_parts(path, dtype) if path.is_file() else self._folder_parts(path, dtype, options)
         except _UNLOADABLE as error:
@@ -183,7 +193,7 @@ class Source:
                 self._as_drawn(path, noised.config), clip_sample=False
             ),
             clip_skip=clip_skip,
-            fingerprint=self._fingerprint(path, options, memory, sibling),
+            fingerprint=self.fingerprint(options, memory, sibling=sibling),
             memory=memory,
             pipeline=self.family.pipeline,
             scopes=self.family.scopes,
@@ -205,8 +215,7 @@ class Source:
             )
             hint = "override: base.prediction_type=v_prediction, and base.zero_terminal_snr=true if it is of that kind"
             raise _error(options, [("prediction_type", message, hint)])
-        loaded: Base = base
-        return loaded
+        return base
 
     def _sibling(self, base: Any, path: Path, sibling: Path) -> tuple[dict[torch.nn.Parameter, torch.Tensor], Any]:
         """The weights of a sibling's denoiser by the base's own parameters, and its scheduler."""
@@ -255,26 +264,6 @@ class Source:
             if broken := [name for name, value in state.items() if not value.isfinite().all()]:
                 message = f"must have weights that are numbers in {precision}, got a {part} with {some(broken)}"
                 raise _error(options, [("path", message, "override: train.precision=fp32 or bf16")])
-
-    def _noise(self, path: Path, options: BaseOptions) -> NoiseSchedule:
-        configs = _files.config_folder(path, self.family)
-        shipped = configs == self.family.shipped
-        return noise_schedule(path, configs, options, shipped=shipped, default=self.family.predicts[0])
-
-    def _fingerprint(self, path: Path, options: BaseOptions, memory: MemoryOptions, sibling: str | None = None) -> str:
-        """The files' digest; other noise than the scheduler config's, weights or storage make it another base."""
-        found, noised = _files.digest_of(path, self.family), self._noise(path, options)
-        if options.weights:
-            found = digest([found, file_digest(Path(options.weights).expanduser())])
-        if options.adapter:
-            found = digest([found, "adapter", file_digest(Path(options.adapter).expanduser())])
-        if sibling:
-            place = Path(sibling).expanduser()
-            its = file_digest(place) if place.is_file() else _files.digest_of(place, self.family.sibling)
-            found = digest([found, "sibling", its])
-        if not noised.as_written:
-            found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
-        return found if memory.storage == "plain" else digest([found, memory.storage, _STORED])
 
     def _folder_parts(self, folder: Path, dtype: torch.dtype, options: BaseOptions) -> dict[str, Any]:
         import diffusers

@@ -89,18 +89,14 @@ def _weight(layer: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torc
     weight = layer.weight.to(device or layer.weight.device, non_blocking=True)
     if weight.dtype == torch.uint8:
         scale = getattr(layer, _SCALE).to(weight.device)
-        found: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit(
-            weight.view(-1, 1), scale, _BLOCK, "nf4", shape, dtype
-        )
-        return found
+        return torch.ops.bitsandbytes.dequantize_4bit(weight.view(-1, 1), scale, _BLOCK, "nf4", shape, dtype)
     if weight.dtype == torch.int8:
         weight = weight * getattr(layer, _SCALE).to(weight.device)
     return weight.to(dtype)
 
 
 def _forward(layer: Any, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
-    answer: torch.Tensor = _Stored.apply(x.to(dtype), layer)
-    return answer
+    return _Stored.apply(x.to(dtype), layer)
 
 
 class _Stored(torch.autograd.Function):

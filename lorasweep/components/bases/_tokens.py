@@ -18,17 +18,11 @@ _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 
 @dataclass(frozen=True)
 class TextWindow:
-    """How a text is read.
+    """How a text is read."""
 
-    Attributes:
-        folder: of the tokenizer.
-        length: tokens of one chunk, its two marks not counted; 75 of CLIP.
-        cut: whether a longer text is cut, rather than read in several chunks.
-    """
-
-    folder: Path
-    length: int
-    cut: bool = False
+    folder: Path  # of the tokenizer
+    length: int  # tokens of one chunk, its two marks not counted; 75 of CLIP
+    cut: bool = False  # whether a longer text is cut, rather than read in several chunks
 
     def tokens(self, text: str) -> int:
         """Count the tokens of a text."""

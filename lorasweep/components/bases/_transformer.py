@@ -1,7 +1,4 @@
-"""Loaded bases with a transformer that is trained with flow matching.
-
-`TransformerBase` is what they share: a Flow path, tokens in a row. One class a model says how its transformer
-is asked and how its captions are read.
+"""What loaded bases share whose transformer is trained with flow matching; one class a model is in `_models`.
 
 B batch, C latent channels, H W latent height and width, P image tokens, F numbers in one, L text tokens, D width.
 """
@@ -9,7 +6,7 @@ B batch, C latent channels, H W latent height and width, P image tokens, F numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import diffusers
@@ -24,13 +21,21 @@ from lorasweep.core.records import Frame
 
 
 class TransformerBase(LoadedBase):
-    """What flow-matching transformers have in common.
+    """A Flow path, tokens in a row, captions read one by one.
 
-    A class of these has `encode_captions` and `_velocity`.
+    A class of these has `_velocity`, and `_row` or an `encode_captions` of its own.
     """
 
     patch = 2  # latents along the side of an image token
     image_first = False  # whether the image's tokens come before those of the text
+    flow = Flow
+    asked: Mapping[str, Any] = {}  # of `reproduction`: how diffusers' pipeline wants to be asked
+    longest = -1  # the tokenizer whose length is the pipeline's `max_sequence_length`
+
+    def encode_captions(self, captions: Sequence[str]) -> Text:
+        """Encode captions to "embeds" (B, L, D), and a "mask" (B, L) where what is filled up does not count."""
+        rows = {caption: self._row(caption) for caption in dict.fromkeys(captions)}
+        return self.stack([rows[caption] for caption in captions], {})
 
     def chunks(self, caption: str) -> int:
         """Captions are read in one piece, what goes beyond the tokenizer's length left out."""
@@ -51,6 +56,21 @@ class TransformerBase(LoadedBase):
         """Noise minus image, whatever sign and shape the transformer itself gives; (B, C, H, W). Levels are fp32."""
         raise NotImplementedError
 
+    def _row(self, caption: str) -> Text:
+        """What a caption alone is encoded to, (L, ...), so that it does not depend on what it is read with."""
+        raise NotImplementedError
+
+    def _ask(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text, **own: Any) -> torch.Tensor:
+        """Ask a transformer that takes and gives latents as a row of tokens."""
+        answer_BPF = self.denoiser(
+            hidden_states=self._pack(noisy_BCHW),
+            timestep=level_B.to(self.dtype),
+            encoder_hidden_states=text["embeds"],
+            return_dict=False,
+            **own,
+        )[0]
+        return self._unpack(answer_BPF, noisy_BCHW.shape[-2:])
+
     def _hidden(self, place: int, ids_BL: torch.Tensor, **how: Any) -> Any:
         """What a text encoder makes of tokens."""
         encoder = self.text_encoders[place].to(self.device)
@@ -69,7 +89,7 @@ class TransformerBase(LoadedBase):
         return [*self.denoiser.transformer_blocks, *getattr(self.denoiser, "single_transformer_blocks", ())]
 
     def _path(self) -> Flow:
-        return Flow.of(self.noise_schedule.config, latents_per_token=self.patch**2)
+        return self.flow.of(self.noise_schedule.config, latents_per_token=self.patch**2)
 
     def _middle(self) -> torch.nn.Module:
         blocks = self._blocks()
@@ -84,7 +104,8 @@ class TransformerBase(LoadedBase):
 
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
         """See `protocols.Base`."""
-        found = super().reproduction(sampler, steps)
+        length = self.tokenizers[self.longest].model_max_length
+        found = {**super().reproduction(sampler, steps), "max_sequence_length": length, **self.asked}
         if sampler == "dpmpp_2m":  # which diffusers rounds down to whole ones
             found["timesteps"] = "scheduler.sigmas[:-1] * scheduler.config.num_train_timesteps"
         return found
@@ -107,27 +128,21 @@ class TransformerBase(LoadedBase):
         sides = [side // self.patch for side in size]
         return functional.pixel_shuffle(tokens_BPF.transpose(1, 2).unflatten(2, sides), self.patch)
 
-    def _places(self, size: torch.Size, *, before: int, after: int) -> torch.Tensor:
-        """Row and column of each image token of latents of (H, W), among so many zeros; (P, before + 2 + after)."""
+    def _places(self, size: torch.Size, *, after: int = 0) -> torch.Tensor:
+        """Row and column of each image token of latents of (H, W), behind a zero, before so many; (P, 3 + after)."""
         sides = (torch.arange(side // self.patch, dtype=self.dtype, device=self.device) for side in size)
-        return functional.pad(torch.cartesian_prod(*sides), (before, after))
+        return functional.pad(torch.cartesian_prod(*sides), (1, after))
 
 
 class LanguageModelBase(TransformerBase):
-    """What bases that a language model reads captions for have in common: a chat, of which its states are taken.
+    """Captions are read by a language model: a chat, of which its states are taken.
 
-    Captions are read one by one, so that none depends on what it is read with. A class of these has `thinking`,
-    `padded`, `dropped` and `_states`.
+    A class of these has `thinking`, `padded`, `dropped` and `_states`.
     """
 
     thinking = False  # whether the chat's template leaves room for thoughts
     padded = False  # whether the padding is part of what the transformer is told
     dropped = 0  # tokens in front, of which it is not told
-
-    def encode_captions(self, captions: Sequence[str]) -> Text:
-        """Encode captions to "embeds" (B, L, D), and a "mask" (B, L) unless the padding counts."""
-        rows = {caption: self._row(caption) for caption in dict.fromkeys(captions)}
-        return self.stack([rows[caption] for caption in captions], {})
 
     def _row(self, caption: str) -> Text:
         ids_1L, mask_1L = self._tokens(caption)
@@ -157,46 +172,3 @@ class LanguageModelBase(TransformerBase):
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
         """What the transformer is told of the states after each layer, those before the first one included."""
         raise NotImplementedError
-
-
-class FluxBase(TransformerBase):
-    """FLUX.1: one text encoder's pooled answer goes with the time, the other's tokens go beside the image's."""
-
-    def encode_captions(self, captions: Sequence[str]) -> Text:
-        """Encode captions to "embeds" (B, L, D) of the second encoder and "pooled" (B, P) of the first.
-
-        Each is cut to its tokenizer's length. Gradients flow when a text encoder holds trainable weights and the
-        caller has not switched them off.
-        """
-        pooled, hidden = (self._read(place, captions) for place in (0, 1))
-        return {"embeds": hidden[0], "pooled": pooled.pooler_output}
-
-    @property
-    def embeds_guidance(self) -> bool:  # type: ignore[override]
-        """See `protocols.Base`: FLUX.1 dev does."""
-        return bool(self.denoiser.config.guidance_embeds)
-
-    def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
-        """See `protocols.Base`; the noise goes in as a row of tokens, and guidance under another name."""
-        return {
-            **super().reproduction(sampler, steps),
-            "guidance": "guidance_scale" if self.embeds_guidance else "true_cfg_scale",
-            "max_sequence_length": self.tokenizers[1].model_max_length,
-            "latents": "diffusers.FluxPipeline._pack_latents(noise, *noise.shape)",
-        }
-
-    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        places_P3 = self._places(noisy_BCHW.shape[-2:], before=1, after=0)
-        level_B = level_B.to(self.dtype)
-        guidance_B = text.get("guidance", torch.ones_like(level_B)) if self.embeds_guidance else None
-        answer_BPF = self.denoiser(
-            hidden_states=self._pack(noisy_BCHW),
-            timestep=level_B,
-            guidance=guidance_B,
-            encoder_hidden_states=text["embeds"],
-            pooled_projections=text["pooled"],
-            img_ids=places_P3,
-            txt_ids=places_P3.new_zeros(text["embeds"].shape[1], 3),
-            return_dict=False,
-        )[0]
-        return self._unpack(answer_BPF, noisy_BCHW.shape[-2:])

@@ -73,8 +73,7 @@ class StableDiffusionBase(LoadedBase):
         1 of SD 1.x's four.
         """
         blocks = self.unet.up_blocks
-        block: torch.nn.Module = blocks[(len(blocks) - 1) // 2]
-        return block
+        return blocks[(len(blocks) - 1) // 2]
 
     def _feature_map(self, output: torch.Tensor, noisy_BCHW: torch.Tensor) -> torch.Tensor:
         return output

@@ -1,10 +1,6 @@
 """Anima, from a diffusers folder on the disk; see `_source`."""
 
-from __future__ import annotations
-
-import functools
-
 from lorasweep.components.bases._families import ANIMA
 from lorasweep.components.bases._source import Source
 
-__getattr__ = functools.partial(getattr, Source(ANIMA))
+__getattr__ = Source(ANIMA).__getattribute__

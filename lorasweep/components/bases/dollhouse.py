@@ -6,7 +6,6 @@ point at another folder that `python -m tools.pretrain_dollhouse` wrote.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from lorasweep.components.bases import _files
@@ -40,4 +39,4 @@ class _Dollhouse(Source):
 
 SAMPLING = "dpmpp_2m", 6  # as good as 20 of DDIM here: docs/performance.md
 READABLE = True  # what it draws is of the world that the reader knows
-__getattr__ = functools.partial(getattr, _Dollhouse(STABLE_DIFFUSION))
+__getattr__ = _Dollhouse(STABLE_DIFFUSION).__getattribute__

@@ -6,7 +6,6 @@ What lorasweep claims is tried on it with transformers. `path` may point at anot
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from lorasweep.components.bases._families import DOLLHOUSE_FLOW
@@ -23,4 +22,4 @@ class _DollhouseFlow(Source):
 
 SAMPLING = "dpmpp_2m", 6  # as good as 20 of DDIM here: docs/performance.md
 READABLE = True  # what it draws is of the world that the reader knows
-__getattr__ = functools.partial(getattr, _DollhouseFlow(DOLLHOUSE_FLOW))
+__getattr__ = _DollhouseFlow(DOLLHOUSE_FLOW).__getattribute__

@@ -1,10 +1,6 @@
 """FLUX.1 dev, from a diffusers folder on the disk; see `_source`."""
 
-from __future__ import annotations
-
-import functools
-
 from lorasweep.components.bases._families import FLUX1_DEV
 from lorasweep.components.bases._source import Source
 
-__getattr__ = functools.partial(getattr, Source(FLUX1_DEV))
+__getattr__ = Source(FLUX1_DEV).__getattribute__

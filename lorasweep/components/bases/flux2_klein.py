@@ -1,10 +1,6 @@
 """FLUX.2 klein base, 4B and 9B, from a diffusers folder on the disk; see `_source`."""
 
-from __future__ import annotations
-
-import functools
-
 from lorasweep.components.bases._families import FLUX2_KLEIN
 from lorasweep.components.bases._source import Source
 
-__getattr__ = functools.partial(getattr, Source(FLUX2_KLEIN))
+__getattr__ = Source(FLUX2_KLEIN).__getattribute__

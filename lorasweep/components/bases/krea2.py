@@ -1,10 +1,6 @@
 """Krea 2, from a diffusers folder on the disk; see `_source`."""
 
-from __future__ import annotations
-
-import functools
-
 from lorasweep.components.bases._families import KREA2
 from lorasweep.components.bases._source import Source
 
-__getattr__ = functools.partial(getattr, Source(KREA2))
+__getattr__ = Source(KREA2).__getattribute__

@@ -1,10 +1,6 @@
 """Qwen-Image, from a diffusers folder on the disk; see `_source`."""
 
-from __future__ import annotations
-
-import functools
-
 from lorasweep.components.bases._families import QWEN_IMAGE
 from lorasweep.components.bases._source import Source
 
-__getattr__ = functools.partial(getattr, Source(QWEN_IMAGE))
+__getattr__ = Source(QWEN_IMAGE).__getattribute__

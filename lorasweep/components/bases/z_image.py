@@ -1,10 +1,6 @@
 """Z-Image, from a diffusers folder on the disk; see `_source`."""
 
-from __future__ import annotations
-
-import functools
-
 from lorasweep.components.bases._families import Z_IMAGE
 from lorasweep.components.bases._source import Source
 
-__getattr__ = functools.partial(getattr, Source(Z_IMAGE))
+__getattr__ = Source(Z_IMAGE).__getattribute__

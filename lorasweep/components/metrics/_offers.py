@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from lorasweep.core.judging import EncoderName, PriorTier
 from lorasweep.core.records import EncoderOptions, Plan, PlannedImage, PromptTier, Recipe
 from lorasweep.data.captions import are_plain, without_trigger
 
+T = TypeVar("T")
 Tiers = Annotated[
     tuple[PromptTier, ...],
     Field(min_length=1, title="name a prompt tier", description="e.g. [in_distribution,recombined]"),
@@ -24,10 +25,14 @@ def num_pictures(recipe: Recipe, plan: Plan, tiers: Iterable[PromptTier]) -> int
     return sum(len(plan.prompts.get(tier, ())) * len(options.seeds_of(tier, options.seeds)) for tier in tiers)
 
 
-def suffixes(recipe: Recipe, weights: Iterable[float]) -> list[str]:
-    """List the endings of a number's name at the judged weight (none) and at others (`_w1`)."""
-    judged = recipe.sample.weight
-    return ["" if weight == judged else f"_w{weight:g}" for weight in dict.fromkeys((judged, *weights))]
+def by_suffix(judged: float, others: Iterable[float]) -> dict[str, float]:
+    """Map the endings of a number's name to weights: none at the judged one, `_w1`, say, at others."""
+    return {"": judged} | {f"_w{weight:g}": weight for weight in others if weight != judged}
+
+
+def by_ending(encoder: T, also: Iterable[T]) -> dict[str, T]:
+    """Map the endings of a number's name to encoders: none for the one that counts, `_clip`, say, for others."""
+    return {"": encoder} | {f"_{other}": other for other in also}
 
 
 def is_plain_class(recipe: Recipe, plan: Plan) -> bool:

@@ -1,7 +1,7 @@
 """How like the training pictures are other pictures, where no reader knows the subject?
 
     scale = make_scale(context, encoder's name, the base's pictures)
-    scale.likeness(pictures).value   0 as the base's pictures of the same prompts, 1 as the subject's
+    scale.likeness(pictures)[0]      0 as the base's pictures of the same prompts, 1 as the subject's
     scale.gain(pictures, base's)     how much more of the subject they show than the base's did
 
 What identity and bleed share. Published encoders are asked as their papers ask them, by cosines; the base
@@ -14,11 +14,10 @@ Letters: N pictures, M training pictures, T tiles, D numbers per tile or picture
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lorasweep.components.metrics import _similarity as similarity
-from lorasweep.components.metrics._offers import not_here
+from lorasweep.components.metrics._offers import by_ending, not_here
 from lorasweep.core.judging import EncoderName, Gallery
 from lorasweep.core.protocols import Encoder, JudgeContext
 from lorasweep.core.records import Measurement
@@ -39,11 +38,11 @@ DETAILS = {  # of a likeness, by the kind of encoder
 
 def ask_encoders(ask: Callable[[str], Measurement], encoder: str, also: Sequence[str]) -> Measurement:
     """Ask the encoder that counts, and others under names ending in theirs."""
-    found = ask(encoder)
-    for other in also:
-        answer = ask(other)
-        found.values.update({f"{name}_{other}": value for name, value in answer.values.items()})
-        found.missing.update({f"{name}_{other}": why for name, why in answer.missing.items()})
+    found = Measurement()
+    for ending, each in by_ending(encoder, also).items():
+        answer = ask(each)
+        found.values.update({f"{name}{ending}": value for name, value in answer.values.items()})
+        found.missing.update({f"{name}{ending}": why for name, why in answer.missing.items()})
     return found
 
 
@@ -51,19 +50,14 @@ class CannotTell(Exception):
     """Why an encoder has nothing to say about a dataset."""
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """A number and what it came from: 0 like the base's pictures, 1 like the subject's; may lie outside."""
-
-    value: float
-    details: dict[str, float]
+Likeness = tuple[float, dict[str, float]]  # a number, and what it came from
 
 
 class SimilarityScale(Protocol):
     """How like the subject pictures are, as one encoder sees one dataset."""
 
     def likeness(self, pictures: Pictures) -> Likeness:
-        """How like the subject's pictures are."""
+        """How like the subject's pictures are: 0 like the base's, 1 like the subject's; may lie outside."""
 
     def gain(self, pictures: Pictures, base: Pictures) -> float:
         """How much more of the subject pictures show than the base's for the same prompts, on that scale."""
@@ -120,7 +114,7 @@ class ByMeans:
         """See the class; at least two pictures. Distances are per number, in the base's own spread."""
         mine = squared_distance(self._features(pictures), self._train_MD)
         details = zip(DETAILS["base"], (mine, self._apart), strict=True)
-        return Likeness(1 - mine / self._apart, dict(details))
+        return 1 - mine / self._apart, dict(details)
 
     def gain(self, pictures: Pictures, base: Pictures) -> float:
         """See the class."""
@@ -159,7 +153,7 @@ class ByCosines:
         """See the class; details are mean cosines with the training pictures, each in [-1, 1]."""
         mine = self._cosine(pictures)
         details = zip(DETAILS["published"], (mine, self._none, self._full), strict=True)
-        return Likeness(self._place(mine), dict(details))
+        return self._place(mine), dict(details)
 
     def gain(self, pictures: Pictures, base: Pictures) -> float:
         """Likeness over the base's."""

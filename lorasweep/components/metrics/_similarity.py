@@ -28,8 +28,7 @@ def standardised(tiles_NTD: torch.Tensor, reference_RTD: torch.Tensor) -> torch.
     spread_D = (reference - mean_TD).square().mean((0, 1)).sqrt()
     # A number that never varies says nothing; dividing by its rounding noise would make it shout.
     spread_D = spread_D.clamp_min(1e-6 * max(float(spread_D.max()), 1e-12))
-    scaled: torch.Tensor = (tiles_NTD.double() - mean_TD) / spread_D
-    return scaled
+    return (tiles_NTD.double() - mean_TD) / spread_D
 
 
 def tile_cosines(left_NTD: torch.Tensor, right_MTD: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ class Burn:
     min_reference: Annotated[int, Field(ge=2, title="be >= 2, what an interval takes")]
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure on all of this step's pictures at the weight that counts."""
+        """Measure on all of this step's pictures at the judged weight."""
         import numpy as np
 
         drawn = [picture.image for picture in context.pictures(*PROMPT_TIERS)]

@@ -54,7 +54,7 @@ class Diversity:
     tiers: Tiers
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure on this step's pictures at the weight that counts."""
+        """Measure on this step's pictures at the judged weight."""
         base = {(picture.prompt, picture.seed): picture.image for picture in context.base_pictures(*self.tiers)}
         drawn = {(picture.prompt, picture.seed): picture.image for picture in context.pictures(*self.tiers)}
         pairs = [pair for pair in drawn if pair in base]

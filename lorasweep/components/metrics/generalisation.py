@@ -17,11 +17,12 @@ that the gap is zero before training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lorasweep.components.metrics._offers import OtherWeight, suffixes
+from lorasweep.components.metrics._offers import OtherWeight, by_suffix
 from lorasweep.core.judging import NUM_TIMESTEPS, PARTS, Rows, Symptom, probe_timesteps
 from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.records import Measurement, Plan, Recipe
@@ -51,15 +52,14 @@ PROBES: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
 @dataclass(frozen=True, kw_only=True)
 class Generalisation:
-    """See the module; `weights` are asked besides the weight that counts."""
+    """See the module; `weights` are asked besides the judged weight."""
 
     weights: tuple[OtherWeight, ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure at the weight that counts (plain names) and at the others (names ending in `_w1`, say)."""
+        """Measure at the judged weight (plain names) and at the others (names ending in `_w1`, say)."""
         found = Measurement()
-        for weight in dict.fromkeys((context.weight, *self.weights)):
-            suffix = "" if weight == context.weight else f"_w{weight:g}"
+        for suffix, weight in by_suffix(context.weight, self.weights).items():
             self._at(context, weight, suffix, found)
         for part in PARTS if context.trains_text else ():
             for name in PROBES:
@@ -114,7 +114,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     why = "" if counts["held_out"] else NONE_HELD_OUT
     few = "" if min(counts.values()) > 1 else "needs two images on either side"
     found = {f"{NAME}/rise": why}
-    for suffix in suffixes(recipe, recipe.metrics[NAME]["weights"]):
+    for suffix in by_suffix(recipe.sample.weight, recipe.metrics[NAME]["weights"]):
         found |= {f"{NAME}/train{suffix}": "", f"{NAME}/gap_se{suffix}": why or few}
         found |= {f"{NAME}/{name}{suffix}": why for name in ("held_out", "gap", "gap_high_noise")}
     found |= {f"{NAME}/gap_t{t}": why for t in probe_timesteps()}
@@ -151,7 +151,5 @@ def standard_error(train: Rows, held_out: Rows) -> float | None:
 
 def rise(held_out: float, earlier: Sequence[float | None]) -> float:
     """Log of the held-out loss over its lowest so far, the base (ratio 1) included; >= 0."""
-    import math
-
     lowest = min(1.0, held_out, *(value for value in earlier if value is not None))
     return math.log(held_out / lowest)

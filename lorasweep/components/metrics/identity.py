@@ -1,7 +1,7 @@
 """F: is it the subject? Never part of the overcooking score, because burned adapters show the subject too.
 
 On the dollhouse the reader says how many of the subject's features (traits and marks) show in the pictures of
-prompts with the trigger. With a the mean over features and pictures at the weight that counts,
+prompts with the trigger. With a the mean over features and pictures at the judged weight,
 
     F = max(0, (a - a_base) / (1 - a_base))
 
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
-from lorasweep.components.metrics._offers import Tiers, first_configured, is_here, not_here, num_pictures
+from lorasweep.components.metrics._offers import Tiers, by_ending, first_configured, is_here, not_here, num_pictures
 from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.records import Measurement, Plan, Recipe
 
@@ -66,7 +66,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     tiers = knobs["tiers"]
     few = "" if num_pictures(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
     found: dict[str, str] = {}
-    for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
+    for ending, encoder in by_ending(knobs["encoder"], knobs["also"]).items():
         details, why = _details(recipe, encoder)
         found |= {f"{NAME}/{name}{ending}": few or why for name in ("score", *details)}
     return found
@@ -106,9 +106,9 @@ def by(
         return Measurement(missing={f"{NAME}/score": str(reason)})
     if len(pictures) < resemblance.FEWEST:
         return Measurement(missing={f"{NAME}/score": "needs two pictures"})
-    likeness = scale.likeness(pictures)
-    details = {f"{NAME}/{key}": value for key, value in likeness.details.items()}
-    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness.value))} | details)
+    likeness, details = scale.likeness(pictures)
+    values = {f"{NAME}/{key}": value for key, value in details.items()}
+    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness))} | values)
 
 
 def _by_reader(

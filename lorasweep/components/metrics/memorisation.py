@@ -82,7 +82,7 @@ class Memorisation:
     magnitude: bool
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure on the pictures at the weight that counts, and, if asked, on pure noise."""
+        """Measure on the pictures at the judged weight, and, if asked, on pure noise."""
         copies, magnitude = self._copies(context), _magnitude(context) if self.magnitude else Measurement()
         return Measurement(values=copies.values | magnitude.values, missing=copies.missing | magnitude.missing)
 

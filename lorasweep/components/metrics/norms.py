@@ -1,6 +1,6 @@
 """N: how far have the weights moved, and did directions appear that the base never had? Covariates only.
 
-For every adapted module with weight W, the change D that the adapter makes at the weight that counts:
+For every adapted module with weight W, the change D that the adapter makes at the judged weight:
 
     relative, relative_max   |D| / |W| in Frobenius norm, mean and maximum over modules
     spectral_max             largest singular value of D over W's, maximum over modules

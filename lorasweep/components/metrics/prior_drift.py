@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorasweep.components.metrics._offers import OtherWeight, prior_prompts, suffixes
+from lorasweep.components.metrics._offers import OtherWeight, by_suffix, prior_prompts
 from lorasweep.core.judging import PARTS, PRIOR_TIERS, Rows, Symptom
 from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.records import Measurement, Plan, Recipe
@@ -62,14 +62,13 @@ class PriorDrift:
     weights: tuple[OtherWeight, ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure each tier at the weight that counts, and at others under names ending in `_w1`, say."""
+        """Measure each tier at the judged weight, and at others under names ending in `_w1`, say."""
         found = Measurement()
         for tier in PRIOR_TIERS:
             if tier not in context.probe_sets:
                 found.missing[f"prior_drift/{tier}"] = WHY_MISSING[tier]
                 continue
-            for weight in dict.fromkeys((context.weight, *self.weights)):
-                suffix = "" if weight == context.weight else f"_w{weight:g}"
+            for suffix, weight in by_suffix(context.weight, self.weights).items():
                 found.values[f"prior_drift/{tier}{suffix}"] = drift(context.drift(tier, weight))
             for part in PARTS if context.trains_text else ():
                 rows = context.drift(tier, context.weight, part=part)
@@ -82,7 +81,7 @@ build = PriorDrift
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
-    endings = suffixes(recipe, recipe.metrics["prior_drift"]["weights"])
+    endings = list(by_suffix(recipe.sample.weight, recipe.metrics["prior_drift"]["weights"]))
     if recipe.adapter.options.get("text_encoder"):
         endings += [f"_{part}" for part in PARTS]
     asked = prior_prompts(recipe, plan, plan.train_images())

@@ -30,7 +30,7 @@ from pydantic import Field
 
 from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
-from lorasweep.components.metrics._offers import first_configured, is_here, is_plain_class, not_here
+from lorasweep.components.metrics._offers import by_ending, first_configured, is_here, is_plain_class, not_here
 from lorasweep.core.judging import EncoderName, Picture, Symptom
 from lorasweep.core.protocols import Encoder as PictureEncoder
 from lorasweep.core.protocols import JudgeContext
@@ -151,7 +151,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     knobs = recipe.metrics[NAME]
     found: dict[str, str] = {}
-    for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
+    for ending, encoder in by_ending(knobs["encoder"], knobs["also"]).items():
         unreadable = reader_scores.UNREADABLE if encoder == "reader" and not reader_scores.subject_in(recipe) else ""
         no_clip = "" if encoder != "clip" or is_here("clip", recipe.encoders) else not_here("clip")
         none = "" if plan.prompts.get("recombined") else "no pictures of recombined prompts"

@@ -33,7 +33,7 @@ class TriggerSelectivity:
     min_gain: Positive
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure on the training probes at the weight that counts."""
+        """Measure on the training probes at the judged weight."""
         if "train" not in context.probe_sets:
             return Measurement(missing={f"{NAME}/score": "there are no training images"})
         with_trigger = gain(context.losses("train", context.weight))

@@ -1,10 +1,10 @@
-"""W*: at which LoRA weight is the held-out loss lowest, and is it still falling at the weight that counts?
+"""W*: at which LoRA weight is the held-out loss lowest, and is it still falling at the judged weight?
 
 With l(w) the log of the held-out loss over the base's, a mean over timesteps, at a few weights w, weight 0
 (where it is 0) included:
 
     best   where a parabola through the lowest of them and its two neighbours is lowest
-    slope  dl/dw at the weight that counts, from a parabola through it and its two neighbours
+    slope  dl/dw at the judged weight, from a parabola through it and its two neighbours
 
 A slope below 0 says undercooked at this weight, above 0 overcooked at it: "use it at less" as a number, with
 no picture drawn. The held-out loss turns before people see it, so the limit for the slope is not 0 but
@@ -35,7 +35,7 @@ Point = tuple[float, float]  # weight, log loss ratio
 
 @dataclass(frozen=True, kw_only=True)
 class UsefulWeight:
-    """See the module; `weights` are asked besides the weight that counts and 0."""
+    """See the module; `weights` are asked besides the judged weight and 0."""
 
     weights: tuple[Annotated[float, Field(ge=0, le=2)], ...]
 

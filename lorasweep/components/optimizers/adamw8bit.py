@@ -32,7 +32,7 @@ def build(
     from bitsandbytes.optim import AdamW8bit
 
     made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
-    optimizer: _knobs.Optimizer = AdamW8bit(
+    return AdamW8bit(
         made,
         lr=lr,
         betas=(betas[0], betas[1]),
@@ -40,7 +40,6 @@ def build(
         weight_decay=weight_decay,
         min_8bit_size=_FEWEST_NUMBERS,
     )
-    return optimizer
 
 
 def problems() -> list[tuple[str, str, str]]:

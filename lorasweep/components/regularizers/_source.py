@@ -1,8 +1,7 @@
-"""What `protocols.RegularizationImages` have in common: knobs with their ranges, and their plain data."""
+"""What `protocols.RegularizationImages` have in common: ranges of knobs, and how they are used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -21,12 +20,9 @@ def _with_words(given: tuple[str, ...]) -> tuple[str, ...]:
 Words = Annotated[tuple[str, ...], AfterValidator(_with_words)] | None  # prompts for the base to draw
 
 
-@dataclass(frozen=True, kw_only=True)
 class Source:
-    """The part of `protocols.RegularizationImages` that is plain data; `images` is each source's own."""
+    """What most `protocols.RegularizationImages` are; a knob each, `prior_loss_weight` and `share` are their own."""
 
-    prior_loss_weight: float
-    share: float
     target: Literal["noise", "base"] = "noise"
-    only_alone: bool = False
-    needs_dataset: bool = True
+    only_alone = False
+    needs_dataset = True

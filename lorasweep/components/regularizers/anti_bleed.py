@@ -22,6 +22,8 @@ class AntiBleed(Source):
 
     words: tuple[str, ...] | None
     each: int
+    prior_loss_weight: float
+    share: float
 
     def images(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Have the base draw every word of the trigger."""
@@ -60,5 +62,4 @@ def build(
     share: ExposureShare,
 ) -> RegularizationImages:
     """Plan pictures of the words in the trigger, each captioned as itself."""
-    given = None if words is None else tuple(words)
-    return AntiBleed(words=given, each=images, prior_loss_weight=prior_loss_weight, share=share)
+    return AntiBleed(words=words, each=images, prior_loss_weight=prior_loss_weight, share=share)

@@ -25,6 +25,8 @@ class Neutralize(Source):
     tags: tuple[str, ...] | None
     captured: float
     each: int
+    prior_loss_weight: float
+    share: float
 
     def images(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Have the base draw every captured tag."""
@@ -60,5 +62,4 @@ def build(
     share: ExposureShare,
 ) -> RegularizationImages:
     """Plan pictures of captured tags, each captioned as itself."""
-    given = None if tags is None else tuple(tags)
-    return Neutralize(tags=given, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)
+    return Neutralize(tags=tags, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)

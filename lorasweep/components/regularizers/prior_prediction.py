@@ -10,14 +10,24 @@ import dataclasses
 from dataclasses import dataclass
 
 from lorasweep.components.regularizers._source import ExposureShare, LossWeight, Source
-from lorasweep.core.protocols import ImagePlanner, RegularizationImages
+from lorasweep.core.protocols import ImagePlanner
 from lorasweep.core.records import PlannedImage
 from lorasweep.data import captions
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPrediction(Source):
-    """See `protocols.RegularizationImages`: its target holds for the images of every source."""
+    """See `protocols.RegularizationImages`: its target holds for the images of every source.
+
+    Source: Nerogar/OneTrainer, modules/trainer/GenericTrainer.py, at 23df3832: the target of a sample of a
+    PRIOR_PREDICTION concept is the prediction of the model without its adapter for the same noisy latent.
+    That the dataset itself stands in for such a concept, without its trigger, is ours.
+    """
+
+    prior_loss_weight: LossWeight
+    share: ExposureShare
+    target = "base"
+    only_alone = True
 
     def images(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Without another source: the dataset's own images once more, their captions without the trigger."""
@@ -40,11 +50,4 @@ class PriorPrediction(Source):
         ]
 
 
-def build(*, prior_loss_weight: LossWeight, share: ExposureShare) -> RegularizationImages:
-    """Answer to the base.
-
-    Source: Nerogar/OneTrainer, modules/trainer/GenericTrainer.py, at 23df3832: the target of a sample of a
-    PRIOR_PREDICTION concept is the prediction of the model without its adapter for the same noisy latent.
-    That the dataset itself stands in for such a concept, without its trigger, is ours.
-    """
-    return PriorPrediction(prior_loss_weight=prior_loss_weight, share=share, target="base", only_alone=True)
+build = PriorPrediction

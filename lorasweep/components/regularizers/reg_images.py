@@ -13,17 +13,24 @@ from typing import Annotated
 from pydantic import Field
 
 from lorasweep.components.regularizers._source import ExposureShare, LossWeight, Source
-from lorasweep.core.protocols import ImagePlanner, RegularizationImages
+from lorasweep.core.protocols import ImagePlanner
 from lorasweep.core.ranges import Text
 from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegImages(Source):
-    """See `protocols.RegularizationImages`."""
+    """See `protocols.RegularizationImages`; without a path the world's strangers, so many.
 
-    path: str | None
-    strangers: int
+    Source: kohya-ss/sd-scripts, library/train_util.py, DreamBoothDataset and `prior_loss_weight`. `share` is
+    ours; kohya's is 1.
+    """
+
+    path: Text | None
+    prior_loss_weight: LossWeight
+    share: ExposureShare
+    strangers: Annotated[int, Field(ge=1, le=10_000, description="e.g. 40")]
+    needs_dataset = False
 
     def images(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Find them in the folder; without one, have the dollhouse's world draw strangers."""
@@ -35,25 +42,7 @@ class RegImages(Source):
         return planner.strangers(self.strangers)
 
 
-def build(
-    *,
-    path: Text | None,
-    prior_loss_weight: LossWeight,
-    share: ExposureShare,
-    strangers: Annotated[int, Field(ge=1, le=10_000, description="e.g. 40")],
-) -> RegularizationImages:
-    """Plan a folder of class images.
-
-    Source: kohya-ss/sd-scripts, library/train_util.py, DreamBoothDataset and `prior_loss_weight`. `share` is
-    ours; kohya's is 1.
-    """
-    return RegImages(
-        path=path,
-        prior_loss_weight=prior_loss_weight,
-        share=share,
-        strangers=strangers,
-        needs_dataset=False,
-    )
+build = RegImages
 
 
 def problems(*, path: str | None) -> list[tuple[str, str, str]]:

@@ -6,20 +6,25 @@ or not anything is scaled, so a limit of 10 only watches.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from lorasweep.core.protocols import WeightRegularizer
-
 SCALES_WEIGHTS = True  # after every step, each factor of a product
 
 
+@dataclass(frozen=True, kw_only=True)
 class ScaleNorm:
-    """See `protocols.WeightRegularizer`."""
+    """See `protocols.WeightRegularizer`.
 
-    def __init__(self, max_norm: float) -> None:
-        self._max_norm = max_norm
+    With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is
+    multiplied by ratio^(1/k).
+
+    Source: kohya-ss/sd-scripts, networks/lora.py, apply_max_norm_regularization (`scale_weight_norms`).
+    """
+
+    max_norm: Annotated[float, Field(gt=0, description="1 to begin with, 10 to only watch the norms")]
 
     def after_step(self, adapter: Any) -> dict[str, float]:
         """Scale what is too large.
@@ -33,8 +38,8 @@ class ScaleNorm:
         with torch.no_grad():
             norms = torch.stack([torch.linalg.vector_norm(adapter.delta(layer)) for layer in adapter.layers.values()])
             # The lower clamp keeps a module that has not learnt anything from dividing by zero.
-            clamped = norms.clamp(min=self._max_norm / 2)
-            ratios = clamped.clamp(max=self._max_norm) / clamped
+            clamped = norms.clamp(min=self.max_norm / 2)
+            ratios = clamped.clamp(max=self.max_norm) / clamped
             for factors, ratio in zip(changes, ratios, strict=True):
                 for factor in factors.values():
                     factor.mul_(ratio ** (1 / len(factors)))
@@ -43,14 +48,4 @@ class ScaleNorm:
         return {"norm/mean": mean, "norm/max": largest, "norm/keys_scaled": scaled}
 
 
-def build(
-    *, max_norm: Annotated[float, Field(gt=0, description="1 to begin with, 10 to only watch the norms")]
-) -> WeightRegularizer:
-    """Build the brake.
-
-    With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is
-    multiplied by ratio^(1/k).
-
-    Source: kohya-ss/sd-scripts, networks/lora.py, apply_max_norm_regularization (`scale_weight_norms`).
-    """
-    return ScaleNorm(max_norm)
+build = ScaleNorm

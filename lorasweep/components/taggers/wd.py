@@ -100,17 +100,13 @@ def build(
 
 @dataclass(frozen=True, kw_only=True)
 class WdTagger:
-    """See `protocols.Tagger`.
-
-    Attributes:
-        tags: text and kind of every confidence, in the model's order.
-    """
+    """See `protocols.Tagger`."""
 
     session: Any
     input_name: str
     side_px: int
     fixed_batch: int | None  # pictures that the model wants at once; None for any number
-    tags: list[tuple[str, Literal["general", "character", "rating"]]]
+    tags: list[tuple[str, Literal["general", "character", "rating"]]]  # of every confidence, in the model's order
     batch_size: int
     thresholds: dict[str, float]
     fingerprint: str

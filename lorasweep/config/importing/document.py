@@ -27,7 +27,7 @@ _KEYS = {
 
 
 def read(path: Path) -> Mapping[str, Any] | None:
-    """A file's options by their names; None where it has none, or is none of the three.
+    """Return a file's options by their names; None where it has none, or is none of the three.
 
     Raises:
         ConfigError: it cannot be read, gives a key twice, or has a number that nothing takes.
@@ -37,7 +37,7 @@ def read(path: Path) -> Mapping[str, Any] | None:
 
 
 def read_any(path: Path) -> Any:
-    """A file's content, a list too; None where it is none of the three. Raises as `read`."""
+    """Return a file's content, a list too; None where it is none of the three. Raises as `read`."""
     text = read_text(path, subject=_SUBJECT)
     readers: tuple[Callable[[str], Any], ...] = (_json, tomllib.loads, _yaml)
     for reader in readers:
@@ -99,7 +99,7 @@ def strange_numbers(at: str, value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def named_by_keys(content: Any) -> tuple[str, str] | None:
-    """What a file is by its keys, and the next step; None when they say nothing."""
+    """Tell what a file is by its keys, and the next step; None when they say nothing."""
     if not isinstance(content, Mapping):
         return None
     inner = content.get("adapter")
@@ -112,7 +112,7 @@ def _named(keys: Iterable[str]) -> tuple[str, str] | None:
 
 
 def named_by_text(text: str) -> tuple[str, str] | None:
-    """What a file is that is no TOML, and the next step; None when it looks like a broken TOML."""
+    """Tell what a file is that is no TOML, and the next step; None when it looks like a broken TOML."""
     if text.lstrip().startswith(("{", "[")):
         try:
             content = json.loads(text)

@@ -65,7 +65,7 @@ class Table:
     more: Mapping[str, Any]
 
     def matters(self, option: str) -> tuple[bool, str] | None:
-        """Whether leaving out an option matters, and why; None when the table says nothing.
+        """Tell whether leaving out an option matters, and why; None when the table says nothing.
 
         What it says of the option itself comes before what it says of the section that the option is in.
         """
@@ -133,7 +133,7 @@ class Draft:
     _taken: set[str] = field(default_factory=set)
 
     def given(self, option: str) -> bool:
-        """Whether the files say anything about it: empty text and, where it is written so, 0 do not."""
+        """Tell whether the files say anything about it: empty text and, where it is written so, 0 do not."""
         value = self.options.get(option)
         if value is None or value in ("", [], {}):
             return False
@@ -141,11 +141,11 @@ class Draft:
         return not (row and row.zero_is_unset and str(value).strip() in ("0", "0.0"))
 
     def first(self, *options: str) -> str:
-        """The first of several names of one thing that is given, else the last."""
+        """Return the first of several names of one thing that is given, else the last."""
         return next((option for option in options if self.given(option)), options[-1])
 
     def take(self, option: str, row: Option | None = None) -> Any:
-        """The option's value as its kind, the trainer's default when it is not given, None without one."""
+        """Return the option's value as its kind, the trainer's default when it is not given, None without one."""
         row = row or self.table.translated[option]
         self._taken.add(option)
         if not self.given(option):
@@ -162,7 +162,7 @@ class Draft:
         return row.values.get(asked, row.otherwise)
 
     def untaken(self, option: str) -> Iterator[tuple[str, Any]]:
-        """The arguments of an option that nobody has asked for, each with its value."""
+        """Return the arguments of an option that nobody has asked for, each with its value."""
         for name in [name for name in self.options if name.startswith(f"{option}.") and name not in self._taken]:
             yield name, self.options[name]
 

@@ -56,7 +56,7 @@ class Imported:
     to_give: tuple[str, ...]  # keys that only the person knows
 
     def overrides(self) -> list[str]:
-        """The recipe as `KEY=VALUE`s."""
+        """Return the recipe as `KEY=VALUE`s."""
         return [write(key, line.value) for key, line in self.lines.items()]
 
 
@@ -133,7 +133,7 @@ def _can_be_mended(problem: Problem, draft: Draft) -> bool:
 
 
 def recipe_text(imported: Imported, *, source: str) -> str:
-    """The recipe file: comments on top list what did not come along, every key says where it comes from."""
+    """Return the recipe file: comments on top list what did not come along, every key says where it comes from."""
     lines = [f"# Made by: {source}"]
     for name, title in _TITLES.items():
         notes = getattr(imported, name)
@@ -152,7 +152,7 @@ def recipe_text(imported: Imported, *, source: str) -> str:
 
 
 def imported_json(imported: Imported) -> dict[str, Any]:
-    """The same as data: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `links`."""
+    """Return the same as data: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `links`."""
     notes = {
         name: [
             {"option": note.option, "value": _plain(note.value), "reason": note.reason}

@@ -66,7 +66,7 @@ def read_beside(config: Path, dataset: Path | None, named: Any) -> Any:
 
 
 def flatten(data: Any, at: str = "") -> Options:
-    """Options by their dotted names; lists stay whole."""
+    """Return options by their dotted names; lists stay whole."""
     if not isinstance(data, Mapping) or not data:
         return {at: data} if at else {}
     found: Options = {}
@@ -76,7 +76,7 @@ def flatten(data: Any, at: str = "") -> Options:
 
 
 def tables(value: Any) -> list[Mapping[str, Any]]:
-    """The tables of a list; nothing where it is none."""
+    """Return the tables of a list; nothing where it is none."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
@@ -238,7 +238,7 @@ def _common_parent(folders: Sequence[Folder]) -> str | None:
 
 
 def pure(path: str) -> PurePath:
-    """The path by the rules of the system that it was written on."""
+    """Return the path by the rules of the system that it was written on."""
     return PureWindowsPath(path) if "\\" in path else PurePath(path)
 
 

@@ -40,12 +40,12 @@ _AS_DRAWN = {"flux_shift": "flux1_dev", "qwen_shift": "qwen_image", "krea2_shift
 
 
 def is_musubi(options: Mapping[str, Any], names: Mapping[str, str]) -> bool:
-    """Whether options, by what the file calls some of them, are of musubi-tuner."""
+    """Tell whether options, by what the file calls some of them, are of musubi-tuner."""
     return str(options.get("network_module")) in MUSUBI or names.get(RENAMED["dit"]) == "dit"
 
 
 def table_of(options: Mapping[str, Any], names: Mapping[str, str]) -> Table:
-    """What becomes of options: sd-scripts' table, with musubi-tuner's own defaults where they are its."""
+    """Tell what becomes of options: sd-scripts' table, with musubi-tuner's own defaults where they are its."""
     if not is_musubi(options, names):
         return TABLE
     rows = {name: dataclasses.replace(TABLE.translated[name], default=to) for name, to in _MUSUBI_DEFAULTS.items()}

@@ -30,7 +30,7 @@ _PARTS = {"args", "dataset_args"}
 
 
 def is_of_kohya_ss(content: Mapping[str, Any] | None) -> bool:
-    """Whether kohya_ss wrote this."""
+    """Tell whether kohya_ss wrote this."""
     return any(mark in (content or ()) for mark in _MARKS)
 
 
@@ -107,12 +107,12 @@ def _budget(fields: Mapping[str, Any], options: dict[str, Any], names: dict[str,
 
 
 def is_of_easy_training(content: Mapping[str, Any]) -> bool:
-    """Whether Easy Training Scripts wrote this."""
+    """Tell whether Easy Training Scripts wrote this."""
     return any(isinstance(value, Mapping) and value and set(value) <= _PARTS for value in content.values())
 
 
 def in_sections(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The same options with `[general]` and `[[datasets]]`; raises ConfigError where it trains no LoRA."""
+    """Return the same options with `[general]` and `[[datasets]]`; raises ConfigError where it trains no LoRA."""
     mode = content.get("train_mode")
     mode = mode.get("train_mode") if isinstance(mode, Mapping) else mode
     if mode not in (None, "lora"):

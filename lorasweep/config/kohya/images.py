@@ -114,7 +114,7 @@ def _class_tokens(draft: Draft, subsets: Sequence[Subset], links: Sequence[Link]
 
 
 def regularization_folder(draft: Draft, given: Given) -> str | None:
-    """Where the regularization images are: a subset with `is_reg`, else `reg_data_dir`."""
+    """Find where the regularization images are: a subset with `is_reg`, else `reg_data_dir`."""
     draft.take("is_reg")
     subsets = given.regularization
     if not (given.trained or subsets):

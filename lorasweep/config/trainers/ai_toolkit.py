@@ -21,7 +21,7 @@ _SCHEDULE = "train.lr_scheduler_params"
 
 
 def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
-    """The options of the first process, flat, and its datasets."""
+    """Return the options of the first process, flat, and its datasets."""
     job = content.get("config")
     processes = images.tables(job.get("process")) if isinstance(job, Mapping) else []
     process = dict(processes[0]) if processes else {}

@@ -20,7 +20,7 @@ _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 
 def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
-    """The options, flat, and the concepts."""
+    """Return the options, flat, and the concepts."""
     options = {key: value for key, value in content.items() if key != _CONCEPTS}
     concepts = content.get(_CONCEPTS)
     if not concepts:

@@ -20,7 +20,7 @@ _TARGETS = {frozenset({"Attention"}): "attn", frozenset({"Attention", "FeedForwa
 
 
 def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
-    """The options, without the dashes of a command line, and the datasets of images."""
+    """Return the options, without the dashes of a command line, and the datasets of images."""
     options = {key.removeprefix("--"): value for key, value in content.items()}
     if options.get("lora_type") == "lycoris":
         options |= images.flatten(images.read_beside(config, dataset, options.get("lycoris_config")) or {}, "lycoris")

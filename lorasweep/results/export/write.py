@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.run_folder import EXPORTS
 from lorasweep.core.safetensors_header import sort_metadata
 from lorasweep.results.export import forms, metadata
 from lorasweep.results.export.forms import Form
@@ -57,8 +58,10 @@ def export_run(
         form: see `forms`; None is the smallest that ComfyUI and Forge read.
 
     Raises:
-        InputError: no such ranks, or the base is needed and cannot be read; nothing was written.
+        InputError: no such precision, form or ranks, or the base is needed and cannot be read; nothing was written.
     """
+    if wrong := list(_wrong_words(precision, form)):
+        raise InputError(wrong, subject="export")
     kind = saved.recipe.adapter.name
     form = forms.plain_form(kind, form) if form else forms.smallest_form(kind)
     trained = _trained_ranks(saved)
@@ -98,6 +101,13 @@ def _trained_ranks(saved: Checkpoint) -> tuple[int, ...]:
     return tuple(range(knobs["unit"], knobs["dim"] + 1, knobs["unit"]))
 
 
+def _wrong_words(precision: str, form: str | None) -> Iterator[Problem]:
+    words = (("--precision", precision, get_args(Precision)), ("--form", form or "factors", get_args(Form)))
+    for option, got, known in words:
+        if got not in known:
+            yield Problem(option, f"must be one of {', '.join(known)}, got {got!r}")
+
+
 def _wrong_ranks(
     saved: Checkpoint, ranks: Sequence[int] | Literal["all"], trained: tuple[int, ...], form: Form
 ) -> Iterator[Problem]:
@@ -128,7 +138,7 @@ def _target(saved: Checkpoint, out: Path | None, form: Form, rank: int | None) -
     name = f"{files.cut(f'{saved.sweep}-{saved.folder.name}', 200)}-{saved.step:06d}"
     name += f"-rank{rank}" if rank else ""
     name += "" if form == "factors" else f"-{form}"
-    return (out or saved.folder / "export") / f"{name}.safetensors"
+    return (out or saved.folder / EXPORTS) / f"{name}.safetensors"
 
 
 def _in_the_way(saved: Checkpoint, path: Path) -> bool:

@@ -163,11 +163,11 @@ class Session:
         return ratings_file(self.contest.folder, self.rater)
 
     def why_over(self) -> str:
-        """Why no more is asked; empty while something is."""
+        """Tell why no more is asked; empty while something is."""
         return self._why_over(read_book(self.file))
 
     def asked(self) -> dict[str, Any]:
-        """What the page shows: two pictures of a prompt and what the pair is called, or why it is over."""
+        """Tell what the page shows: two pictures of a prompt and what the pair is called, or why it is over."""
         book = read_book(self.file)
         told = {"pair": self._name(book), "answered": len(book.answers), "most": self.most}
         if over := self._why_over(book):

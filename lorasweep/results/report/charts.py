@@ -111,7 +111,7 @@ def pareto(findings: Findings) -> Pareto | None:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (overcook, identity) points that no other beats in both, by ascending overcook.
+    """Return indices of the (overcook, identity) points that no other beats in both, by ascending overcook.
 
     A point is beaten by one that is at least as good in both and better in one.
     """
@@ -219,7 +219,7 @@ def _known(value: float | None) -> float | None:
 
 
 def interval_scale(findings: Findings) -> Scale:
-    """The common scale of the leaderboard's small charts: every trial's value, every arm's interval."""
+    """Return the common scale of the leaderboard's small charts: every trial's value, every arm's interval."""
     ranked = [trial.state.value for trial in findings.trials if trial.rank is not None]
     ends = [end for row in findings.arms if row.interval for end in (row.interval.low, row.interval.high)]
     # Rounded, or a mean would stand apart from the equal values that it is of.

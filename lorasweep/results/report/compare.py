@@ -31,14 +31,14 @@ class Comparison:
     provenance: Mapping[str, tuple[str, str]]  # what -> (before, now), those that differ
 
     def sentence(self) -> str:
-        """The answer."""
+        """Return the answer."""
         if self.same:
             return "It came out the same, to the bit." if self.adapters else "Every metric is the same."
         by = f": weights differ by up to {self.largest:.2g}" if self.largest is not None else ""
         return f"It did not come out the same{by}."
 
     def details(self) -> Iterator[str]:
-        """What differs, a line each."""
+        """Tell what differs, a line each."""
         for name, (old, new) in list(self.metrics.items())[:SHOWN]:
             yield f"  {name:<28} {old:10.6f} -> {new:10.6f}"
         if len(self.metrics) > SHOWN:

@@ -42,7 +42,7 @@ class Change:
 
 
 def is_space(findings: Findings) -> bool:
-    """Whether so many different recipes were cooked that axes are weighed rather than arms compared."""
+    """Tell whether so many different recipes were cooked that axes are weighed rather than arms compared."""
     recipes = [{**trial.recipe, "seed": None} for trial in findings.trials if trial.recipe]
     return len({json.dumps(recipe, sort_keys=True) for recipe in recipes}) >= RECIPES_AT_LEAST
 
@@ -72,7 +72,7 @@ def importance(findings: Findings) -> Importance:
 
 
 def changes(findings: Findings) -> list[Change]:
-    """Pairs of arms that differ in exactly one thing, the largest difference first."""
+    """Return pairs of arms that differ in exactly one thing, the largest difference first."""
     values = {row.arm: row.value for row in findings.arms}
     shown = [trial for trial in findings.shown if trial.recipe]
     found = []
@@ -93,7 +93,7 @@ def changes(findings: Findings) -> list[Change]:
 
 
 def differing(one: TrialFindings, other: TrialFindings) -> list[str]:
-    """What differs between two recipes: a group (`optimizer`) where another part was chosen, else keys."""
+    """Tell what differs between two recipes: a group (`optimizer`) where another part was chosen, else keys."""
     keys = [key for key in dict.fromkeys((*one.recipe, *other.recipe)) if key != "seed"]
     unequal = [key for key in keys if one.recipe.get(key) != other.recipe.get(key)]
     swapped = {key.removesuffix(".name") for key in unequal if key.endswith(".name")}
@@ -105,7 +105,7 @@ def differing(one: TrialFindings, other: TrialFindings) -> list[str]:
 
 
 def said(trial: TrialFindings, factor: str) -> str:
-    """What a trial has for a factor, as people typed it where they did."""
+    """Tell what a trial has for a factor, as people typed it where they did."""
     typed = params(trial.state.overrides)
     value = typed.get(factor, trial.recipe.get(factor, trial.recipe.get(f"{factor}.name", _UNSAID)))
     if factor == "buckets" and factor not in typed:

@@ -80,7 +80,7 @@ class Drawn:
 
 
 def worth_showing(findings: Findings) -> list[TrialFindings]:
-    """The best arms, and the last of those that have a value: what went wrong is worth seeing too."""
+    """Return the best arms, and the last of those that have a value: what went wrong is worth seeing too."""
     ranked = sum(row.value is not None for row in findings.arms)  # they come first
     if ranked > SHEET_ARMS:
         return findings.shown[: SHEET_ARMS - LAST_ARMS] + findings.shown[ranked - LAST_ARMS : ranked]
@@ -88,7 +88,7 @@ def worth_showing(findings: Findings) -> list[TrialFindings]:
 
 
 def contact_sheet(findings: Findings, shown: Sequence[TrialFindings]) -> Sheet | None:
-    """Trials of several arms at the judged weight against the prompts, the base model as first row."""
+    """Return trials of several arms at the judged weight against the prompts, the base model as first row."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
     kept = ((trial, first_seed(as_judged(trial))) for trial in shown)
     trials = [(trial, {picture.key: picture for picture in pictures}) for trial, pictures in kept if pictures]
@@ -108,24 +108,24 @@ def contact_sheet(findings: Findings, shown: Sequence[TrialFindings]) -> Sheet |
 
 
 def ladders(findings: Findings) -> list[tuple[TrialFindings, Sheet]]:
-    """The best arms over their steps at the judged weight, and over the weights at the step that is kept."""
+    """Return the best arms over their steps at the judged weight, and over the weights at the step that is kept."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
     drawn = [(trial, of_run(trial.run)) for trial in worth_showing(findings)[:LADDERS]]
     return [(trial, _ladder(trial, pictures, base)) for trial, pictures in drawn if pictures]
 
 
 def shared(first: Mapping[Key, Picture], arms: Sequence[Drawn]) -> list[Key]:
-    """The columns: what the first row has and any arm has, in the first row's order; of strangers a few."""
+    """Return the columns: what the first row has and any arm has, in the first row's order; of strangers a few."""
     return [key for key in first if is_shown(key) and any(key in arm.pictures for arm in arms)]
 
 
 def is_shown(key: Key) -> bool:
-    """Whether people are shown pictures of a prompt."""
+    """Tell whether people are shown pictures of a prompt."""
     return key[0] != "class" or key[1] < STRANGERS_SHOWN
 
 
 def as_judged(trial: TrialFindings) -> list[Picture]:
-    """A trial's pictures at the judged weight, of the checkpoint that it keeps, or else of its latest."""
+    """Return a trial's pictures at the judged weight, of the checkpoint that it keeps, or else of its latest."""
     judged = [trial.judged.step] if trial.judged else []
     for step in (*judged, *reversed(steps_in(trial.run.samples()))):
         if drawn := [picture for picture in of_step(trial.run, step) if picture.weight == trial.weight]:
@@ -134,7 +134,7 @@ def as_judged(trial: TrialFindings) -> list[Picture]:
 
 
 def heading(key: Key, arms: Sequence[Drawn]) -> str:
-    """The prompt of a column.
+    """Return the prompt of a column.
 
     Where arms differ in the trigger alone it reads `<trigger>, 1girl, beach`; where they differ in more it is
     the first arm's prompt, and says that the others have other words.
@@ -208,27 +208,27 @@ class Picture:
 
 
 def of_run(run: RunFolder) -> list[Picture]:
-    """All samples of a trial, rung by rung."""
+    """List all samples of a trial, rung by rung."""
     return [picture for step in steps_in(run.samples()) for picture in of_step(run, step)]
 
 
 def of_step(run: RunFolder, step: int) -> list[Picture]:
-    """A trial's samples at one step."""
+    """Return a trial's samples at one step."""
     return _read(run.samples(step), step)
 
 
 def of_kept(run: RunFolder) -> list[Picture]:
-    """The samples of the checkpoint that a trial keeps; their step is 0."""
+    """Return the samples of the checkpoint that a trial keeps; their step is 0."""
     return _read(run.samples(), 0)
 
 
 def of_base(sweep_folder: Path) -> list[Picture]:
-    """The base model's own samples, at the same seeds and at the prompts of one of the arms."""
+    """Return the base model's own samples, at the same seeds and at the prompts of one of the arms."""
     return _read(sweep_folder / BASE_SAMPLES, 0)
 
 
 def first_seed(pictures: Iterable[Picture]) -> list[Picture]:
-    """Those of the first seed that was drawn at every rung, in their order."""
+    """Choose those of the first seed that was drawn at every rung, in their order."""
     kept = list(pictures)
     first = min((picture.seed for picture in kept), default=0)
     return [picture for picture in kept if picture.seed == first]
@@ -236,7 +236,7 @@ def first_seed(pictures: Iterable[Picture]) -> list[Picture]:
 
 @functools.lru_cache(maxsize=4096)
 def data_uri(sample: Picture) -> str | None:
-    """A picture as text; None when it is gone or cannot be read."""
+    """Return a picture as text; None when it is gone or cannot be read."""
     picture = sample.open()
     if picture is None:
         return None

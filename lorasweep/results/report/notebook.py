@@ -17,7 +17,7 @@ from lorasweep.core.run_folder import RunFolder
 from lorasweep.results.report.gallery import Picture, first_seed, of_kept
 from lorasweep.results.report.page import as_text, templates
 from lorasweep.sweep.ranking.leaderboard import best_trial, rank_arms
-from lorasweep.sweep.ranking.state import SweepState
+from lorasweep.sweep.ranking.state import SweepState, read_record
 
 HEADLINE = (
     "overcook/utility",
@@ -59,7 +59,7 @@ class Shown:
 
 def of_run(run: RunFolder) -> Shown:
     """Show a run: how it came out, the numbers that count, and what its checkpoint draws at the judged weight."""
-    record, sentence = run.record, run.result["verdict"].get("sentence")
+    record, sentence = read_record(run), run.result["verdict"].get("sentence")
     told = f"{record.status.value}  {record.reason}".rstrip() if record else Status.WAITING.value
     return Shown(
         title=f"run {run.name}",

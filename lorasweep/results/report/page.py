@@ -60,7 +60,7 @@ def render(findings: Findings) -> str:
 
 
 def assets(*styles: str, script: str) -> dict[str, str]:
-    """What every page has inside: its style sheets, its script, and the digest by which its policy allows that."""
+    """Tell what every page has inside: its style sheets, its script, and the digest by which its policy allows that."""
     style, code = ("".join((_FOLDER / name).read_text("utf-8") for name in names) for names in (styles, (script,)))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return {"style": Markup(style), "script": Markup(code), "script_digest": digest}
@@ -68,7 +68,7 @@ def assets(*styles: str, script: str) -> dict[str, str]:
 
 @functools.cache
 def templates() -> Environment:
-    """The templates, where whatever is put in is text, and what is not there is an error."""
+    """Return the templates, where whatever is put in is text, and what is not there is an error."""
     found = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -103,7 +103,7 @@ def as_text(value: object) -> str:
 
 
 def all_of(findings: Findings) -> list[Part]:
-    """Every part that has something to show."""
+    """List every part that has something to show."""
     parts: list[Part] = [
         ("Leaderboard", "leaderboard", findings.arms),
         ("What it looks like", "pictures", gallery.contact_sheet(findings, gallery.worth_showing(findings))),
@@ -121,7 +121,7 @@ def all_of(findings: Findings) -> list[Part]:
 
 
 def worked(trials: Sequence[TrialFindings]) -> str:
-    """How long trials took together, those that are over; empty while none is."""
+    """Tell how long trials took together, those that are over; empty while none is."""
     known = [trial.wall_s for trial in trials if trial.wall_s is not None]
     return words.duration(sum(known)) if known else ""
 
@@ -135,18 +135,18 @@ def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequen
 
 
 def symptoms(findings: Findings) -> list[tuple[TrialFindings, list[words.SymptomSaid]]]:
-    """What is wrong with each arm's checkpoint."""
+    """Tell what is wrong with each arm's checkpoint."""
     return [(trial, words.symptoms(trial.judged)) for trial in findings.shown if trial.judged]
 
 
 def failures(findings: Findings) -> list[tuple[TrialFindings, str]]:
-    """Trials without an answer, and why."""
+    """Return trials without an answer, and why."""
     trials = sorted(findings.trials, key=lambda trial: trial.state.number)
     return [(trial, why) for trial in trials if (why := words.failure(trial.state))]
 
 
 def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings]] | None:
-    """What to do next with the sweep, as (what, command), and the trials to get again.
+    """Tell what to do next with the sweep, as (what, command), and the trials to get again.
 
     A best one is spoken of where there is one. None while no trial has begun.
     """
@@ -170,7 +170,7 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings
 
 
 def is_audit(file: Path) -> bool:
-    """Whether a file is a page of an audit, and not somebody's own."""
+    """Tell whether a file is a page of an audit, and not somebody's own."""
     return _AUDIT_MARK in file.read_text(encoding="utf-8")
 
 

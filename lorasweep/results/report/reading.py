@@ -110,7 +110,7 @@ class TrialFindings:
         return str(self.state.verdict.get("state", ""))
 
     def rung(self, step: int | None) -> Rung | None:
-        """The rung at a step."""
+        """Return the rung at a step."""
         return next((rung for rung in self.rungs if rung.step == step), None)
 
     @property
@@ -148,12 +148,12 @@ class Findings:
         return tuple(sorted({trial.state.seed for trial in self.trials}))
 
     def of_arm(self, arm: str) -> tuple[TrialFindings, ...]:
-        """An arm's trials by seed."""
+        """Return an arm's trials by seed."""
         found = (trial for trial in self.trials if trial.state.arm == arm)
         return tuple(sorted(found, key=lambda trial: (trial.state.seed, trial.state.number)))
 
     def shown_trial(self, arm: str) -> TrialFindings:
-        """The trial by which pictures show an arm: its first that has any rung."""
+        """Return the trial by which pictures show an arm: its first that has any rung."""
         trials = self.of_arm(arm)
         return next((trial for trial in trials if trial.rungs), trials[0])
 

@@ -15,11 +15,11 @@ from lorasweep import config
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RECIPE_FILE
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
 from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking.leaderboard import ArmRow
 from lorasweep.sweep.ranking.state import TrialState
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 FAILED = (Status.CRASHED, Status.DIVERGED, Status.OUT_OF_MEMORY, Status.INVALID)
 NAMED_AT_MOST = 4
@@ -37,7 +37,7 @@ class SymptomSaid:
 
 
 def shortened(override: str) -> str:
-    """An override as one reads it: `optimizer.lr=0.005374` of `optimizer.lr=0.005374457798659756`."""
+    """Return an override as one reads it: `optimizer.lr=0.005374` of `optimizer.lr=0.005374457798659756`."""
     key, equals, value = override.partition("=")
     try:
         number = float(value)
@@ -48,7 +48,7 @@ def shortened(override: str) -> str:
 
 
 def verdict(findings: Findings) -> list[str]:
-    """The answer in a few sentences, the most important first."""
+    """Return the answer in a few sentences, the most important first."""
     ranked, trials = [row for row in findings.arms if row.value is not None], findings.state.trials
     if not ranked:
         counts = [f"{count} {spoken(status)}" for status, count in findings.state.counts.items()]
@@ -70,7 +70,7 @@ def verdict(findings: Findings) -> list[str]:
 
 
 def symptoms(rung: Rung) -> list[SymptomSaid]:
-    """The symptoms that a checkpoint has more than a trace of, the gravest first."""
+    """Return the symptoms that a checkpoint has more than a trace of, the gravest first."""
     said = [
         SymptomSaid(says=symptom.says, metric=symptom.metric, value=value, grade=grade)
         for symptom in SYMPTOMS
@@ -81,7 +81,7 @@ def symptoms(rung: Rung) -> list[SymptomSaid]:
 
 
 def failure(trial: TrialState) -> str:
-    """Why a trial has no answer, or not a full one."""
+    """Tell why a trial has no answer, or not a full one."""
     words = {
         Status.PRUNED: "stopped early, at a rung",
         Status.DIVERGED: "its loss became NaN or infinite",
@@ -99,7 +99,7 @@ def spoken(status: str) -> str:
 
 
 def listed(names: Sequence[str], *, at_most: int = NAMED_AT_MOST) -> str:
-    """Names as in a sentence: “a”, “b” and 3 more."""
+    """List names as in a sentence: “a”, “b” and 3 more."""
     shown, more = [quoted(name) for name in names[:at_most]], len(names) - at_most
     if more > 0:
         return f"{', '.join(shown)} and {more} more"
@@ -107,7 +107,7 @@ def listed(names: Sequence[str], *, at_most: int = NAMED_AT_MOST) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name of somebody's choosing, told from the sentence around it."""
+    """Return a name of somebody's choosing, told from the sentence around it."""
     return f"“{name}”"
 
 
@@ -179,7 +179,7 @@ def _unfinished(findings: Findings) -> str:
 
 
 def costs(findings: Findings) -> list[str]:
-    """What it took and what was saved, a sentence each."""
+    """Tell what it took and what was saved, a sentence each."""
     return [sentence for sentence in (_estimate(findings), _saved(findings), _reused(findings)) if sentence]
 
 
@@ -206,14 +206,14 @@ def _reused(findings: Findings) -> str:
 
 
 def score_line(trial: TrialFindings) -> str:
-    """The headline numbers of a trial, those that were measured."""
+    """Return the headline numbers of a trial, those that were measured."""
     metrics = trial.state.metrics
     known = [("utility", UTILITY), ("overcook", SCORE)]
     return ", ".join(f"{short} {metrics[name]:.2f}" for short, name in known if name in metrics)
 
 
 def again(trial: TrialFindings) -> str:
-    """The command that trains a trial again on this machine, from its run folder."""
+    """Return the command that trains a trial again on this machine, from its run folder."""
     return f"lorasweep train --from {shlex.quote(trial.run.name)}"
 
 

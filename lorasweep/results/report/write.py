@@ -21,7 +21,7 @@ _MARKS = ("· lorasweep</title>", "\n## Leaderboard\n")  # in every page that we
 
 
 def is_ours(file: Path) -> bool:
-    """Whether a file is a report of some sweep, and not somebody's own."""
+    """Tell whether a file is a report of some sweep, and not somebody's own."""
     text = file.read_text(encoding="utf-8")
     return any(mark in text for mark in _MARKS)
 

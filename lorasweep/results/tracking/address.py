@@ -42,28 +42,28 @@ _IN_A_QUERY = re.compile(
 
 
 def tracking_uri() -> str:
-    """The store's address, secrets included."""
+    """Return the store's address, secrets included."""
     return os.environ.get(VARIABLE) or f"sqlite:///{paths.mlruns() / 'mlflow.db'}"
 
 
 def is_server(uri: str) -> bool:
-    """Whether the address is that of a tracking server rather than of a database."""
+    """Tell whether the address is that of a tracking server rather than of a database."""
     return uri.lower().startswith(("http://", "https://"))
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file behind a `sqlite:///` address; None for any other store."""
+    """Return the file behind a `sqlite:///` address; None for any other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def without_user(uri: str) -> str:
-    """The address without user and password: for a browser, which asks for them."""
+    """Return the address without user and password: for a browser, which asks for them."""
     found = _IN_AN_ADDRESS.match(uri)
     return found["scheme"] + uri[found.end() :] if found else uri
 
 
 def masked(text: str) -> str:
-    """The text with `***` for passwords and tokens, in any address and wherever this store's stand."""
+    """Return the text with `***` for passwords and tokens, in any address and wherever this store's stand."""
     uri = os.environ.get(VARIABLE, "")
     if found := _IN_AN_ADDRESS.match(uri):
         text = text.replace(uri, _masked_user(found) + uri[found.end() :])
@@ -114,7 +114,7 @@ def masked_stderr() -> Iterator[None]:
 
 
 def address_problem(uri: str) -> Problem | None:
-    """What can be seen to be wrong with an address."""
+    """Tell what can be seen to be wrong with an address."""
     shown, (scheme, separator, rest) = masked(uri), uri.partition("://")
     if uri != uri.strip() or uri[:1] in "'\"" or any(ord(letter) < 32 for letter in uri):
         return _problem(f"must be an address alone, got {shown!r}", "no spaces, quotes or line ends")

@@ -291,7 +291,7 @@ def _samples(trial: TrialFiles) -> Iterator[Picture | Artifact]:
 
 
 def datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:
-    """The images that were trained on and those that only judged, each part with a digest of its own."""
+    """Return the images that were trained on and those that only judged, each part with a digest of its own."""
     options = trial.recipe.get("dataset") or {}
     path = options.get("path")
     subject = (options.get("dollhouse") or {}).get("subject", "")

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 import lorasweep
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Status, TrackingOptions
-from lorasweep.core.run_folder import ADAPTER_FILE, MLFLOW_FILE, RECIPE_FILE, RESULT_FILE, SweepFolder
+from lorasweep.core.run_folder import ADAPTER_FILE, MIRROR_LOCK_FILE, MLFLOW_FILE, RECIPE_FILE, RESULT_FILE, SweepFolder
 from lorasweep.results import params
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.address import masked
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 
-LOCK_FILE = ".mirror.lock"
 LOCK_PATIENCE_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ class SweepMirror:
         report = SyncReport()
         try:
             # The lock dies with its process; a running sweep and `lorasweep sync` take turns.
-            with FileLock(self._folder / LOCK_FILE, timeout=LOCK_PATIENCE_S):
+            with FileLock(self._folder / MIRROR_LOCK_FILE, timeout=LOCK_PATIENCE_S):
                 sweep = read_sweep(self._folder)
                 if sweep.trials or sweep.manifest:
                     self._sync(sweep, report)

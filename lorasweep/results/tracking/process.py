@@ -24,10 +24,10 @@ from pathlib import Path
 
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import TrackingOptions, from_dict, to_dict
+from lorasweep.core.run_folder import MIRROR_LOG_FILE
 from lorasweep.results.tracking.address import address_problem, masked, masked_stderr, tracking_uri
 from lorasweep.sweep.ranking.announce import MirrorReport
 
-LOG_FILE = "mirror.log"
 NICENESS = 5  # trials come first on a busy CPU
 REST_S = 3.0  # between two syncs, at least; a sync takes tenths of a second of CPU
 REST_SHARE = 10  # and so many times as long as a sync takes
@@ -59,7 +59,7 @@ class Mirror:
         command = [sys.executable, "-m", __spec__.name, str(self._folder), json.dumps(to_dict(self._options))]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with open(self._folder / LOG_FILE, "ab") as log:
+            with open(self._folder / MIRROR_LOG_FILE, "ab") as log:
                 self._child = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -92,7 +92,7 @@ class Mirror:
         try:
             report = json.loads(said)
         except json.JSONDecodeError:
-            log = self._folder / LOG_FILE
+            log = self._folder / MIRROR_LOG_FILE
             return self._incomplete(f"the mirror process ended with exit code {self._child.returncode}; see {log}")
         if problems := report["problems"]:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

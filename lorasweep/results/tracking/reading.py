@@ -22,6 +22,7 @@ from lorasweep.core.run_folder import (
     ADAPTER_FILE,
     EVENTS_FILE,
     LEADERBOARD_FILE,
+    MIRROR_ID_FILE,
     PLAN_FILE,
     PROVENANCE_FILE,
     RECIPE_FILE,
@@ -35,7 +36,6 @@ from lorasweep.core.run_folder import (
 from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.manifest import read_manifest
 
-IDENTITY_FILE = ".mirror_id"
 # What decides a run's content; when none of them changed, the run is not read again.
 _TRIAL_FILES = (
     STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE,
@@ -59,7 +59,7 @@ class SweepFiles:
         return self.folder.name
 
     def arm(self, name: str) -> dict[str, Any]:
-        """The manifest's entry of an arm; empty for a single `train` run."""
+        """Return the manifest's entry of an arm; empty for a single `train` run."""
         return next((dict(arm) for arm in self.manifest.get("arms") or () if arm.get("name") == name), {})
 
     @property
@@ -69,12 +69,12 @@ class SweepFiles:
         return max(known, int(self.manifest.get("total") or 0))
 
     def rank(self, number: Any) -> int | None:
-        """A trial's place on the leaderboard, from 1; None when it has none."""
+        """Return a trial's place on the leaderboard, from 1; None when it has none."""
         rank = self._rows().get(number, {}).get("rank")
         return None if rank is None else int(rank)
 
     def is_ranked(self, trials: Iterable[TrialFiles]) -> bool:
-        """Whether the leaderboard knows how each trial ended: it is written a little later than they are."""
+        """Tell whether the leaderboard knows how each trial ended: it is written a little later than they are."""
         rows = self._rows()
         told = [(rows.get(trial.status.get("number")), trial.status.get("status")) for trial in trials]
         return all(row is not None and row.get("status", status) == status for row, status in told)
@@ -147,7 +147,7 @@ def read_trial(folder: Path) -> TrialFiles:
 
 
 def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes and times of a run folder's files; equal ones mean that nothing changed."""
+    """Return sizes and times of a run folder's files; equal ones mean that nothing changed."""
     found = []
     books = [ratings_file(trial_folder, rater) for rater in raters(trial_folder)]
     for file in (*(trial_folder / name for name in _TRIAL_FILES), *books):
@@ -160,7 +160,7 @@ def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
 
 
 def _identity(folder: Path) -> str:
-    path = folder / IDENTITY_FILE
+    path = folder / MIRROR_ID_FILE
     if not path.exists():
         files.write_text(path, uuid.uuid4().hex + "\n")
     return path.read_text(encoding="utf-8").strip()

@@ -96,7 +96,7 @@ class Store:
 
 
 def artifact_root() -> Path:
-    """Where the artifacts of a local store lie, a folder per experiment."""
+    """Find where the artifacts of a local store lie, a folder per experiment."""
     return paths.mlruns()
 
 

@@ -30,7 +30,7 @@ VERDICT_TAGS = ("lorasweep.verdict", "lorasweep.done_at", "lorasweep.burned_at")
 MOST_AXES = 8  # of the parallel coordinates; more are not read
 # Of the charts, from top to bottom: title, columns, height in px.
 SECTIONS = {
-    "pictures": ("Samples at the weight that counts", 1, 820),
+    "pictures": ("Samples at the judged weight", 1, 820),
     "results": ("What came out: the checkpoint that each recipe kept", 2, 330),
     "settings": ("Settings against what came out", 1, 420),
     "curves": ("How each cooked: over exposures per image", 3, 360),
@@ -95,25 +95,25 @@ def push_view(store: Store, view: View, *, created_ms: int) -> None:
 
 
 def share_key(sweep: str) -> str:
-    """The view's id: the sweep's name in characters that a tag and an address allow."""
+    """Return the view's id: the sweep's name in characters that a tag and an address allow."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", sweep)
 
 
 def page(experiment_id: str, sweep: str) -> str:
-    """The place of a view's charts in the UI, after the server's address."""
+    """Return the place of a view's charts in the UI, after the server's address."""
     query = {"viewStateShareKey": share_key(sweep), "workflowType": "machine_learning", "compareRunsMode": "CHART"}
     return f"#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
 def envelope(view: View, *, created_ms: int) -> str:
-    """The tag's value; compressed as the UI does, because MLflow limits tags to 5000 characters."""
+    """Return the tag's value; compressed as the UI does, because MLflow limits tags to 5000 characters."""
     text = json.dumps(_state(view), separators=(",", ":"))
     packed = "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     return json.dumps({"name": view.sweep, "createdAt": created_ms, "updatedAt": created_ms, "state": packed})
 
 
 def is_persons_own(value: str) -> bool:
-    """Whether somebody saved changes over the view, which are then left alone."""
+    """Tell whether somebody saved changes over the view, which are then left alone."""
     try:
         data = json.loads(value)
         return bool(data["createdAt"] != data["updatedAt"])

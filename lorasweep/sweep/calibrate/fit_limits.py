@@ -33,10 +33,10 @@ from typing import Any
 
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.judging import Symptom
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS, Limit
 from lorasweep.trial.judge import replicates
-from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.score import HELD_OUT, IDENTITY
-from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit
 
 CLEARLY = 3.0  # standard errors between harmless and ruined
 WIDTHS = 12.0  # between harmless and ruined
@@ -167,7 +167,7 @@ def fit_labels(
 
 
 def definite(symptom: Symptom, harmless: float) -> Limit | None:
-    """The limit that a symptom has by what its number means, if harmless controls leave it room."""
+    """Return the limit that a symptom has by what its number means, if harmless controls leave it room."""
     if symptom.definite is None or harmless > symptom.definite / 2:
         return None
     return Limit(limit=symptom.definite, width=2 * symptom.definite / WIDTHS, null=harmless)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files, seeds
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.run_folder import JUDGED_FILE
 from lorasweep.plan import sample_requests
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.resources import build_adapter
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from lorasweep.components.adapters._peft import PeftAdapter
-    from lorasweep.trial.judge.calibration import Calibration
+    from lorasweep.plan.calibration import Calibration
     from lorasweep.trial.resources import TrialResources
 
 RANDOM = 2  # random adapters
@@ -134,5 +135,5 @@ def _judge(
     context = resources.judge_context(recipe, plan, adapter=adapter, samples=samples, step=0, history=())
     found, replicates = finish.judge_in_full(context, calibration, histories=[])
     row = {"metrics": found.values, "missing": found.missing, "replicates": replicates, "size": size(adapter)}
-    files.write_json(folder / "judged.json", row)
+    files.write_json(folder / JUDGED_FILE, row)
     return row

@@ -15,7 +15,7 @@ and one whose workers are on other machines
 
     ELSEWHERE = True                                          so `train` hands its one trial over as well
     where(launcher: LauncherOptions) -> str                   for `plan`: what would run where; nobody is asked
-    look(launcher: LauncherOptions) -> list[Found]            for `doctor`: what is there
+    look(launcher: LauncherOptions) -> list[FoundMachine]            for `doctor`: what is there
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class WorkerExit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundMachine:
     """What was found of one machine."""
 
     node: str  # as the person calls it
@@ -131,11 +131,11 @@ class Launcher(Protocol):
         """Do without a worker from now on."""
 
     def waiting(self) -> str:
-        """What is waited for that is not here yet, for people; empty when nothing is."""
+        """Tell what is waited for that is not here yet, for people; empty when nothing is."""
 
 
 def last_line(log: Path) -> str:
-    """The last line of a worker's log; empty when there is none."""
+    """Return the last line of a worker's log; empty when there is none."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

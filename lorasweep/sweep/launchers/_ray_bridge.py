@@ -85,7 +85,7 @@ class Bridge:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def nodes(self) -> list[dict[str, Any]]:
-        """What there is, by name."""
+        """Tell what there is, by name."""
         import ray
 
         return [

@@ -23,7 +23,7 @@ def build(options: LaunchOptions, *, pack: Pack = PACK) -> WorkerPool:
 def packing(
     launcher: LauncherOptions, recipes: Sequence[Recipe], *, room: Room | None, pack: Pack = PACK
 ) -> tuple[int, str]:
-    """How many trials a worker trains at a time in the `room` that it has, and why, for people."""
+    """Tell how many trials a worker trains at a time in the `room` that it has, and why, for people."""
     gpu_gib: float | None = 0.0  # of a GPU that does not tell
     if room is not None:
         gpu_gib = room.gib if room.on_gpu else None
@@ -31,6 +31,6 @@ def packing(
 
 
 def room(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int) -> Room | None:
-    """What each worker has of a device's memory; None where a GPU does not tell."""
+    """Tell what each worker has of a device's memory; None where a GPU does not tell."""
     on_gpu = any(recipe.train.device != "cpu" for recipe in recipes)
     return room_of(supply_here(launcher, jobs=jobs, gpus_wanted=on_gpu))

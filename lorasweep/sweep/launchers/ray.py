@@ -27,7 +27,7 @@ from pydantic import Field
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
-from lorasweep.sweep.launchers import Found, LaunchOptions
+from lorasweep.sweep.launchers import FoundMachine, LaunchOptions
 from lorasweep.sweep.remote.line import ANSWER_S, HostError, Line, LineLost
 from lorasweep.sweep.remote.member import Gone, One, RemoteLauncher, Ship, Shipping, Slot, greet
 from lorasweep.sweep.workers.pool import share_out
@@ -78,7 +78,7 @@ def build(
 
 
 def where(launcher: LauncherOptions) -> str:
-    """What would run where; nobody is asked."""
+    """Tell what would run where; nobody is asked."""
     cluster = _cluster(launcher)
     share = ("" if cluster.gpus == 1 else f"{cluster.gpus:g} of one ") + (cluster.gpu_type or "GPU")
     each = f"{launcher.workers} workers, each with" if launcher.workers else "a worker for each"
@@ -86,19 +86,19 @@ def where(launcher: LauncherOptions) -> str:
     return f"{each} {share}, or CPU core, of {place}; lorasweep doctor launcher=ray asks it"
 
 
-def look(launcher: LauncherOptions) -> list[Found]:
+def look(launcher: LauncherOptions) -> list[FoundMachine]:
     """Ask the cluster and each of its nodes."""
     cluster = _cluster(launcher)
     try:
         bridge = _Bridge(cluster, cpus=0)
     except ConfigError as error:
-        return [Found(node=each.where, problem=each.message, hint=each.hint) for each in error.problems]
+        return [FoundMachine(node=each.where, problem=each.message, hint=each.hint) for each in error.problems]
     with closing(bridge):
         nodes = bridge.nodes()
         gpus = sum(node["gpus"] for node in nodes)
         told = f"Ray {bridge.version}, {bridge.auth}; nodes: {len(nodes)}, GPUs: {gpus:g}"
         answers = greet([node["name"] for node in nodes], bridge.probe)
-    return [Found(node=f"launcher.address={cluster.address}", told=told), *(found for _, _, found in answers)]
+    return [FoundMachine(node=f"launcher.address={cluster.address}", told=told), *(found for _, _, found in answers)]
 
 
 def _cluster(launcher: LauncherOptions) -> Cluster:
@@ -218,7 +218,7 @@ class _Bridge:
         return line
 
     def probe(self, node: str) -> _ActorLine:
-        """An actor on a node, of which it takes no room."""
+        """Return an actor on a node, of which it takes no room."""
         return self.line(cpus=0, gpus=0, node=node)
 
     def close(self) -> None:
@@ -240,13 +240,13 @@ class _ActorLine:
         self._released: Future[Any] | None = None
 
     def hello(self, timeout_s: float) -> Any:
-        """What the host says of itself, once Ray has found room for it, however long that takes."""
+        """Tell what the host says of itself, once Ray has found room for it, however long that takes."""
         return self.call("hello", timeout_s=None)[0]
 
     def call(
         self, method: str, data: bytes = b"", *, timeout_s: float | None = ANSWER_S, **arguments: Any
     ) -> tuple[Any, bytes]:
-        """As `Line.call`; raises `Gone` when Ray is."""
+        """Call as `Line.call` does; raises `Gone` when Ray is."""
         told, found = self.ask("call", data, timeout_s=timeout_s, name=method, arguments=arguments)
         if "refused" in told:
             raise HostError(told["refused"])

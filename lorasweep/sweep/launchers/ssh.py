@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lorasweep.core.ranges import Text, apart
 from lorasweep.core.records import LauncherOptions
-from lorasweep.sweep.launchers import Found, LaunchOptions
+from lorasweep.sweep.launchers import FoundMachine, LaunchOptions
 from lorasweep.sweep.remote.line import Line
 from lorasweep.sweep.remote.member import One, RemoteLauncher, Ship, Shipping, greet
 
@@ -39,14 +39,14 @@ def build(
 
 
 def where(launcher: LauncherOptions) -> str:
-    """What would run where; nobody is asked."""
+    """Tell what would run where; nobody is asked."""
     each = f"{launcher.workers} workers" if launcher.workers else "a worker per GPU, or per CPU core,"
     return (
         f"{each} on each of {', '.join(launcher.options['hosts'])}, over ssh; lorasweep doctor launcher=ssh asks them"
     )
 
 
-def look(launcher: LauncherOptions) -> list[Found]:
+def look(launcher: LauncherOptions) -> list[FoundMachine]:
     """Ask every machine what it has."""
     python, home = launcher.options["python"], launcher.options["home"]
     answers = greet(launcher.options["hosts"], lambda node: dial(node, python, home))
@@ -66,7 +66,7 @@ def dial(node: str, python: str, home: str) -> Line:
 
 
 def command(node: str, python: str, home: str) -> Sequence[str]:
-    """The command that starts a host; `python` is not quoted, so that the shell there knows its `~`."""
+    """Return the command that starts a host; `python` is not quoted, so that the shell there knows its `~`."""
     host, _, port = node.partition(":")
     options = [word for option in OPTIONS for word in ("-o", option)]
     there = f"exec {python} -m lorasweep.sweep.remote.host --home {shlex.quote(home)}"
@@ -96,7 +96,7 @@ class _SshLine(Line):
         super().__init__(words)
 
     def complaint(self) -> str:
-        """What ssh said, in our words where it is usual, and the next step."""
+        """Tell what ssh said, in our words where it is usual, and the next step."""
         said = super().complaint()
         for pattern, meaning, hint in _MEANINGS:
             if re.search(pattern, said, re.IGNORECASE):

@@ -77,7 +77,7 @@ class Announcer:
         self._behind, self._ended = True, trial
 
     def outdated(self) -> None:
-        """What follows from the trials lacks something that has come since; `close` will mend it."""
+        """Note that what follows from the trials lacks something that has come since; `close` will mend it."""
         self._behind = True
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class Announcer:
             self.note(f"{when}: {type(error).__name__}: {error}")
 
     def snapshot(self, activity: str = "") -> SweepState:
-        """The sweep as the driver sees it now."""
+        """Return the sweep as the driver sees it now."""
         seeds = self._spec.seeds
         trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
         left_out, notes = self._left_out, tuple(self.notes)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core.records import Recipe, Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.plan.lora_files import are_files
-from lorasweep.sweep.comparable import agree
+from lorasweep.plan.symptoms import SYMPTOMS
+from lorasweep.sweep.comparable import SCORES
 from lorasweep.sweep.manifest import Manifest, read_manifest
 from lorasweep.sweep.queue import Live, Trial
 from lorasweep.sweep.retry import DRIVER_GONE
 from lorasweep.sweep.workers.lock import holder
-from lorasweep.trial.judge.score import UTILITY
+from lorasweep.trial.judge import score
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -140,6 +141,32 @@ def are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
     return not names or not all(map(are_files, names))
 
 
+def agree(state: SweepState) -> SweepState:
+    """Give the completed trials values over the symptoms that all of them turned out to measure."""
+    if state.metric not in SCORES:
+        return state
+    judged = {t.number: t for t in state.trials if t.status is Status.COMPLETED and t.value is not None}
+    found = {}
+    for symptom in SYMPTOMS:
+        lacking = [t for t in judged.values() if symptom.name not in score.grades_of(t.metrics)]
+        if symptom.name not in state.left_out and 0 < len(lacking) < len(judged):
+            found[symptom.name] = f"trial {lacking[0].number} ({lacking[0].arm}) could not measure it"
+    reading = [score.IDENTITY in trial.metrics for trial in judged.values()]
+    mixed = state.metric == score.UTILITY and any(reading) and not all(reading)
+    if not found and not mixed:
+        return state
+    trials = []
+    for trial in state.trials:
+        if trial.number in judged:
+            value = score.without(trial.metrics, {**state.left_out, **found}).get(state.metric)
+            reason = trial.reason
+            if mixed and score.IDENTITY not in trial.metrics:
+                value, reason = None, f"{score.IDENTITY} could not be read, other trials are ranked by it"
+            trial = dataclasses.replace(trial, value=value, reason=reason)  # noqa: PLW2901
+        trials.append(trial)
+    return dataclasses.replace(state, trials=tuple(trials), left_out={**state.left_out, **found})
+
+
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
     """Estimate the time until the last trial has trained, in s; None until there is a pace to go by.
 
@@ -183,6 +210,20 @@ def read_state(sweep_folder: Path) -> SweepState:
     return sweep_state(manifest, sweep_folder, trials, left_out=manifest.left_out, driver=driver)
 
 
+def read_record(run: RunFolder) -> TrialRecord | None:
+    """Read what a run's status.json says, as `read_state` does of a whole sweep; None when it says nothing."""
+    sweep = SweepFolder(run.path.parent)
+    held = sweep.path if sweep.is_declared else run.path
+    return _of_now(run.record, driven=holder(held) is not None) if run.record else None
+
+
+def _of_now(record: TrialRecord, *, driven: bool) -> TrialRecord:
+    """The record of a trial, which is not running without a driver."""
+    if driven or record.status is not Status.RUNNING:
+        return record
+    return dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
+
+
 def _waiting(run: RunFolder, number: int, arm: str, seed: int) -> TrialRecord:
     """What is said of a run whose status.json says nothing."""
     steps = run.plan.get("steps", 0)
@@ -209,9 +250,7 @@ def _scalar(text: str) -> Any:
 def _read_trial(
     run: RunFolder, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool, extra: bool = False
 ) -> TrialState:
-    if record.status is Status.RUNNING and not driven:
-        record = dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
-    live = Live()
+    record, live = _of_now(record, driven=driven), Live()
     for event in run.last_events(TAIL_BYTES):
         live.note(event)
     done = record.status.is_final
@@ -251,7 +290,7 @@ def _single_runs(folder: Path) -> SweepState:
     return SweepState(
         name=folder.name,
         question="",
-        metric=UTILITY,
+        metric=score.UTILITY,
         goal="maximize",
         folder=str(folder),
         trials=tuple(trials),

@@ -23,14 +23,14 @@ COMPARED = ("torch", "diffusers", "peft")  # `2.13.0+cpu` and `2.13.0+cu130` are
 
 
 def software() -> dict[str, str]:
-    """Versions by name, plugins included, and the digest of the sources of lorasweep."""
+    """Return versions by name, plugins included, and the digest of the sources of lorasweep."""
     versions = {name: (version_of(name) or MISSING).partition("+")[0] for name in COMPARED}
     versions |= {each.distribution: f"{each.version} ({each.digest()[:8]})" for each in registry.plugins()}
     return {"Python": ".".join(platform.python_version_tuple()[:2]), **versions, "code": source_digest()}
 
 
 def facts(home: Path) -> dict[str, Any]:
-    """What a driver wants to know of this machine before it sends work."""
+    """Tell what a driver wants to know of this machine before it sends work."""
     there = next(folder for folder in (home, *home.parents) if folder.exists())
     return {
         "software": software(),
@@ -43,7 +43,7 @@ def facts(home: Path) -> dict[str, Any]:
 
 
 def refusal(theirs: Mapping[str, Any], recipes: Iterable[Recipe] = ()) -> str:
-    """Why a machine with other software cannot be used, for these recipes; empty when it can."""
+    """Tell why a machine with other software cannot be used, for these recipes; empty when it can."""
     here = software()
     plugins = {plugin.distribution for recipe in recipes for plugin in registry.used(recipe)}
     other = [

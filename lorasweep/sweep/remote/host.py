@@ -62,7 +62,7 @@ class Host:
         """Answer."""
 
     def find_base(self, base: Mapping[str, Any]) -> dict[str, str]:
-        """Where a base is here: at the path that it has there, or in `<home>/bases`, by its fingerprint.
+        """Find where a base is here: at the path that it has there, or in `<home>/bases`, by its fingerprint.
 
         Raises:
             HostError: it is not here.

@@ -51,7 +51,7 @@ class Connection(Protocol):
     """What a member needs of a host's process, however it is reached; as `Line` has it."""
 
     def hello(self, timeout_s: float) -> Any:
-        """What the other end says of itself."""
+        """Tell what the other end says of itself."""
 
     def call(
         self, method: str, data: bytes = b"", *, timeout_s: float = ANSWER_S, **arguments: Any
@@ -98,7 +98,7 @@ class Line:
         threading.Thread(target=self._listen, name="line", daemon=True).start()
 
     def hello(self, timeout_s: float) -> Any:
-        """What the other end says of itself; raises as `call` does."""
+        """Tell what the other end says of itself; raises as `call` does."""
         return self._result(HELLO, self._hello, timeout_s)[0]
 
     @property
@@ -118,7 +118,7 @@ class Line:
         return self._result(*self._post(method, data, arguments), timeout_s)
 
     def post(self, method: str, **arguments: Any) -> Future[tuple[Any, bytes]]:
-        """As `call`, but wait for nothing."""
+        """Call, but wait for no answer."""
         return self._post(method, b"", arguments)[1]
 
     def _post(self, method: str, data: bytes, arguments: dict[str, Any]) -> tuple[int, Future[tuple[Any, bytes]]]:
@@ -154,7 +154,7 @@ class Line:
         self.process.wait()
 
     def complaint(self) -> str:
-        """The last line that the process printed as an error; its exit code when it printed none."""
+        """Return the last line that the process printed as an error; its exit code when it printed none."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(1.0)
         self._errors.seek(0)

@@ -28,7 +28,7 @@ from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_text
 from lorasweep.core.records import BaseOptions, MemoryOptions, Recipe, from_dict, to_dict
-from lorasweep.sweep.launchers import Found, LaunchOptions, Message, Place, WorkerExit
+from lorasweep.sweep.launchers import FoundMachine, LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.remote.handshake import refusal
 from lorasweep.sweep.remote.host import JOBS
 from lorasweep.sweep.remote.line import WORK_S, Connection, HostError, LineLost
@@ -47,7 +47,7 @@ KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "di
 Ship = Literal["state", "results", "kept"]
 One = Annotated[int, Field(ge=1, le=1, title="be 1: workers on other machines train one trial at a time")]  # of `pack`
 Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
-Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello, and what to tell of a node
+Answer = tuple[Connection | None, dict[str, Any], FoundMachine]  # its line, its hello, and what to tell of a node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class RemoteMember:
         return True
 
     def death(self) -> WorkerExit:
-        """How it ended."""
+        """Tell how it ended."""
         return self._exit
 
     def kill(self) -> None:
@@ -128,7 +128,7 @@ class RemoteMember:
             self._line.kill()
 
     def leave(self) -> Connection | None:
-        """As `kill`, but let the host tidy up; returns the line that it will end."""
+        """Kill, but let the host tidy up; returns the line that it will end."""
         with self._fence:
             self._killed.set()
         self._outbox.put(None)
@@ -392,7 +392,7 @@ class RemoteLauncher:
         self.members.remove(member)
 
     def waiting(self) -> str:
-        """Which nodes are not there."""
+        """Tell which nodes are not there."""
         return "; ".join(
             f"waiting for {member.slot.trouble}" for member in self.members if member.slot.trouble and not member.ready
         )
@@ -422,14 +422,14 @@ def greet(nodes: Sequence[str], dial: Dial, recipes: Sequence[Recipe] = ()) -> l
             hello = line.hello(HELLO_S)
         except (LineLost, HostError) as error:
             message, _, hint = str(error).partition("\n")
-            return None, {}, Found(node=node, problem=message, hint=hint)
+            return None, {}, FoundMachine(node=node, problem=message, hint=hint)
         began = time.monotonic()
         with contextlib.suppress(LineLost):
             line.call("ping")
         told = _in_words(hello, time.monotonic() - began)
         why = refusal(hello["software"], recipes)
         hint = "install the same versions there: pip install -c constraints.txt" if why else ""
-        return line, hello, Found(node=node, told=told, problem=why, hint=hint)
+        return line, hello, FoundMachine(node=node, told=told, problem=why, hint=hint)
 
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
         return list(pool.map(one, nodes))

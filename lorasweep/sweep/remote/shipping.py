@@ -34,10 +34,11 @@ from lorasweep.core.run_folder import (
     EVENTS_FILE,
     INDEX_FILE,
     OUTCOME_FILE,
+    PROBES_FILE,
     RATINGS,
     RESULT_FILE,
 )
-from lorasweep.trial.judge import calibration
+from lorasweep.plan import calibration
 
 CHUNK = 2**24  # bytes of a file that are in memory at a time
 LARGEST, MOST_FILES = 2**36, 20_000  # bytes of a file, files of a run folder, that a host may send
@@ -50,7 +51,7 @@ Read = Callable[[str, int, int], bytes]  # path, offset, size
 
 
 def checked(path: str) -> str:
-    """A path below a run folder, as a host calls it.
+    """Return a path below a run folder, as a host calls it.
 
     Raises:
         ValueError: it may lead elsewhere, or is a file that is the driver's.
@@ -143,7 +144,7 @@ def _base_samples(folder: Path, stored: Callable[[Path], str]) -> dict[str, str]
     name = files.read_object(folder / CACHED_AS_FILE).get("folder")
     if not name:
         return {}
-    own = (CACHED_AS_FILE, "probes.json")
+    own = (CACHED_AS_FILE, PROBES_FILE)
     return {f"base_samples/{name}/{file.name}": stored(file) for file in folder.iterdir() if file.name not in own}
 
 
@@ -248,11 +249,11 @@ class Store:
         self.folder = folder
 
     def path(self, name: str) -> Path:
-        """Where a file is, or will be."""
+        """Find where a file is, or will be."""
         return self.folder / name[:2] / name
 
     def lacking(self, names: Sequence[str]) -> list[str]:
-        """Those that are not here."""
+        """List those that are not here."""
         return [name for name in names if not self.path(name).exists()]
 
     def give(self, name: str, offset: int, last: bool, data: bytes) -> None:
@@ -324,7 +325,7 @@ def _renamed(value: Any, here: Mapping[str, str]) -> Any:
 
 
 def listing(folder: Path, drawn: Sequence[str], home: Path) -> list[tuple[str, int, int]]:
-    """What a run folder holds, and which of the pictures that all trials share are there: path, size, mtime in ns."""
+    """List what a run folder holds, and which pictures of all trials are there: path, size, mtime in ns."""
     listed = []
     for path, file in {**_below(folder), **{path: home / path for path in drawn}}.items():
         with contextlib.suppress(OSError):  # removed just now

@@ -47,7 +47,7 @@ def is_exempt(options: PrunerOptions, number: int) -> bool:
 
 
 def decade_of(recipe: Recipe) -> int | None:
-    """The power of ten of a recipe's learning rate (-4 for 2e-4); None when it has none."""
+    """Return the power of ten of a recipe's learning rate (-4 for 2e-4); None when it has none."""
     lr = recipe.optimizer.options.get("lr")
     if not isinstance(lr, int | float) or lr <= 0:
         return None

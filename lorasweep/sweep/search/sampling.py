@@ -23,7 +23,7 @@ SEED_RANGE = 2**32  # what numpy's generators take
 
 
 def distribution(axis: Axis) -> BaseDistribution:
-    """An axis as Optuna's distribution."""
+    """Return an axis as Optuna's distribution."""
     domain = axis.domain
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.labels)
@@ -33,7 +33,7 @@ def distribution(axis: Axis) -> BaseDistribution:
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """All axes by name, those under conditions included."""
+    """List all axes by name, those under conditions included."""
     return {axis.name: distribution(axis) for axis in space.axes}
 
 
@@ -43,7 +43,7 @@ def suggest(trial: Trial, space: Space) -> Point:
 
 
 def make_sampler(options: SamplerOptions, space: Space, *, index: int) -> BaseSampler:
-    """The sampler for the `index`-th point."""
+    """Return the sampler for the `index`-th point."""
     seed = seeds.derive(options.seed, "sampler", index) % SEED_RANGE
     always = {axis.name: distribution(axis) for axis in space.axes if not axis.when}
     if options.name == "tpe":

@@ -29,11 +29,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from lorasweep.config.space import Point
 from lorasweep.config.sweep_spec import Constraint, Search
 from lorasweep.core.records import Status
-from lorasweep.core.run_folder import STUDY_FILE, SweepFolder, TrialRecord
+from lorasweep.core.run_folder import SET_ASIDE_FILE, STUDY_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 
-SET_ASIDE_FILE = "study.broken.db"
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
 LOCKED_PATIENCE_S = 60
@@ -201,7 +200,7 @@ class SweepStudy:
         }
 
     def trials(self) -> Sequence[FrozenTrial]:
-        """All attempts, as Optuna has them."""
+        """List all attempts, as Optuna has them."""
         return self._study.get_trials()
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
@@ -293,13 +292,13 @@ def create_study(path: Path, manifest: Manifest) -> Study:
 
 
 def directions(manifest: Manifest) -> list[StudyDirection]:
-    """Which way each objective is better, the first one first."""
+    """Tell which way each objective is better, the first one first."""
     goals = [manifest.goal, *(each["goal"] for each in manifest.search.get("further", ()))]
     return [StudyDirection.MINIMIZE if goal == "minimize" else StudyDirection.MAXIMIZE for goal in goals]
 
 
 def same(one: BaseDistribution | None, other: BaseDistribution) -> bool:
-    """Whether two axes are equal; Optuna's own `==` takes seconds for a thousand arms."""
+    """Tell whether two axes are equal; Optuna's own `==` takes seconds for a thousand arms."""
     if isinstance(one, CategoricalDistribution) and isinstance(other, CategoricalDistribution):
         return one.choices == other.choices
     return one == other

@@ -40,7 +40,7 @@ class DriverLine:
         return self._jobs.popleft() if self.has_job(may) else None
 
     def has_job(self, may: Callable[[dict[str, Any]], bool]) -> bool:
-        """Whether `next_job` has one, without waiting."""
+        """Tell whether `next_job` has one, without waiting."""
         self.look()
         return bool(self._jobs) and may(self._jobs[0][1])
 
@@ -97,7 +97,7 @@ class Seat:
         return self._verdict() if event["kind"] == "rung" else True
 
     def should_stop(self) -> bool:
-        """Whether the driver asked to stop, or is gone."""
+        """Tell whether the driver asked to stop, or is gone."""
         self._line.look()
         return self.stopped or self._line.gone
 

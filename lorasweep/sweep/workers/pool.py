@@ -13,7 +13,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
+import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +72,7 @@ class WorkerProcess:
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=arguments, name=f"lorasweep-worker-{index}", daemon=True
         )
-        with _environment(_variables(index, supply)), stop.blocked():
+        with _environment(_variables(index, supply)), _without_program(), stop.blocked():
             self.process.start()
         theirs.close()  # so that the worker's death is an EOF here
 
@@ -117,7 +119,7 @@ class WorkerProcess:
         self.connection.close()
 
     def seats_of_heir(self) -> int:
-        """How many trials at a time are right for a fresh process: fewer after they failed together."""
+        """Tell how many trials at a time are right for a fresh process: fewer after they failed together."""
         if self.process.exitcode == worker.CROWDED:
             return max(1, self.seats // 2)
         # One of them may be what kills, and the others must not fall with it time after time.
@@ -303,6 +305,17 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _without_program() -> Iterator[None]:
+    """Hide `__main__` while a child starts, which would import it anew: a script need not guard against it."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
+
+
 def supply_here(launcher: LauncherOptions, *, jobs: int, gpus_wanted: bool) -> Supply:
     """Decide on the workers of this machine."""
     gpus = visible_gpus() if gpus_wanted else []
@@ -329,7 +342,7 @@ def visible_gpus() -> list[str]:
 
 
 def room_of(supply: Supply) -> Room | None:
-    """What each worker has of a device's memory, of the smallest GPU's; None where GPUs do not tell."""
+    """Tell what each worker has of a device's memory, of the smallest GPU's; None where GPUs do not tell."""
     if not supply.gpus:
         return Room(gib=machine.total_bytes() / GIB / supply.sharers, workers=supply.sharers, on_gpu=False)
     listing = _nvidia_smi("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
@@ -339,7 +352,7 @@ def room_of(supply: Supply) -> Room | None:
 
 
 def gpu_models() -> dict[str, str]:
-    """The model of each of `visible_gpus`, by its id."""
+    """Return the model of each of `visible_gpus`, by its id."""
     known = _nvidia_gpus()
     by_uuid = {uuid: model for model, uuid in known.values()}
     return {gpu: known[gpu][0] if gpu in known else by_uuid.get(gpu, "GPU") for gpu in visible_gpus()}

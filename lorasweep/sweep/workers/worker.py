@@ -275,7 +275,7 @@ class Heartbeat:
 
 
 def beat_every_s(deadline_s: float) -> float:
-    """How often to beat so that a deadline of so many seconds is not missed by chance."""
+    """Tell how often to beat so that a deadline of so many seconds is not missed by chance."""
     return min(LONGEST_BEAT_S, deadline_s / BEATS_PER_DEADLINE)
 
 
@@ -301,7 +301,7 @@ class MemoryWatch:
 
 
 def kernel_oom_kills() -> int | None:
-    """How many processes the kernel has killed for want of memory since it booted; None off Linux."""
+    """Tell how many processes the kernel has killed for want of memory since it booted; None off Linux."""
     try:
         lines = VMSTAT.read_text(encoding="ascii").splitlines()
     except OSError:

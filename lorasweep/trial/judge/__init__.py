@@ -21,7 +21,7 @@ from lorasweep.core import registry
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
-    from lorasweep.trial.judge.calibration import Calibration
+    from lorasweep.plan.calibration import Calibration
     from lorasweep.trial.judge.context import JudgeContext
 
 __all__ = ["judge"]
@@ -41,7 +41,7 @@ def judge(
         Finite numbers only, `overcook/score` and `overcook/utility` among them; what could not be measured is
         in `missing` with its reason.
     """
-    from lorasweep.trial.judge import calibration as calibrations
+    from lorasweep.plan import calibration as calibrations
     from lorasweep.trial.judge import score
 
     found = Measurement()

@@ -53,7 +53,7 @@ class JudgeContext:
     adapter: Adapter
     recipe: Recipe
     plan: Plan
-    probes: Probes  # from `probes.build`
+    probes: Probes  # from `probe_builder.build`
     weight: float  # the judged LoRA weight
     samples: Sequence[Sample]  # pictures drawn at this step, at any weights; may be empty
     base_samples: Sequence[Sample]  # the base's pictures for the same prompts and seeds
@@ -68,11 +68,11 @@ class JudgeContext:
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def leaving_out(self, part: int, parts: int, *, history: Sequence[Mapping[str, float]]) -> JudgeContext:
-        """The same with one part of the evidence left out; forward passes already made are not made again."""
+        """Return the same with one part of the evidence left out; forward passes already made are not made again."""
         return replace(self, left_out=(part, parts), history=history)
 
     def at_weight(self, weight: float) -> JudgeContext:
-        """The same checkpoint at another weight, about which there is no history."""
+        """Return the same checkpoint at another weight, about which there is no history."""
         return replace(self, weight=weight, history=(), _cache={})
 
     @functools.cached_property

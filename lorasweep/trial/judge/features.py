@@ -49,7 +49,7 @@ class FeatureCache:
         keep: bool = False,
         while_encoding: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> dict[str, torch.Tensor]:
-        """Features by name, each (B, ...) with one row per picture.
+        """Return features by name, each (B, ...) with one row per picture.
 
         Args:
             encoder: asked for what is not at hand.

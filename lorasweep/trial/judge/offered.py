@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from lorasweep.core import registry
 from lorasweep.core.records import Plan, Recipe
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import replicates, score, summary
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 from lorasweep.trial.judge.verdict import Verdict
 
 
@@ -49,7 +49,7 @@ def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
 
 
 def better(name: str) -> str | None:
-    """Which way a number is surely better, `maximize` or `minimize`; None where that depends."""
+    """Tell which way a number is surely better, `maximize` or `minimize`; None where that depends."""
     known = {symptom.metric: "maximize" if symptom.inverted else "minimize" for symptom in SYMPTOMS}
     known |= {f"overcook/{symptom.name}": "minimize" for symptom in SYMPTOMS}
     known |= {score.SCORE: "minimize", score.UTILITY: "maximize", score.IDENTITY: "maximize"}

@@ -16,9 +16,10 @@ import torch
 from lorasweep.components.metrics._offers import prior_prompts
 from lorasweep.core import seeds
 from lorasweep.core.judging import NoiseName, PriorTier, SetName, probe_timesteps
-from lorasweep.core.protocols import Base, Latents, Texts
+from lorasweep.core.protocols import Adapter, Base, Latents, Texts
 from lorasweep.core.records import Frame, Plan, PlannedImage, Recipe
 from lorasweep.data.captions import without_trigger
+from lorasweep.trial import lora_weight
 from lorasweep.trial.denoise import denoise
 from lorasweep.trial.judge import probes
 from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, ProbeOptions, Probes, SetNames
@@ -26,7 +27,34 @@ from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, ProbeOptions, P
 MAX_ROWS = 16  # rows per forward pass; bounds memory
 
 
-class ProbeBuilder:
+def build(
+    base: Base,
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    latents: Latents,
+    texts: Texts,
+    adapter: Adapter | None = None,
+    options: ProbeOptions = probes.DEFAULTS,
+    wanted: SetNames = probes.ALL_SETS,
+) -> Probes:
+    """Build the probes.
+
+    Args:
+        base: answers the probes once, without any adapter's help.
+        recipe: gives the seed, the caption rules and the guidance at which the base draws prior pictures.
+        plan: gives images in their buckets, captions and prompts.
+        latents: of the plan's images.
+        texts: of captions, by the frozen text encoder.
+        adapter: the one that lives in the base right now, so that it can be silenced.
+        options: how many.
+        wanted: the sets to build, from `probes.wanted_by`.
+    """
+    with lora_weight.lora_weight(base, adapter, 0.0):
+        return _ProbeBuilder(base, recipe, plan, latents, texts, options).build(wanted)
+
+
+class _ProbeBuilder:
     """One construction: draws from generators derived from the hold-out seed, asks the base as it goes."""
 
     def __init__(

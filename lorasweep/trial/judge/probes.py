@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lorasweep.core import registry
 from lorasweep.core.judging import TIMESTEP_BUCKETS, NoiseName, SetName
-from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
+from lorasweep.core.protocols import Base, Text
 from lorasweep.core.records import Frame, Plan, Recipe, digest
-from lorasweep.trial import lora_weight
 
 if TYPE_CHECKING:
     import torch
@@ -113,42 +112,13 @@ class Probes:
     digest: str  # hex, of every question asked: equal digests mean equal probes
 
 
-def build(
-    base: Base,
-    recipe: Recipe,
-    plan: Plan,
-    *,
-    latents: Latents,
-    texts: Texts,
-    adapter: Adapter | None = None,
-    options: ProbeOptions = DEFAULTS,
-    wanted: SetNames = ALL_SETS,
-) -> Probes:
-    """Build the probes.
-
-    Args:
-        base: answers the probes once, without any adapter's help.
-        recipe: gives the seed, the caption rules and the guidance at which the base draws prior pictures.
-        plan: gives images in their buckets, captions and prompts.
-        latents: of the plan's images.
-        texts: of captions, by the frozen text encoder.
-        adapter: the one that lives in the base right now, so that it can be silenced.
-        options: how many.
-        wanted: the sets to build, from `wanted_by`.
-    """
-    from lorasweep.trial.judge import probe_builder
-
-    with lora_weight.lora_weight(base, adapter, 0.0):
-        return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).build(wanted)
-
-
 def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
-    """Squared error, mean over each row; (B,)."""
+    """Return the squared error, mean over each row; (B,)."""
     return (left_BCHW - right_BCHW).square().flatten(1).mean(1)
 
 
 def row_norm(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
-    """Euclidean norm of the difference of each row; (B,)."""
+    """Return the Euclidean norm of the difference of each row; (B,)."""
     return (left_BCHW - right_BCHW).flatten(1).norm(dim=1)
 
 
@@ -169,7 +139,7 @@ def key(base: Base, recipe: Recipe, plan: Plan) -> str:
 
 
 def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, NoiseBatch]) -> str:
-    """Hex digest of what is asked: noisy latents, timesteps and words; the answers are not part of it."""
+    """Return the hex digest of what is asked: noisy latents, timesteps and words; the answers are not part of it."""
     total = hashlib.sha256()
     asked: list[tuple[str, ProbeBatch | NoiseBatch]] = [
         (name, batch) for name, batches in sets.items() for batch in batches
@@ -181,7 +151,7 @@ def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, 
 
 
 def described(probes: Probes) -> dict[str, Any]:
-    """What a person needs to see that two sweeps were asked the same; JSON."""
+    """Tell what a person needs to see that two sweeps were asked the same; JSON."""
     return {
         "digest": probes.digest,
         "timesteps": list(probes.timesteps),

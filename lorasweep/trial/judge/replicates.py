@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lorasweep.trial.judge.calibration import Calibration
+    from lorasweep.plan.calibration import Calibration
     from lorasweep.trial.judge.context import JudgeContext
 
 WITH_ERRORS = ("overcook/score", "overcook/utility", "identity/score")  # numbers that get an `_se`

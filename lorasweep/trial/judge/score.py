@@ -22,8 +22,8 @@ from typing import Literal
 
 from lorasweep.core.judging import Symptom
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 
 SCORE, UTILITY, FIDELITY = "overcook/score", "overcook/utility", "overcook/fidelity"
 IDENTITY, HELD_OUT = "identity/score", "generalisation/held_out"
@@ -89,12 +89,12 @@ def overcook(grades: Mapping[str, float]) -> float:
 
 
 def grades_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The grades among the numbers of a judged checkpoint, by symptom."""
+    """Return the grades among the numbers of a judged checkpoint, by symptom."""
     return {s.name: metrics[f"overcook/{s.name}"] for s in SYMPTOMS if f"overcook/{s.name}" in metrics}
 
 
 def without(metrics: Mapping[str, float], symptoms: Collection[str]) -> dict[str, float]:
-    """The numbers of a judged checkpoint, with O and U as they are without some symptoms.
+    """Return the numbers of a judged checkpoint, with O and U as they are without some symptoms.
 
     Both are absent where nothing else was measured; what was absent stays so.
     """
@@ -116,7 +116,7 @@ def without(metrics: Mapping[str, float], symptoms: Collection[str]) -> dict[str
 
 
 def kind_of(rungs: Sequence[Mapping[str, float]]) -> Kind | None:
-    """What F is read from in a trial: as at its first rung that has a U; None before that.
+    """Tell what F is read from in a trial: as at its first rung that has a U; None before that.
 
     Args:
         rungs: what was measured, oldest first.

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge.ladder import BestWeight
 from lorasweep.trial.judge.score import OVERCOOKED, SCORE, UTILITY
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 from lorasweep.trial.judge.verdict import MainSymptom, RungFacts, Verdict, main_symptom, state_of
 
 FAMILY = SCORE.partition("/")[0]

@@ -27,10 +27,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import replicates, score
-from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.score import FIDELITY, HELD_OUT, OVERCOOKED, SCORE, UTILITY
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 CONFIRMED = 2  # rungs over the limit in a row that make a warning without a standard error
 
@@ -139,7 +139,7 @@ def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
 
 
 def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> MainSymptom | None:
-    """The gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
+    """Return the gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
     found = [
         (round(symptom.severity * calibration.limits[symptom.name].grade(value), 2), symptom, value)
         for symptom in SYMPTOMS
@@ -160,7 +160,7 @@ def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> Main
 
 
 def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
-    """Whether a trial that is still cooking has burned beyond doubt: time to warn.
+    """Tell whether a trial that is still cooking has burned beyond doubt: time to warn.
 
     Either `CONFIRMED` rungs in a row are over the limit, or the last is by more than its standard error.
     """

@@ -20,10 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from lorasweep.core import files
 from lorasweep.core.errors import LorasweepError
-from lorasweep.core.run_folder import ADAPTER_FILE, step_name, steps_in
+from lorasweep.core.run_folder import ADAPTER_FILE, STATE_FILE, TENSORS_FILE, step_name, steps_in
 from lorasweep.trial.train.slot import Slot
-
-_STATE = ("state.safetensors", "state.json")
 
 
 def save(slot: Slot, folder: Path) -> Path:
@@ -37,7 +35,7 @@ def save(slot: Slot, folder: Path) -> Path:
         files.write_folder(target, lambda temporary: _write(slot, temporary))
     for step in steps_in(folder):
         if step != slot.step:
-            for name in _STATE:
+            for name in (TENSORS_FILE, STATE_FILE):
                 (folder / step_name(step) / name).unlink(missing_ok=True)
     return target
 
@@ -49,16 +47,16 @@ def restore(slot: Slot, folder: Path) -> int:
         LorasweepError: the checkpoint belongs to another recipe, other images or another base.
         AdapterError: its tensors do not fit.
     """
-    found = [step for step in steps_in(folder) if (folder / step_name(step) / "state.json").exists()]
+    found = [step for step in steps_in(folder) if (folder / step_name(step) / STATE_FILE).exists()]
     if not found:
         return 0
     newest = folder / step_name(found[-1])
-    state = files.read_json(newest / "state.json")
+    state = files.read_json(newest / STATE_FILE)
     if state["fingerprint"] != slot.plan.fingerprint:
         raise LorasweepError(
             f"{newest} was made by another recipe, other images or another base; use an empty run folder"
         )
-    tensors = load_file(newest / "state.safetensors")
+    tensors = load_file(newest / TENSORS_FILE)
     slot.adapter.load_state_dict(_under("adapter/", tensors))
     _restore_optimizer(slot.optimizer, state["optimizer"], _under("optimizer/", tensors))
     if slot.scaler.is_enabled():
@@ -79,8 +77,8 @@ def _write(slot: Slot, folder: Path) -> None:
     }
     with slot.for_use():
         files.write_atomic(folder / ADAPTER_FILE, slot.adapter.save)
-    files.write_atomic(folder / "state.safetensors", lambda path: save_file(tensors, path))
-    files.write_json(folder / "state.json", state)
+    files.write_atomic(folder / TENSORS_FILE, lambda path: save_file(tensors, path))
+    files.write_json(folder / STATE_FILE, state)
 
 
 # ------------------------------------------------------------------------------------------ optimizers

@@ -108,7 +108,7 @@ def weighted_mse(
 
 
 def level_weights(path: NoisePath, t_B: torch.Tensor, options: NoiseOptions) -> torch.Tensor | None:
-    """Loss weights (B,) of levels of noise; None is 1 for all.
+    """Return the loss weights (B,) of levels of noise; None is 1 for all.
 
     min-SNR puts min(SNR, gamma) on the error of the image that an answer implies. Debiased and P2 multiply the
     answer's own error, as kohya (SNR at most 1000) and OneTrainer have them.

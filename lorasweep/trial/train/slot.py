@@ -58,12 +58,12 @@ class Slot:
         self.trains_text = lora_weight.trains_text(self.adapter)
 
     def batches(self) -> list[list[PlannedImage]]:
-        """The batches of the next optimizer step: `gradient_accumulation`, or fewer at an epoch's end."""
+        """Return the batches of the next optimizer step: `gradient_accumulation`, or fewer at an epoch's end."""
         epoch, place = divmod(self.step, self._steps_per_epoch)
         return [[self._images[index] for index in batch] for batch in self._epoch_steps(epoch)[place]]
 
     def captions(self, images: Sequence[PlannedImage], *, batch: int) -> list[str]:
-        """The captions that this exposure sees, shuffled and dropped as the recipe says."""
+        """Return the captions that this exposure sees, shuffled and dropped as the recipe says."""
         rng = random.Random(self.seed_of("captions", batch))
         return [vary(image.caption, self.recipe.captions, rng) for image in images]
 
@@ -72,7 +72,7 @@ class Slot:
         return seeds.derive(self.recipe.seed, use, self.step, batch)
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """All trainable tensors."""
+        """List all trainable tensors."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def for_use(self) -> AbstractContextManager[None]:
@@ -108,13 +108,13 @@ def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts
     """
     adapter = build_adapter(base, recipe)
     try:
-        return _dress(adapter, base, recipe, plan, latents, texts)
+        return _assemble_slot(adapter, base, recipe, plan, latents, texts)
     except BaseException:
         adapter.remove()  # the base is shared: nothing of a slot that never was may stay in it
         raise
 
 
-def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
+def _assemble_slot(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
     """Put everything around an adapter that a slot needs, and warm the caches."""
     optimizers = registry.load("optimizer", recipe.optimizer.name)
     slot = Slot(

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_folders import Cooked, write_sweep
 
 import lorasweep as ls
 from lorasweep import config
 from lorasweep.cli import main
+from lorasweep.core import run_folder
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
-from lorasweep.sweep import manifest
+from lorasweep.sweep import driver, manifest
+from lorasweep.sweep.ranking.announce import MirrorReport
+from lorasweep.sweep.ranking.state import read_state
 
 QUICK = (
     "train.max_steps=2 train.rungs=1 adapter.dim=2 metrics=[norms] tracking=none dataset.dollhouse.images=5 "
@@ -31,7 +35,8 @@ def test_the_names_are_there_and_cost_nothing_until_they_are_used() -> None:
         "import sys, lorasweep as ls\n"
         "assert {'compose', 'plan', 'run_trial', 'run_sweep', 'open_run', 'open_sweep', 'sync'} <= set(dir(ls))\n"
         "assert not hasattr(ls, 'no_such_name')\n"
-        "assert 'lorasweep.api' not in sys.modules\n"
+        "import lorasweep.config\n"  # which imports the package of the verb's name
+        "assert 'lorasweep.api' not in sys.modules and callable(ls.plan)\n"
         "ls.plan(ls.compose('train.max_steps=4'))\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -72,6 +77,9 @@ def test_a_run_from_python_is_a_run_to_every_command(
     assert main(["fork", "mine/first", "train.max_steps=3"]) == 0
     assert main(["train", *QUICK]) == 0
     assert "mine/first" in capsys.readouterr().out, "the same recipe is not trained twice"
+    named = {value for key, value in vars(run_folder).items() if key.endswith("_FILE")}
+    files = {path for path in (home / "outputs").rglob("*.*") if path.is_file() and path.suffix != ".png"}
+    assert {path.name for path in files if path.parent.name != run_folder.EXPORTS} <= named, "one owner names them all"
 
 
 def test_the_same_call_takes_what_is_there(home: Path) -> None:
@@ -130,6 +138,25 @@ def evaluate(known: dict[str, Any], code: str) -> Any:
     return eval(compile(ast.Expression(last.value), "cell", "eval"), known) if isinstance(last, ast.Expr) else None
 
 
+def test_a_sweep_that_stopped_early_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_sweep(home / "outputs" / "quickstart", [Cooked(arm="a", pictures=False)])
+    lacking = MirrorReport(False, "incomplete: nobody answers")
+    ended = driver.SweepResult(state=read_state(folder), halted="there is no room left", mirrored=lacking)
+    monkeypatch.setattr(driver, "run_sweep", lambda *_, **__: ended)
+    sweep = ls.run_sweep("quickstart", "tracking=none", quiet=True)
+    for told in (str(sweep), sweep._repr_html_()):
+        assert "stopped early: there is no room left" in told and "MLflow incomplete: nobody answers" in told
+    assert "stopped early" not in str(ls.open_sweep("quickstart"))
+
+
+def test_a_run_is_called_by_what_finds_it(home: Path, tmp_path: Path) -> None:
+    inside = write_sweep(home / "outputs" / "mine", [Cooked(arm="a", pictures=False)])
+    outside = write_sweep(tmp_path / "elsewhere" / "theirs", [Cooked(arm="a", pictures=False)])
+    for sweep, name in ((inside, "mine/0000-a-s0"), (outside, str(outside / "0000-a-s0"))):
+        (run,) = ls.open_sweep(sweep).trials
+        assert run.name == name and ls.open_run(run.name).folder == run.folder
+
+
 def test_what_a_stranger_wrote_is_text_in_a_notebook(home: Path) -> None:
     shown = Shown(title="<script>x</script>", lines=["\x1b[2J<b>"], head=["<i>"], rows=[["<u>"]])
     assert not any(mark in shown.html() for mark in ("<script>", "<b>", "<i>", "<u>", "\x1b"))
@@ -144,6 +171,20 @@ def test_what_is_wrong_is_told_before_any_work(home: Path) -> None:
         with pytest.raises(InputError, match="no such"):
             open_what("nothing/of/this/name")
     assert not (home / "outputs").exists()
+
+
+def test_overrides_change_what_is_planned_or_are_refused() -> None:
+    assert ls.plan(ls.compose("adapter.dim=4"), "adapter.dim=8").recipes["recipe"].adapter.options["dim"] == 8
+    sweep = config.load_sweep("quickstart", [])
+    for call in (ls.plan, ls.run_sweep):
+        with pytest.raises(ConfigError, match="seed=1  cannot change a sweep that is read already"):
+            call(sweep, "seed=1")
+
+
+def test_files_may_be_paths(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("recipe: {adapter.dim: 3}", encoding="utf-8")
+    assert ls.compose(tmp_path / "mine.yaml", "seed=1") == ls.compose("adapter.dim=3", "seed=1")
+    assert ls.plan(config.places.sweeps_dir() / "quickstart.yaml").trials == ls.plan("quickstart").trials == 4
 
 
 def test_a_list_of_words_is_taken_as_hydra_takes_one() -> None:

@@ -75,7 +75,6 @@ def _checkpoint(number: int, lr: float, step: int, rng: np.random.Generator, noi
     return Checkpoint(
         run=f"run-{number}",
         recipe=f"lr-{lr}" if lr != CENTRE["lr"] else "centre",
-        turned="lr" if lr != CENTRE["lr"] else None,
         dials=CENTRE | {"lr": lr, "images": 8 if number % 2 else 20},
         identity=("zkw", "vqx", "ohru", "mona taco")[number % 4],
         seed=number % 2,

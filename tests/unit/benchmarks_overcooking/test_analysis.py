@@ -2,17 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.overcooking import analysis, areas, beside, controls, following, grid, page, scores, stopping, table
+from benchmarks.overcooking import analysis, areas, grid, page, scores, stopping
 from benchmarks.overcooking.statistics import auroc
 from benchmarks.overcooking.table import Checkpoint, by_run
 from benchmarks.overcooking.truth import Truth
-from lorasweep.core import files
-from lorasweep.core.records import to_dict
 
 Pretend = Callable[..., list[Checkpoint]]
 
@@ -35,8 +32,8 @@ def test_scores_given_while_a_run_cooked_are_not_what_is_compared(pretend: Prete
         old = {"overcook/score": -checkpoint.truth.worst, "overcook/utility": 0.5}
         return replace(checkpoint, rung={**checkpoint.rung, "metrics": {**checkpoint.rung["metrics"], **old}})
 
-    found = following.follow([stale(checkpoint) for checkpoint in pretend()])
-    fresh = following.follow(pretend())
+    found = areas.follow([stale(checkpoint) for checkpoint in pretend()])
+    fresh = areas.follow(pretend())
     for score in ("overcook/score", "overcook/utility"):
         assert found[score]["value"] > 0.8
         assert found[score] == fresh[score]
@@ -44,25 +41,25 @@ def test_scores_given_while_a_run_cooked_are_not_what_is_compared(pretend: Prete
 
 def test_noise_alone_tells_nothing(pretend: Pretend) -> None:
     checkpoints = pretend(noise=100.0, runs=40)
-    found = areas.aurocs(checkpoints)
+    found = areas.areas(checkpoints)["auroc"]
     assert found[areas.CALIBRATED]["value"] < 0.75
-    follow = following.follow(checkpoints)["memorisation/copy_rate"]
+    follow = areas.follow(checkpoints)["memorisation/copy_rate"]
     assert abs(follow["value"]) < 0.5
 
 
 def test_no_checkpoint_is_scored_by_limits_that_saw_its_group(pretend: Pretend) -> None:
     """Turning one identity's labels around must not move the scores of that identity."""
     checkpoints = pretend(noise=0.05)
-    identities, metrics = [c.identity for c in checkpoints], [c.metrics for c in checkpoints]
+    identities = [c.identity for c in checkpoints]
     mine = np.array([identity == "zkw" for identity in identities])
-    before = areas.out_of_fold(metrics, areas.labels(checkpoints), identities)
+    before = areas.out_of_fold(checkpoints, identities)
     turned = [
         replace(c, truth=replace(c.truth, excess={"copies": 0.0 if c.truth.overcooked else 9.0}))
         if c.identity == "zkw"
         else c
         for c in checkpoints
     ]
-    after = areas.out_of_fold(metrics, areas.labels(turned), identities)
+    after = areas.out_of_fold(turned, identities)
     assert before[mine] == pytest.approx(after[mine])
     assert not np.allclose(before[~mine], after[~mine])
 
@@ -143,8 +140,6 @@ def test_half_cooked_runs_are_not_asked_where_to_stop(pretend: Pretend) -> None:
 
 def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
     found = analysis.analyse(pretend(runs=4))
-    found["controls"] = []
-    found["copying"] = controls.copied([])
     found["facts"] = {
         "date": "2026-01-01",
         "machine": "a machine",
@@ -159,7 +154,6 @@ def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
         "lr_times": 1.0,
         "identities": "by_hand",
         "fingerprint": "abc",
-        "calibration": "x",
         "commit": "c0ffee",
         "steps": 240,
         "rungs": 6,
@@ -182,12 +176,12 @@ def test_a_single_identity_is_enough_for_a_page(pretend: Pretend) -> None:
     assert found["auroc"][areas.SHIPPED]["n"] == len(checkpoints)
 
 
-def test_homes_stand_side_by_side(pretend: Pretend, tmp_path: Path) -> None:
-    for name, setting in {"here": grid.Setting(), "there": grid.Setting(base="dollhouse_flow", lr_times=0.5)}.items():
-        files.write_json(tmp_path / name / table.SETTINGS, to_dict(setting))
-    found = {name: beside.column(tmp_path / name, pretend(runs=4)) for name in ("here", "there")}
-    assert found["there"].pop("limits") == found["here"]["limits"], "pretended checkpoints have the dollhouse's"
-    text = beside.write(found)
+def test_homes_stand_side_by_side(pretend: Pretend) -> None:
+    found = analysis.analyse(pretend(runs=4))
+    settings = {"here": grid.Setting(), "there": grid.Setting(base="dollhouse_flow", lr_times=0.5)}
+    columns = {name: page.column(setting, found) for name, setting in settings.items()}
+    assert columns["there"].pop("limits") == columns["here"]["limits"], "pretended checkpoints have the dollhouse's"
+    text = page.beside(columns)
     rows = {line.split(" | ")[0].strip("| "): line.strip("| \n").split(" | ")[1:] for line in text.splitlines()}
     assert rows["base"] == ["dollhouse", "dollhouse_flow"] and rows["learning rates"][1] == "0.5 x the grid's"
     assert rows["area of O as shipped"][0].startswith("1.00") and len(rows["limits"]) == 1

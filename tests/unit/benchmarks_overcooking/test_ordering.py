@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from benchmarks.overcooking import ordering, scores
+from benchmarks.overcooking import stopping
 from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep.trial.judge.score import UTILITY
 
@@ -30,15 +30,15 @@ def stirred(checkpoints: list[Checkpoint], **changes: str) -> list[Checkpoint]:
 def test_the_share_of_pairs_is_kendalls_within_one_identity(pretend: Pretend, seed: int) -> None:
     rows = stirred(pretend(noise=0.05, seed=seed), identity="zkw")
     last = [rungs[-1] for rungs in by_run(rows).values()]
-    told = [scores.rescored(c.metrics, c.limits)[UTILITY] for c in last]
+    told = [c.metrics[UTILITY] for c in last]
     tau = kendalltau(told, [c.truth.utility for c in last]).statistic
-    found = ordering.ordering(rows)["last"]
+    found = stopping.ordering(rows)["last"]
     assert found["pairs"] == math.comb(12, 2) and abs(tau) < 0.9
     assert found["U"]["value"] == pytest.approx((tau + 1) / 2)
 
 
 def test_only_recipes_for_one_character_are_compared(pretend: Pretend) -> None:
-    assert ordering.ordering(stirred(pretend()))["kept"]["pairs"] == 4 * math.comb(
+    assert stopping.ordering(stirred(pretend()))["kept"]["pairs"] == 4 * math.comb(
         3, 2
     )  # four identities, three runs of each
 
@@ -46,7 +46,7 @@ def test_only_recipes_for_one_character_are_compared(pretend: Pretend) -> None:
 def test_two_runs_are_told_apart_by_the_error_of_both(pretend: Pretend) -> None:
     """Rungs without replicates have no error, and are never told apart."""
     rows = stirred(pretend(noise=0.05), identity="zkw")
-    assert ordering.ordering(rows)["last"]["apart"] == 0
+    assert stopping.ordering(rows)["last"]["apart"] == 0
 
     def replicated(checkpoint: Checkpoint, spread: float) -> Checkpoint:
         parts = [
@@ -55,5 +55,5 @@ def test_two_runs_are_told_apart_by_the_error_of_both(pretend: Pretend) -> None:
         ]
         return replace(checkpoint, rung={**checkpoint.rung, "replicates": parts})
 
-    sure, unsure = (ordering.ordering([replicated(c, spread) for c in rows])["last"]["apart"] for spread in (0.0, 0.05))
+    sure, unsure = (stopping.ordering([replicated(c, spread) for c in rows])["last"]["apart"] for spread in (0.0, 0.05))
     assert 0 < unsure < sure <= math.comb(12, 2)

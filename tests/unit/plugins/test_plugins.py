@@ -19,7 +19,9 @@ BOTH = ("optimizer=sign_sgd", "metrics=[generalisation,largest_change]")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return worked_plugin.install(tmp_path_factory.mktemp("site"))
+    folder = tmp_path_factory.mktemp("plugin") / "site"
+    worked_plugin.install(folder)
+    return folder
 
 
 def lorasweep(site: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +47,8 @@ def test_it_is_planned_and_its_version_counts(site: Path, home: Path, tmp_path: 
     words = ("plan", *SMALL, *BOTH, "optimizer.lr=0.1", "--json")
     told = as_json(lorasweep(site, home, *words))
     assert any("every weight moves by the whole lr" in warning for warning in told["warnings"])
-    again = as_json(lorasweep(worked_plugin.install(tmp_path / "newer", version="1.1"), home, *words))
+    worked_plugin.install(tmp_path / "newer", version="1.1")
+    again = as_json(lorasweep(tmp_path / "newer", home, *words))
     assert again["fingerprint"] != told["fingerprint"]
     assert again["warnings"] == told["warnings"]
 
@@ -84,8 +87,7 @@ def test_a_name_that_is_taken_is_refused(site: Path, home: Path, tmp_path: Path)
         "lorasweep.optimizers": {"adamw": "lorasweep_signs.sign_sgd"},
         "lorasweep.schedulers": {"gone": "no.such"},
     }
-    worked_plugin.install(tmp_path)
-    worked_plugin.write_metadata(tmp_path, "other-signs", "3", groups)
+    worked_plugin.write_metadata(tmp_path, "other-signs", groups)
     done = lorasweep(tmp_path, home, "plan", "optimizer=adamw")
     assert done.returncode == 2 and "is added by lorasweep and by other-signs 3" in done.stderr
     done = lorasweep(tmp_path, home, "doctor", "--no-cook")
@@ -94,11 +96,52 @@ def test_a_name_that_is_taken_is_refused(site: Path, home: Path, tmp_path: Path)
     assert "the plugin other-signs 3 cannot be imported" in told and "scheduler=gone has no file" in told
 
 
+def test_a_broken_one_is_told_beside_all_else_and_disturbs_nobody_else(home: Path, tmp_path: Path) -> None:
+    module, choice = tmp_path / "broken" / "inner.py", tmp_path / "broken" / "conf" / "optimizer" / "broken.yaml"
+    choice.parent.mkdir(parents=True)
+    module.write_text("import no_such_library\n", encoding="utf-8")
+    choice.write_text("name: broken\n", encoding="utf-8")
+    groups = {group: {"broken": "broken.inner"} for group in ("optimizers", "launchers", "regularizers", "metrics")}
+    worked_plugin.write_metadata(tmp_path, "broken-things", {f"lorasweep.{group}": groups[group] for group in groups})
+
+    done = lorasweep(tmp_path, home, "plan", "optimizer=broken", "adapter.dim=0", "regularization=broken")
+    told = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "3 problems" in told and "adapter.dim" in told
+    assert "optimizer=broken the plugin broken-things 3 cannot be imported: ModuleNotFoundError: No module" in told
+    assert "regularization=broken has no file among those of broken-things 3 (it would be conf/regularization/" in told
+
+    done = lorasweep(tmp_path, home, "plan", "optimizer.lrr=1", "launcher.workers=1", "regularization=scale_norm")
+    assert done.returncode == 2 and "1 problem" in done.stderr and "unknown key for optimizer" in done.stderr
+
+    choice.write_text("name: [", encoding="utf-8")
+    for words in (["plan", "optimizer=broken"], ["doctor", "--no-cook"]):
+        done = lorasweep(tmp_path, home, *words)
+        told = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode != 0 and "Traceback" not in told, told
+        assert "broken/conf/optimizer/broken.yaml cannot be read: while parsing" in told
+
+
+def test_it_is_found_where_it_is_written(home: Path, tmp_path: Path) -> None:
+    """`pip install -e .`: a finder of its own leads to the sources."""
+    worked_plugin.install(tmp_path / "site", editable=True)
+    code = "import site, sys; site.addsitedir(sys.argv[1]); from lorasweep.cli import main; main(sys.argv[2:])"
+    command = [sys.executable, "-c", code, str(tmp_path / "site"), "plan", *SMALL, *BOTH, "optimizer.lr=1", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "LORASWEEP_HOME": str(home)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert any("every weight moves by the whole lr" in warning for warning in as_json(done)["warnings"])
+
+
 def test_it_passes_the_suites_that_it_gets_by_an_import(site: Path, home: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    tests = site.with_name("site-sources") / "tests"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
     done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "9 passed" in done.stdout, done.stdout
+    misspelled = tests.parent / "test_misspelled.py"
+    misspelled.write_text('from lorasweep.testing.schedulers import *\n\nCHOICES = ["cosin"]\n', encoding="utf-8")
+    command[-1] = str(misspelled)
+    done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "no conf/scheduler/cosin.yaml" in done.stdout + done.stderr
 
 
 def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path, on_tiny_sd: list[str]) -> None:

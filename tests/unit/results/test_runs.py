@@ -12,6 +12,7 @@ import pytest
 import yaml
 from sweep_folders import Cooked, write_sweep
 
+import lorasweep as ls
 from lorasweep.cli import main
 from lorasweep.core import files
 from lorasweep.core.errors import InputError
@@ -104,12 +105,20 @@ def test_what_is_not_found_is_told_with_what_there_is(
     assert said in told(words, capsys, code=2)
 
 
-@pytest.mark.parametrize("name", ["train", "Train"])
-def test_no_sweep_takes_the_folder_of_the_single_runs(
-    name: str, home: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("train", "is where single runs are kept"),
+        ("Train", "is where single runs are kept"),
+        ("aux.v2", "cannot name a folder on Windows"),
+        ("done.", "cannot name a folder on Windows"),
+    ],
+)
+def test_no_sweep_takes_a_name_that_is_taken_somewhere(
+    name: str, said: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / f"{name}.yaml").write_text("sweep:\n  question: which\n  arms: {a: {adapter.dim: 4}}\n")
-    assert "is where single runs are kept" in told(["plan", str(home / f"{name}.yaml")], capsys, code=2)
+    assert said in told(["plan", str(home / f"{name}.yaml")], capsys, code=2)
     assert main(["plan", str(home / f"{name}.yaml"), "sweep.name=other", "--json"]) == 0
 
 
@@ -189,6 +198,9 @@ def test_what_was_killed_is_not_running_for_ever(dotted: Path, home: Path) -> No
     for run in killed:
         files.write_json(run / "status.json", {**files.read_json(run / "status.json"), "status": "RUNNING"})
     with sweep_lock(train / "aaaa-s0"):
+        shown = [ls.open_run(str(run)) for run in killed]
+        assert [run.status.value for run in shown] == ["CANCELLED", "RUNNING"]
+        assert "its driver is gone" in str(shown[0]) and "RUNNING" in str(shown[1])
         assert main(["sync"]) == 0
         assert [files.read_json(run / "status.json")["status"] for run in killed] == ["CANCELLED", "RUNNING"]
     assert main(["sync", "train"]) == 0

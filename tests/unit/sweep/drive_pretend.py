@@ -2,7 +2,6 @@
 
 DEATH is `module:Class.method:before|after:count` and kills this very process by SIGKILL around the count-th
 call of that method. `PRETEND_LAUNCHER` has `LauncherOptions` as JSON.
-Spawned workers import this file again, so it imports nothing until it is the program.
 """
 
 import sys

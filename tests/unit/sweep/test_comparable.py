@@ -16,10 +16,9 @@ from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.records import Outcome, Status
 from lorasweep.core.run_folder import TrialRecord
-from lorasweep.sweep import comparable
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
-from lorasweep.sweep.ranking.state import SweepState, TrialState
+from lorasweep.sweep.ranking.state import SweepState, TrialState, agree
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.trial.judge import score
@@ -95,14 +94,14 @@ def test_the_arm_that_did_not_measure_its_worst_symptom_gains_nothing() -> None:
     worse = trial(1, "blind", judged(0.8, **{"overcook/burn": None, "overcook/control": 0.3}))
     better = trial(0, "seen", judged(0.8))
     assert worse.value is not None and better.value is not None and worse.value > better.value
-    found = comparable.agree(state(better, worse))
+    found = agree(state(better, worse))
     assert [row.arm for row in leaderboard.rank_arms(found)] == ["seen", "blind"]
     assert list(found.left_out) == ["burn"] and "trial 1 (blind)" in found.left_out["burn"]
     assert "burn" in leaderboard.document(found)["left_out"]
 
 
 def test_equal_recipes_tie_whatever_was_measured_of_them() -> None:
-    found = comparable.agree(state(trial(0, "a", judged(0.8)), trial(1, "b", judged(0.8, **{"overcook/burn": None}))))
+    found = agree(state(trial(0, "a", judged(0.8)), trial(1, "b", judged(0.8, **{"overcook/burn": None}))))
     assert [row.rank for row in leaderboard.rank_arms(found)] == [1, 1]
 
 
@@ -110,12 +109,12 @@ def test_trials_without_a_value_take_no_symptom_from_the_others() -> None:
     pruned = trial(1, "b", judged(0.1, **{"overcook/burn": None}), status=Status.PRUNED)
     failed = trial(2, "c", {}, status=Status.CRASHED, value=None)
     whole = state(trial(0, "a", judged(0.8)), pruned, failed)
-    assert comparable.agree(whole) is whole
+    assert agree(whole) is whole
 
 
 def test_a_stand_in_for_identity_is_not_ranked_against_identities() -> None:
     stand_in = {key: value for key, value in judged(0.9).items() if key != score.IDENTITY}
-    found = comparable.agree(state(trial(0, "a", judged(0.5)), trial(1, "b", stand_in)))
+    found = agree(state(trial(0, "a", judged(0.5)), trial(1, "b", stand_in)))
     first, last = leaderboard.rank_arms(found)
     assert (first.arm, last.rank) == ("a", None) and "identity/score could not be read" in last.reason
 

@@ -28,6 +28,7 @@ from lorasweep.components import bases
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import OUTCOME_FILE
+from lorasweep.plan import calibration
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.launchers.ssh import command
 from lorasweep.sweep.ranking.state import read_state
@@ -35,7 +36,6 @@ from lorasweep.sweep.remote import handshake, member, shipping
 from lorasweep.sweep.remote.line import MARK, PROTOCOL, HostError, Line, LineLost
 from lorasweep.sweep.remote.shipping import Pull, checked
 from lorasweep.sweep.single import run_trial
-from lorasweep.trial.judge import calibration
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from benchmarks.replay import Course, replay
+from benchmarks.search_comparison import Course, replay
 from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.records import Component, Status
 from lorasweep.sweep.queue import in_exposures

@@ -56,6 +56,17 @@ def test_it_leaves_what_a_trial_leaves_and_is_not_cooked_twice(folder):
     assert not again.cooked and again.record == done.record and len(starts(folder.parent)) == 1
 
 
+def test_what_hears_the_events_may_fail_and_the_run_goes_on_later(folder):
+    def deaf(event):
+        raise RuntimeError(f"the caller's own, at step {event['step']}")
+
+    made = recipe(value=0.3)
+    with pytest.raises(RuntimeError, match="the caller's own, at step 0"):
+        run_trial(made, plan(made), folder, shown=lambda: nullcontext(deaf), trial_module=TRIAL_MODULE)
+    assert RunFolder(folder).record.status is Status.CANCELLED
+    assert run(folder, value=0.3).record.status is Status.COMPLETED
+
+
 def test_what_crashes_is_tried_three_times_and_again_when_the_command_is_given_again(folder):
     for attempts in (3, 6):
         done = run(folder, ends="raise")

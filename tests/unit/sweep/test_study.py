@@ -10,9 +10,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
-from lorasweep.core.run_folder import TrialRecord
+from lorasweep.core.run_folder import SET_ASIDE_FILE, STUDY_FILE, TrialRecord
 from lorasweep.sweep.manifest import declare
-from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, WRITTEN_FOR, SweepStudy, meaning
+from lorasweep.sweep.search.study import WRITTEN_FOR, SweepStudy, meaning
 
 
 def manifest(count=3):

@@ -73,12 +73,12 @@ class FrozenBase:
 
 
 def repeated(text: Text, count: int) -> Text:
-    """One caption for many pictures."""
+    """Return one caption for many pictures."""
     return {name: tensor.expand(count, *tensor.shape[1:]) for name, tensor in text.items()}
 
 
 def whole_frames(base: Base, latent_BCHW: torch.Tensor) -> list[Frame]:
-    """Frames of pictures that were drawn in their own size."""
+    """Return frames of pictures that were drawn in their own size."""
     height, width = (side * base.latent.px for side in latent_BCHW.shape[2:])
     return [Frame.whole(width, height)] * len(latent_BCHW)
 

@@ -76,7 +76,7 @@ class Dino(_Local):
     """See `protocols.Encoder`; gives "whole" (B, D)."""
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """The class token of the last layer."""
+        """Return the class token of the last layer."""
         import torch
 
         model = _transformers_model("AutoModel", self.path, self.device)

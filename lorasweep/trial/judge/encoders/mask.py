@@ -58,7 +58,7 @@ class Masked:
 
 
 def foreground(base: Base, pictures: Sequence[Image.Image], subject: str) -> torch.Tensor:
-    """Where the subject is, true or false at latent resolution; (B, H, W)."""
+    """Find where the subject is, true or false at latent resolution; (B, H, W)."""
     import torch
 
     with torch.no_grad():
@@ -90,7 +90,7 @@ def grey_out(pictures: Sequence[Image.Image], mask_BHW: torch.Tensor) -> list[Im
 
 
 def subject_words(recipe: Recipe, plan: Plan) -> str:
-    """What nearly all captions say besides the trigger, hence of the subject; empty when there is nothing."""
+    """Tell what nearly all captions say besides the trigger, hence of the subject; empty when there is nothing."""
     options, separator = recipe.captions, recipe.captions.separator
     tagged = [
         captions.tags(captions.without_trigger(image.caption, plan.trigger, options), options)

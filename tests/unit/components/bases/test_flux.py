@@ -15,8 +15,8 @@ from lorasweep import config
 from lorasweep.components import bases
 from lorasweep.components.bases import dollhouse_flow
 from lorasweep.core.records import BaseOptions, Frame, NoiseOptions
+from lorasweep.plan import calibration
 from lorasweep.trial.denoise import denoise
-from lorasweep.trial.judge import calibration
 from lorasweep.trial.train import loss
 
 PROMPTS, NEGATIVES = ["zkw, red hair", "1girl, hat"], ["", "green hat"]

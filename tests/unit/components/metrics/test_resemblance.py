@@ -48,11 +48,11 @@ def test_the_squared_distance_is_right_on_average_where_the_plain_one_is_not() -
 
 def test_likeness_goes_from_the_base_to_the_subject_and_falls_again_beyond(context: Any) -> None:
     view = resemblance.make_scale(context, "base", pictures(STRANGER, 8, seed=2))
-    said = [view.likeness(pictures(shown, 8, seed=3)).value for shown in (STRANGER, 0.5, 1.0, 1.5, SUBJECT, 4.0, 7.0)]
+    said = [view.likeness(pictures(shown, 8, seed=3))[0] for shown in (STRANGER, 0.5, 1.0, 1.5, SUBJECT, 4.0, 7.0)]
     assert said[0] == pytest.approx(0, abs=0.1) and said[4] == pytest.approx(1, abs=0.1)
     assert said[:5] == sorted(said[:5]) and said[4] > said[5] > said[6]
     assert said[2] == pytest.approx(1 - 0.5**2, abs=0.1), "half way is a quarter of the squared distance"
-    wild = view.likeness(pictures(SUBJECT, 8, seed=4, scatter=3.0)).value
+    wild = view.likeness(pictures(SUBJECT, 8, seed=4, scatter=3.0))[0]
     assert wild == pytest.approx(1, abs=0.25), "scatter alone is no distance"
 
 

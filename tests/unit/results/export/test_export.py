@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import lorasweep as ls
 from lorasweep.cli import main
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
@@ -393,3 +394,18 @@ def test_readers_may_be_written_as_they_call_themselves(cook: Cook, capsys: pyte
     cook("lora")
     assert main(["export", "sweep/0000-a-s0", "--for", "ComfyUI", "--for", "A1111"]) == 0
     assert "read as judged by ComfyUI" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"precision": "fp8", "form": "ckpt"}, "2 problems in export"),
+        ({"precision": "fp8"}, "must be one of fp32, fp16, got 'fp8'"),
+        ({"readers": ["comfy"]}, "not known: comfy"),
+    ],
+)
+def test_words_are_checked_from_python_too(how: dict[str, Any], said: str, cook: Cook) -> None:
+    folder, _ = cook("lora", dim=4, alpha=2.0, targets="attn")
+    with pytest.raises(InputError, match=said):
+        ls.export(folder, **how)
+    assert not (folder / "export").exists()

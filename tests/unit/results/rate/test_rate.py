@@ -19,6 +19,7 @@ from sweep_folders import Cooked, write_sweep
 import lorasweep as ls
 from lorasweep.cli import main
 from lorasweep.core import files
+from lorasweep.core.errors import InputError
 from lorasweep.core.run_folder import ratings_file
 from lorasweep.results.rate import server as serving
 from lorasweep.results.rate.server import RatingServer
@@ -202,6 +203,7 @@ def test_torn_and_strange_lines_are_told_and_not_counted(sweep: Path, capsys: py
     ("words", "said"),
     [
         (["mine", "--rater", "../x"], "--rater"),
+        (["mine", "--rater", "nul"], "--rater"),
         (["nowhere"], "no such sweep"),
         (["mine", "--port", "PORT"], "is taken"),
         (["lonely"], "no two arms"),
@@ -213,6 +215,8 @@ def test_what_is_wrong_is_said_before_anything_is_served(
     write_sweep(sweep.parent / "lonely", [Cooked(arm="only")])
     taken = RatingServer(session_of(sweep))
     assert main(["rate", *(word.replace("PORT", str(taken.server_port)) for word in words), "--no-browser"]) == 2
+    with pytest.raises(InputError, match="--rater"):
+        ls.rate("mine", rater="../x", open_browser=False)
     taken.server_close()
     assert said in capsys.readouterr().err
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lorasweep.core.errors import LorasweepError
+from lorasweep.plan.calibration import Calibration
 from lorasweep.sweep.calibrate.fit_limits import Control, fit_limits, read_control
 from lorasweep.trial.judge import score
-from lorasweep.trial.judge.calibration import Calibration
 
 
 def row(step: int = 0, *, noise: float = 0.0, **metrics: float) -> dict[str, Any]:

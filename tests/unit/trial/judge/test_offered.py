@@ -9,7 +9,8 @@ import pytest
 from lorasweep import config, plan
 from lorasweep.core import files, registry
 from lorasweep.core.records import BaseOptions
-from lorasweep.trial.judge import calibration, offered
+from lorasweep.plan import calibration
+from lorasweep.trial.judge import offered
 
 TINY = [
     "train.max_steps=2",

@@ -55,7 +55,7 @@ def test_an_error_that_cannot_be_had_is_none() -> None:
 def test_every_replicate_leaves_out_evidence_and_asks_nothing_new(
     context: object, adapter: object, perturb: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lorasweep.trial.judge import calibration
+    from lorasweep.plan import calibration
 
     perturb(adapter, 0.05)  # type: ignore[operator]
     metrics = {"generalisation": {"weights": ()}, "prior_drift": {"weights": ()}}

@@ -10,9 +10,10 @@ import types
 import pytest
 
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.trial.judge import score, symptoms
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit, Symptom
+from lorasweep.plan import symptoms
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS, Limit, Symptom
+from lorasweep.trial.judge import score
 
 CALIBRATION = Calibration(name="test", holds_for={}, limits={s.name: Limit(limit=0.4, width=0.08) for s in SYMPTOMS})
 CLEAN = {s.metric: (1.0 if s.inverted else 0.0) for s in SYMPTOMS}
@@ -81,7 +82,7 @@ def test_utility_falls_back_on_what_was_gained_on_held_out_images() -> None:
 
 def test_the_catalogue_imports_without_torch() -> None:
     # `symptoms`, which `score` reads, imports every metric.
-    imports = "from lorasweep.trial.judge import context, score, symptoms, verdict"
+    imports = "from lorasweep.plan import symptoms; from lorasweep.trial.judge import context, score, verdict"
     code = f"import sys; {imports}; sys.exit('torch' in sys.modules or not symptoms.SYMPTOMS)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from lorasweep.core.records import Measurement
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import Limit
 from lorasweep.trial.judge import score, summary, verdict
-from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.ladder import BestWeight, best_weight
-from lorasweep.trial.judge.symptoms import Limit
 
 CALIBRATION = Calibration(
     name="test",

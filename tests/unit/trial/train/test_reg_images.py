@@ -15,7 +15,7 @@ from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import CaptionOptions, Component, NoiseOptions, Plan, PlannedImage, Recipe, TrainOptions
 from lorasweep.trial.cache import LatentCache, Store, TextCache
-from lorasweep.trial.judge import probes
+from lorasweep.trial.judge import probe_builder
 from lorasweep.trial.train import checkpoint, loop, loss
 from lorasweep.trial.train.slot import Slot, make_slot
 
@@ -193,9 +193,9 @@ def test_resumed_equals_uninterrupted(
 def test_the_judge_never_looks_at_them(bench: Bench) -> None:
     recipe = bench.recipe()
     plan = bench.plan(recipe)
-    without = probes.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
+    without = probe_builder.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
     plan = with_reg_images(plan)
-    beside = probes.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
+    beside = probe_builder.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
     assert without.sets.keys() == beside.sets.keys() and "held_out" in beside.sets
     for name, batches in without.sets.items():
         for one, other in zip(batches, beside.sets[name], strict=True):

@@ -10,9 +10,9 @@ import pytest
 
 from lorasweep import config
 from lorasweep.core.errors import InputError
-from lorasweep.trial.judge import calibration
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import Limit
+from lorasweep.plan import calibration
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import Limit
 
 BASE = "f" * 64
 

@@ -1,9 +1,9 @@
 """What a number means on one base: where every symptom begins to count, and when a subject is learned.
 
-    find(recipe, base fingerprint) -> Found(calibration, why it does not fit, if it does not)
+    find(recipe, base fingerprint) -> ChosenCalibration(calibration, why it does not fit, if it does not)
 
 A calibration is a JSON file that `lorasweep calibrate` writes. It is addressed by what it holds for: the
-base, the kind of dataset, the LoRA weight that counts and the guidance. The first that fits is taken, of
+base, the kind of dataset, the judged LoRA weight and the guidance. The first that fits is taken, of
 
     1. the file that the recipe names (`calibration=...`)
     2. <home>/calibrations/<key>.json, where `lorasweep calibrate` puts it
@@ -26,7 +26,7 @@ from typing import Any
 from lorasweep.core import files, paths
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Recipe, digest, from_dict, to_dict
-from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit
+from lorasweep.plan.symptoms import SYMPTOMS, Limit
 
 SHIPPED = Path(__file__).parent / "calibrations"
 NEAREST = SHIPPED / "dollhouse.json"  # what is taken when nothing fits
@@ -56,7 +56,7 @@ class Calibration:
         return key_of(self.holds_for)
 
     def why_unplaced(self, symptom: str) -> str:
-        """Why a symptom does not count."""
+        """Tell why a symptom does not count."""
         return self.unplaced.get(symptom, f"calibration `{self.name}` has no limit for it")
 
     def write(self, path: Path) -> None:
@@ -65,21 +65,21 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ChosenCalibration:
     """The calibration to judge with; `reason` is empty when it fits."""
 
     calibration: Calibration
     reason: str = ""
 
     def document(self) -> dict[str, Any]:
-        """What `metrics.json` says about it."""
+        """Tell what `metrics.json` says about it."""
         made = self.calibration
         found: dict[str, Any] = {"name": made.name, "digest": made.digest, "fits": not self.reason}
         return found | ({"reason": self.reason} if self.reason else {})
 
 
 def conditions(recipe: Recipe, base_fingerprint: str) -> dict[str, Any]:
-    """What decides the limits of a recipe: equal conditions, comparable scores."""
+    """Tell what decides the limits of a recipe: equal conditions, comparable scores."""
     return {
         "base": base_fingerprint,
         "dataset": _dataset_kind(recipe),
@@ -89,21 +89,21 @@ def conditions(recipe: Recipe, base_fingerprint: str) -> dict[str, Any]:
 
 
 def key_of(holds_for: Mapping[str, Any]) -> str:
-    """A file's name for conditions: 16 hex digits."""
+    """Return a file's name for conditions: 16 hex digits."""
     return digest(dict(holds_for))[:16]
 
 
 def own_path(holds_for: Mapping[str, Any]) -> Path:
-    """Where `lorasweep calibrate` puts a calibration."""
+    """Find where `lorasweep calibrate` puts a calibration."""
     return own_folder() / f"{key_of(holds_for)}.json"
 
 
 def own_folder() -> Path:
-    """The folder of all calibrations of this home."""
+    """Return the folder of all calibrations of this home."""
     return paths.home() / "calibrations"
 
 
-def find(recipe: Recipe, base_fingerprint: str) -> Found:
+def find(recipe: Recipe, base_fingerprint: str) -> ChosenCalibration:
     """Choose the calibration for a recipe; see the module.
 
     Raises:
@@ -112,14 +112,14 @@ def find(recipe: Recipe, base_fingerprint: str) -> Found:
     wanted = conditions(recipe, base_fingerprint)
     if recipe.calibration is not None:
         named = read(Path(recipe.calibration).expanduser())
-        return Found(calibration=named, reason=_difference(named, wanted))
+        return ChosenCalibration(calibration=named, reason=_difference(named, wanted))
     if own_path(wanted).exists():
-        return Found(calibration=read(own_path(wanted)))
+        return ChosenCalibration(calibration=read(own_path(wanted)))
     for shipped in map(read, sorted(SHIPPED.glob("*.json"))):
         if shipped.key == key_of(wanted):
-            return Found(calibration=shipped)
+            return ChosenCalibration(calibration=shipped)
     nearest = read(NEAREST)
-    return Found(calibration=nearest, reason=_difference(nearest, wanted))
+    return ChosenCalibration(calibration=nearest, reason=_difference(nearest, wanted))
 
 
 def read(path: Path) -> Calibration:

@@ -9,11 +9,9 @@ What a harmless and what a ruined adapter show differs from base to base, so lim
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 
 from lorasweep.core import registry
-from lorasweep.core.errors import ConfigError
 from lorasweep.core.judging import Symptom
 
 
@@ -41,10 +39,8 @@ class Limit:
 
 
 def _declared() -> tuple[Symptom, ...]:
-    found: list[Symptom] = []
-    for name in registry.names("metrics"):
-        with suppress(ConfigError):  # a plugin that cannot be imported is told by whoever asks for it, and by `doctor`
-            found += getattr(registry.load("metrics", name), "SYMPTOMS", ())
+    modules = registry.modules("metrics").values()
+    found: list[Symptom] = [symptom for module in modules for symptom in getattr(module, "SYMPTOMS", ())]
     return tuple(sorted(found, key=lambda symptom: symptom.rank))
 
 
