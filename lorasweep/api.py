@@ -424,7 +424,7 @@ def _bar(trials: int) -> Iterator[OnChange]:
 
         def told(state: SweepState) -> None:
             counts = ", ".join(f"{count} {status.lower()}" for status, count in state.counts.items())
-            tell(state.finished, counts)
+            tell(state.finished, state.total, counts)
 
         yield told
 

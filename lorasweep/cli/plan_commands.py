@@ -15,14 +15,7 @@ from lorasweep.core.paths import require_picture
 
 def run_plan(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
-    words = list(options.overrides)
-    subject: config.SweepSpec | config.Recipe
-    if words and config.is_recipe_file(words[0]):
-        subject = config.load_recipe(words[0], words[1:])
-    elif words and "=" not in words[0] and not re.match(r"~\w+(\.|$)", words[0]):  # ~metrics.burn
-        subject = config.load_sweep(words[0], words[1:])
-    else:
-        subject = config.compose_recipe(words)
+    subject = _subject(list(options.overrides))
     describe, show = (
         (captions.captions_json, captions.print_captions) if options.captions else (tables.plan_json, tables.print_plan)
     )
@@ -34,6 +27,16 @@ def run_plan(options: argparse.Namespace) -> int:
     if options.png:
         _draw(subject, options.png)
     return 0
+
+
+def _subject(words: list[str]) -> config.SweepSpec | config.Recipe:
+    """Compose what was typed: a sweep where one is named or a key has several values, else a recipe."""
+    is_named = bool(words) and "=" not in words[0] and not re.match(r"~\w+(\.|$)", words[0])  # ~metrics.burn
+    if config.has_axes(words[1:] if is_named else words):
+        return config.load_sweep(words[0], words[1:]) if is_named else config.sweep_of_overrides(words)
+    if is_named and config.is_recipe_file(words[0]):
+        return config.load_recipe(words[0], words[1:])
+    return config.load_sweep(words[0], words[1:]) if is_named else config.compose_recipe(words)
 
 
 def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
