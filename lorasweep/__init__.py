@@ -48,9 +48,9 @@ def __dir__() -> list[str]:
 class _Plan(types.ModuleType):
     """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
 
-    def __call__(self, what: Any, *overrides: str) -> Any:
+    def __call__(self, *what: Any) -> Any:
         """Plan; see `lorasweep.api.plan`."""
-        return importlib.import_module("lorasweep.api").plan(what, *overrides)
+        return importlib.import_module("lorasweep.api").plan(*what)
 
 
 class _FrontDoor(types.ModuleType):

@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-from pathlib import Path
 
-from lorasweep import config
+from lorasweep import api
 from lorasweep.cli.plan_view import captions, tables
 from lorasweep.core.paths import require_picture
 
 
 def run_plan(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
-    words = list(options.overrides)
-    subject: config.SweepSpec | config.Recipe
-    if words and config.is_recipe_file(words[0]):
-        subject = config.load_recipe(words[0], words[1:])
-    elif words and "=" not in words[0] and not re.match(r"~\w+(\.|$)", words[0]):  # ~metrics.burn
-        subject = config.load_sweep(words[0], words[1:])
-    else:
-        subject = config.compose_recipe(words)
+    require_picture(options.png, option="--png")
+    planned = api.plan(*options.overrides)
     describe, show = (
         (captions.captions_json, captions.print_captions) if options.captions else (tables.plan_json, tables.print_plan)
     )
-    require_picture(options.png, option="--png")
     if options.json:
-        print(json.dumps(describe(subject), indent=1))
+        print(json.dumps(describe(planned), indent=1))
     else:
-        show(subject)
+        show(planned)
     if options.png:
-        _draw(subject, options.png)
+        from lorasweep.cli.plan_view import picture
+
+        count = picture.draw(planned, options.png)
+        print(f"learning rates of {count} schedule{'s' if count > 1 else ''}  {options.png}", file=sys.stderr)
     return 0
-
-
-def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
-    from lorasweep.cli.plan_view import picture
-
-    title = subject.name if isinstance(subject, config.SweepSpec) else ""
-    count = picture.draw(subject, path, title=title)
-    print(f"learning rates of {count} schedule{'s' if count > 1 else ''}  {path}", file=sys.stderr)
