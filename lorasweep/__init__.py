@@ -13,10 +13,18 @@ __all__ = [
     "Planned",
     "Run",
     "Sweep",
+    "audit",
+    "calibrate",
+    "calibrate_by_ratings",
+    "caption",
     "checkpoint",
     "compose",
+    "doctor",
+    "draw_dollhouse",
     "export",
+    "import_config",
     "judge",
+    "mend",
     "open_run",
     "open_sweep",
     "plan",
@@ -28,6 +36,7 @@ __all__ = [
     "status",
     "sweeps",
     "sync",
+    "write_dollhouse",
 ]
 
 

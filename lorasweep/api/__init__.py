@@ -12,50 +12,29 @@ The same engine, folders and rules as on the command line, which calls this. Pla
 themselves: as HTML in a notebook, as text on a terminal.
 """
 
-from lorasweep.api.results import (
-    checkpoint,
-    export,
-    open_run,
-    open_sweep,
-    rate,
-    ratings,
-    report,
-    status,
-    sweeps,
-    sync,
-)
-from lorasweep.api.training import (
-    compose,
-    folder_of,
-    judge,
-    plan,
-    plan_sweep,
-    run_sweep,
-    run_trial,
-)
-from lorasweep.results.handles import EndedRun, EndedSweep, Planned, Run, Sweep
+import importlib
+from typing import Any
 
-__all__ = [
-    "EndedRun",
-    "EndedSweep",
-    "Planned",
-    "Run",
-    "Sweep",
-    "checkpoint",
-    "compose",
-    "export",
-    "folder_of",
-    "judge",
-    "open_run",
-    "open_sweep",
-    "plan",
-    "plan_sweep",
-    "rate",
-    "ratings",
-    "report",
-    "run_sweep",
-    "run_trial",
-    "status",
-    "sweeps",
-    "sync",
-]
+# The names of each module, which is loaded when one of them is asked for.
+_MODULES = {
+    "calibration": ("Calibrated", "calibrate", "calibrate_by_ratings"),
+    "checks.doctor": ("doctor",),
+    "datasets": ("Captioned", "audit", "caption", "draw_dollhouse", "mend", "write_dollhouse"),
+    "importing": ("import_config",),
+    "results": (
+        *("Run", "Sweep", "checkpoint", "export", "open_run", "open_sweep"),
+        *("rate", "ratings", "report", "status", "sweeps", "sync"),
+    ),
+    "training": (
+        *("EndedRun", "EndedSweep", "Planned", "compose", "folder_of", "judge", "plan"),
+        *("plan_sweep", "run_sweep", "run_trial"),
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module that has it."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -48,7 +48,7 @@ def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path
 
     folder = runs.find_sweep(str(named), subject="report")
     if out is not None:
-        out = paths.typed(str(out))
+        out = paths.typed(out)
         paths.require_writable(out, option="--out")
         for name in (REPORT_FILE, REPORT_TEXT_FILE):
             paths.require_replaceable(out / name, is_ours, option="--out")
@@ -100,7 +100,7 @@ def export(
     if not isinstance(saved, runs.Checkpoint):
         saved = checkpoint(saved)
     if out is not None:
-        out = paths.typed(str(out))
+        out = paths.typed(out)
         paths.require_writable(out.parent, option="--out")
     form = form or forms.smallest_form(saved.recipe.adapter.name, readers)
     return export_run(saved, out=out, form=form, **how)

@@ -119,7 +119,7 @@ def run_trial(
     from lorasweep.sweep.single import run_trial as cook
 
     planned = planned or make_plan(recipe)
-    place = folder_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
+    place = folder_of(recipe, planned) if folder is None else paths.typed(folder).absolute()
     mirror = Mirror(place.parent, recipe.tracking)
     ended = cook(
         recipe,

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorasweep import api, config
+from lorasweep import config
+from lorasweep.api import results, training
 from lorasweep.cli.plan_view.tables import owned
 from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_spec import Constraint
@@ -41,7 +42,7 @@ def run_train(options: argparse.Namespace) -> int:
     """Cook, or continue, or show a recipe that is already cooked; returns the exit code."""
     if options.source is not None:
         return _again(options)
-    recipe = api.compose(*options.overrides)
+    recipe = training.compose(*options.overrides)
     run = cook_one(recipe, plan_one(recipe), quiet=options.json, fresh=options.fresh)
     if options.json:
         print(json.dumps(result_json(run), indent=1))
@@ -100,7 +101,7 @@ def cook_one(
     parent: Mapping[str, Any] | None = None,
 ) -> EndedRun:
     """Cook a recipe as `api.run_trial` does, and say what is special."""
-    run = api.run_trial(recipe, folder, planned=planned, fresh=fresh, parent=parent, quiet=quiet)
+    run = training.run_trial(recipe, folder, planned=planned, fresh=fresh, parent=parent, quiet=quiet)
     result = run.ended
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
@@ -216,12 +217,12 @@ def run_spec(
     spec: SweepSpec, *, extend: bool = False, repeats: int | None = None, fresh: bool = False, as_json: bool = False
 ) -> int:
     """Run or continue a sweep that is checked, and print what came out; as `run`."""
-    plans = api.plan_sweep(spec)
+    plans = training.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
     print_warnings((*of_space, *beforehand.duplicates(spec, plans), *of_arms))
     with table.live(quiet=as_json) as show:
-        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
+        ran = training.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
@@ -267,7 +268,7 @@ def run_judge(options: argparse.Namespace) -> int:
     asked, plans = judge_files.planned(judge_files.question(options.overrides, steps=options.steps), required)
     if len(asked.arms) > 1:
         code = run_spec(asked, as_json=options.json)
-        judged: Sequence[Run] = api.open_sweep(asked.name).trials
+        judged: Sequence[Run] = results.open_sweep(asked.name).trials
     else:
         one = _judge_one(asked, plans, as_json=options.json)
         code, judged = exit_code(one.ended), [one]
@@ -282,7 +283,7 @@ def run_judge(options: argparse.Namespace) -> int:
 def _judge_one(asked: SweepSpec, plans: Mapping[str, Plan], *, as_json: bool) -> EndedRun:
     (planned,) = plans.values()
     print_warnings(planned.warnings)
-    judged = api.judge(asked=asked, plans=plans, quiet=as_json)
+    judged = training.judge(asked=asked, plans=plans, quiet=as_json)
     assert isinstance(judged, EndedRun), "one arm makes one run"
     if as_json:
         files = {key: value for key, value in _files(judged).items() if value}

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from lorasweep import api
+from lorasweep.api import training
 from lorasweep.cli.plan_view import captions, tables
 from lorasweep.core.paths import require_picture
 
@@ -14,7 +14,7 @@ from lorasweep.core.paths import require_picture
 def run_plan(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
     require_picture(options.png, option="--png")
-    planned = api.plan(*options.overrides)
+    planned = training.plan(*options.overrides)
     describe, show = (
         (captions.captions_json, captions.print_captions) if options.captions else (tables.plan_json, tables.print_plan)
     )

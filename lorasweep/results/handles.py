@@ -196,7 +196,7 @@ class Run(_Shows):
         from lorasweep.results.export import export_run
 
         found = runs.find_checkpoint(str(self.folder), subject="export")
-        return Path(export_run(found, out=None if out is None else paths.typed(str(out)), **how)[0].file)
+        return Path(export_run(found, out=None if out is None else paths.typed(out), **how)[0].file)
 
     def draw(
         self, prompts: Sequence[str], *, weight: float | None = None, seed: int | None = None

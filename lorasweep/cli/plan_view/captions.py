@@ -13,12 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lorasweep.api import Planned
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.records import CaptionOptions, Plan, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions
 from lorasweep.plan.dataset import written_captions
+from lorasweep.results.handles import Planned
 
 _SHOWN_IMAGES = 8
 _SHOWN_TAGS = 30

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.api import Planned
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.core import files
 from lorasweep.core.records import Plan
 from lorasweep.plan.learning_rate import Curve, curves, finds_step_size
+from lorasweep.results.handles import Planned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

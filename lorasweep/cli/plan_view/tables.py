@@ -14,7 +14,6 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from lorasweep.api import Planned
 from lorasweep.cli.plan_view.buckets import bucket_set_json, bucket_set_table, bucket_table, buckets_json
 from lorasweep.cli.plan_view.exposures import (
     exposure_table,
@@ -30,6 +29,7 @@ from lorasweep.plan import compute, memory
 from lorasweep.plan.cost import caches, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
 from lorasweep.plan.trainable import trainable
+from lorasweep.results.handles import Planned
 from lorasweep.sweep import beforehand, comparable
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
