@@ -8,36 +8,10 @@ import sys
 import types
 from typing import Any
 
+from lorasweep import api
+
 __version__ = "0.1.0"
-__all__ = [
-    "Planned",
-    "Run",
-    "Sweep",
-    "audit",
-    "calibrate",
-    "calibrate_by_ratings",
-    "caption",
-    "checkpoint",
-    "compose",
-    "doctor",
-    "draw_dollhouse",
-    "export",
-    "import_config",
-    "judge",
-    "mend",
-    "open_run",
-    "open_sweep",
-    "plan",
-    "rate",
-    "ratings",
-    "report",
-    "run_sweep",
-    "run_trial",
-    "status",
-    "sweeps",
-    "sync",
-    "write_dollhouse",
-]
+__all__ = api.NAMES
 
 
 def __getattr__(name: str) -> Any:
@@ -45,7 +19,7 @@ def __getattr__(name: str) -> Any:
     if name == "plan":
         return importlib.import_module("lorasweep.plan")
     if name in __all__:
-        return getattr(importlib.import_module("lorasweep.api"), name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -59,7 +33,7 @@ class _Plan(types.ModuleType):
 
     def __call__(self, *what: Any) -> Any:
         """Plan; see `lorasweep.api.plan`."""
-        return importlib.import_module("lorasweep.api").plan(*what)
+        return api.plan(*what)
 
 
 class _FrontDoor(types.ModuleType):

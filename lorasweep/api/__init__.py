@@ -17,19 +17,19 @@ from typing import Any
 
 # The names of each module, which is loaded when one of them is asked for.
 _MODULES = {
-    "calibration": ("Calibrated", "calibrate", "calibrate_by_ratings"),
+    "calibration": ("calibrate", "calibrate_by_ratings"),
     "checks.doctor": ("doctor",),
     "datasets": ("Captioned", "audit", "caption", "draw_dollhouse", "mend", "write_dollhouse"),
-    "importing": ("import_config",),
     "results": (
         *("Run", "Sweep", "checkpoint", "export", "open_run", "open_sweep"),
         *("rate", "ratings", "report", "status", "sweeps", "sync"),
     ),
     "training": (
-        *("EndedRun", "EndedSweep", "Planned", "compose", "folder_of", "judge", "plan"),
-        *("plan_sweep", "run_sweep", "run_trial"),
+        *("EndedRun", "EndedSweep", "Planned", "compose", "folder_of", "import_config"),
+        *("judge", "plan", "plan_sweep", "run_sweep", "run_trial"),
     ),
 }
+NAMES = sorted(name for names in _MODULES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lorasweep
 from lorasweep import config
@@ -18,23 +17,10 @@ from lorasweep.core.errors import InputError, LorasweepError, Problem
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RECIPE_FILE, RunFolder
 from lorasweep.plan import calibration, make_plan
-from lorasweep.plan.calibration import Calibration
 from lorasweep.results import runs
 from lorasweep.results.ratings import read_labels
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.sweep.calibrate.fit_limits import Control, fit_labels, fit_limits, read_control
-
-if TYPE_CHECKING:
-    from lorasweep.sweep.driver import SweepResult
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibrated:
-    """What was found, and how the controls ended."""
-
-    file: Path | None = None  # where it was written; None when the controls are not done, and nothing was
-    calibration: Calibration | None = None
-    ended: SweepResult | None = None  # of the controls; None where nothing was trained
 
 
 def calibrate(
@@ -44,10 +30,10 @@ def calibrate(
     seeds: int = 2,
     name: str | None = None,
     out: str | Path | None = None,
-    planned: Plan | None = None,
+    on_plan: Callable[[Plan], object] | None = None,
     on_change: OnChange | None = None,
-) -> Calibrated:
-    """Run or continue the controls of a recipe, place every symptom's limit, write the calibration.
+) -> Path:
+    """Run or continue the controls of a recipe, place every symptom's limit, and write the file that is returned.
 
     Args:
         overrides: KEY=VALUE of the recipe.
@@ -56,12 +42,13 @@ def calibrate(
         seeds: how often each is trained.
         name: of the calibration, for people; None: the base's.
         out: the file; None: where later recipes find it.
-        planned: the recipe's plan, when it is known already.
+        on_plan: hears the recipe's plan before anything is trained.
         on_change: hears the state of the controls whenever it changes.
 
     Raises:
         ConfigError, DatasetError, InputError: before any work; with every problem found.
-        LorasweepError: the controls were not ruined, or never learned.
+        KeyboardInterrupt, LorasweepError: the controls were stopped; the same call continues.
+        LorasweepError: they were not ruined, or never learned.
     """
     from lorasweep.sweep import driver
 
@@ -72,14 +59,18 @@ def calibrate(
     cooked = dataclasses.replace(recipe, tracking=TrackingOptions(), launcher=LauncherOptions())
     # A folder per recipe and options: another recipe for the same base is no change of the sweep before.
     sweep = f"calibrate-{calibration.key_of(holds_for)}-{digest([cooked, how])[:8]}"
-    own = planned or make_plan(recipe)
+    own = make_plan(recipe)
+    if on_plan is not None:
+        on_plan(own)
     spec = sweep_of_controls(overrides, name=sweep, steps=own.steps, held_out=len(own.held_out_images()), options=how)
     plans = {arm.name: make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / sweep
 
     ended = driver.run_sweep(spec, plans, folder=folder, on_change=on_change)
-    if ended.interrupted or ended.halted:
-        return Calibrated(ended=ended)
+    if ended.halted:
+        raise LorasweepError(ended.halted)
+    if ended.interrupted:
+        raise KeyboardInterrupt("interrupted; the same command continues where it stopped")
     arms = {trial.run_folder: trial.arm for trial in ended.state.trials}
     # From their logs: one that diverged in the end has no metrics.json, but has burned.
     controls = {Path(run): read_control(arm, RunFolder(Path(run)).rungs()) for run, arm in arms.items()}
@@ -93,19 +84,13 @@ def calibrate(
         made={**given, **_now(), **_controls_json(controls, nulls)},
     )
     made.write(file)
-    return Calibrated(file=file, calibration=made, ended=ended)
+    return file
 
 
 def calibrate_by_ratings(
     named: str | Path, *, rater: str = "me", name: str | None = None, out: str | Path | None = None
-) -> Calibrated:
-    """Place the limits by what a person called ruined; nothing is trained.
-
-    Args:
-        named: the rated sweep or run.
-        rater: whose answers.
-        name: of the calibration; None: the rated and the rater's.
-        out: the file; None: where later recipes find it.
+) -> Path:
+    """Place the limits by what a person called ruined in a sweep or run, training nothing; returns the file.
 
     Raises:
         InputError: nothing, or everything, was called ruined; or the rated runs differ in what limits belong to.
@@ -137,7 +122,7 @@ def calibrate_by_ratings(
         made={"ratings": str(named), "rater": rater, **said, **_now()},
     )
     made.write(file)
-    return Calibrated(file=file, calibration=made)
+    return file
 
 
 def _writable(out: str | Path | None, holds_for: Mapping[str, Any]) -> Path:

@@ -29,14 +29,9 @@ _MOST_PX = 100_000_000  # of a sheet: 300 MB in memory
 def audit(folder: str | Path, *overrides: str, html: str | Path | None = None) -> Audit:
     """Find what a folder of images will teach, and what to mend before training; without torch.
 
-    Args:
-        folder: kohya's layout or a plain folder of images; its name may hold anything.
-        overrides: KEY=VALUE of the recipe that it would be trained on with.
-        html: also write a page to look at; None: none.
-
     Raises:
-        ConfigError, DatasetError, InputError: there is no such folder, the recipe is wrong, or something else lies
-            where the page would be written.
+        ConfigError, DatasetError, InputError: there is no such folder, the recipe that the KEY=VALUEs make is wrong, or
+            something else lies where the page `html` would be written.
     """
     from lorasweep.results.report import page
 
@@ -52,12 +47,7 @@ def audit(folder: str | Path, *overrides: str, html: str | Path | None = None) -
 def mend(
     folder: str | Path, *, aside: Sequence[str | Path] = (), rename: Sequence[tuple[str | Path, str | Path]] = ()
 ) -> int:
-    """Move files of a dataset, all or none: what the findings of `audit` name; returns how many.
-
-    Args:
-        folder: the dataset.
-        aside: what goes to `.aside/` in it, and is not trained on.
-        rename: old and new name.
+    """Move files of a dataset, all or none: to `.aside/`, not trained on, or to another name; returns how many.
 
     Raises:
         DatasetError: one is not there, lies elsewhere, or would replace another.
@@ -95,20 +85,11 @@ def caption(
 ) -> Captioned:
     """Caption images by a tagger or a policy, show what that would change, or take it back.
 
-    Args:
-        folder: kohya's layout or a plain folder of images.
-        words: tagger=NAME and its keys; the policy.
-        apply: more of the policy, `[]` for the default one.
-        out: write all captions into this new folder.
-        write: write beside the images, where no caption is.
-        overwrite: with `write`: replace captions that are there.
-        undo: bring back what the last `write` replaced.
-        trigger_first: move the trigger to the front.
-        add: a class word for captions without one.
-        encoding: of captions that are not UTF-8.
+    The words are tagger=NAME and KEY=VALUE of the policy, to which `apply` adds (`[]`: the default one); the other
+    knobs are those of `lorasweep caption --help`.
 
     Raises:
-        ConfigError: the arguments exclude each other, or the tagger or the policy is wrong: with every problem.
+        ConfigError: the knobs exclude each other, or the tagger or the policy is wrong: with every problem.
         DatasetError: the folder cannot be read, or was edited since the change to undo.
     """
     root = _root(folder)
@@ -204,14 +185,7 @@ def draw_dollhouse(
     size: str = "64x64",
     seed: int = 0,
 ) -> Path:
-    """Draw a sheet of random dolls of the embedded world; returns the file.
-
-    Args:
-        out: a PNG.
-        count: of dolls, >= 1.
-        subject: draw this one only, by its trigger; None: anybody.
-        size: of each doll, WxH px, 32 or more.
-        seed: decides everything, >= 0.
+    """Draw a sheet of random dolls, or of one subject, each of `size` WxH px; returns the PNG.
 
     Raises:
         InputError: with every problem found.
@@ -258,16 +232,7 @@ def write_dollhouse(
     repeats: int = 10,
     seed: int = 0,
 ) -> Path:
-    """Write a dataset of a subject of the embedded world, in kohya's layout; returns its folder.
-
-    Args:
-        out: a new or empty folder.
-        subject: by its trigger.
-        images: how many in all.
-        outfits: 1: free clothes; k > 1: k concepts, each always worn in its folder.
-        confound: share of the images with the subject's own background and clothes, [0, 1].
-        repeats: the number in the folders' names.
-        seed: decides everything, >= 0.
+    """Write a dataset of a subject of the embedded world, see `dollhouse.world.write_dataset`; returns its folder.
 
     Raises:
         InputError: with every problem found.
@@ -288,8 +253,9 @@ def write_dollhouse(
     if problems:
         raise InputError(problems, subject="dollhouse dataset")
     paths.require_writable(out, option="--out")
-    how = {"images": images, "outfits": outfits, "confound": confound, "repeats": repeats, "seed": seed}
-    return world.write_dataset(out, subject=subject, **how)
+    return world.write_dataset(
+        out, subject=subject, images=images, outfits=outfits, confound=confound, repeats=repeats, seed=seed
+    )
 
 
 def _subject_problems(subject: str | None) -> list[Problem]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os.path
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
-from lorasweep.core import paths, progress
+from lorasweep.core import files, paths, progress
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
@@ -18,6 +19,9 @@ from lorasweep.plan.make import for_seed
 from lorasweep.results.handles import EndedRun, EndedSweep, Planned
 from lorasweep.sweep import beforehand
 from lorasweep.sweep.ranking.state import SweepState
+
+if TYPE_CHECKING:
+    from lorasweep.config.importing.finish import Imported, Link
 
 OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
@@ -33,6 +37,36 @@ def compose(*words: str | Path | Sequence[str]) -> Recipe:
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
+
+
+def import_config(
+    file: str | Path,
+    dataset: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    link: str | Path | None = None,
+) -> Imported:
+    """Translate another trainer's config into a recipe, perhaps written to `out`; what could not come along is listed.
+
+    `dataset` is the file that says where the images are, when apart; several folders of images become links in `link`.
+
+    Raises:
+        ConfigError: a file cannot be read, is none of those, or has values that make no sense, or a link cannot be
+            made: all at once.
+        InputError: something else lies at `out`.
+    """
+    from lorasweep.config import trainers
+
+    images, target, place = (None if path is None else paths.typed(path) for path in (dataset, out, link))
+    place = place and place.absolute()
+    imported = trainers.import_config(paths.typed(file), images, link_into=place)
+    text = imported.text()
+    paths.require_replaceable(target, lambda there: there.read_bytes() == text.encode(), option="--out")
+    if place is not None:
+        _make_links(place, imported.links)
+    if target is not None:
+        files.write_text(target, text)
+    return imported
 
 
 def plan(*what: Recipe | config.SweepSpec | str | Path) -> Planned:
@@ -54,18 +88,20 @@ def plan(*what: Recipe | config.SweepSpec | str | Path) -> Planned:
 
 
 def _subject(*what: Recipe | config.SweepSpec | str | Path) -> Recipe | config.SweepSpec:
-    given = what[0] if what else ""
+    if not what:
+        return compose()
+    given, *others = what
+    words = [str(word) for word in others]
     if isinstance(given, Recipe):
-        words = [str(word) for word in what[1:]]
         return config.compose_recipe(config.with_overrides(given, words)) if words else given
-    words = [str(word) for word in what]
-    if isinstance(given, config.SweepSpec):
-        return _spec(given, words[1:])
-    if words and config.is_recipe_file(words[0]):
-        return config.load_recipe(words[0], words[1:])
-    if words and "=" not in words[0] and not re.match(r"~\w+(\.|$)", words[0]):  # ~metrics.burn
-        return config.load_sweep(words[0], words[1:])
-    return config.compose_recipe(words)
+    if isinstance(given, config.SweepSpec) or _names_a_sweep(str(given)):
+        return _spec(given, words)
+    return compose(str(given), words)
+
+
+def _names_a_sweep(word: str) -> bool:
+    is_override = "=" in word or re.match(r"~\w+(\.|$)", word)  # ~metrics.burn
+    return not is_override and not config.is_recipe_file(word)
 
 
 def _planned(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> Planned:
@@ -237,6 +273,29 @@ def judge(
         write.write_step_sheet(place)
         write_report(place.parent)
     return run
+
+
+def _make_links(folder: Path, links: Sequence[Link]) -> None:
+    """Make a folder of links; one that is there already may only hold the same ones, or ConfigError is raised first."""
+    problems = [
+        Problem(str(link.target), "no such folder of images") for link in links if not os.path.isdir(link.target)
+    ]
+    try:
+        for link in links:
+            place = folder / link.name
+            if (place.is_symlink() or place.exists()) and place.resolve() != link.target.resolve():
+                hint = "choose another folder for --link"
+                problems.append(Problem(str(place), "is in the way of a link", hint))
+        if problems:
+            raise ConfigError(problems, subject="the links")
+        for link in links:
+            place = folder / link.name
+            if not place.is_symlink():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(link.target, target_is_directory=True)
+    except OSError as error:  # a name that is too long, a disk that takes no links
+        problem = Problem(str(folder), f"links cannot be made: {error}", "choose another folder for --link")
+        raise ConfigError(problem, subject="the links") from error
 
 
 def folder_of(recipe: Recipe, planned: Plan) -> Path:

@@ -1,4 +1,4 @@
-"""`lorasweep train`, `fork`, `sweep` and `judge`: hand recipes or files to `api`, and show what came out."""
+"""`lorasweep train`, `fork`, `sweep`, `judge`, `calibrate`: hand recipes or files to `api`, and show what came out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from lorasweep.cli.plan_view.tables import owned
 from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_spec import Constraint
 from lorasweep.core import files, paths
-from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
 from lorasweep.plan import make_plan
+from lorasweep.plan.calibration import read as read_calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, Run
 from lorasweep.results.report.notebook import HEADLINE
@@ -315,3 +317,36 @@ def _broken(judged: Sequence[Run], required: Sequence[Constraint]) -> Iterator[s
                 yield f"{each.name}: {bound}, and it is missing: {why}"
             elif bound.violation(value) > 0:
                 yield f"{each.name}: {bound}, got {value:.3f}"
+
+
+def run_calibrate(options: argparse.Namespace) -> int:
+    """Calibrate, and print the limits; returns the exit code."""
+    from lorasweep.api import calibration
+
+    words, to = options.overrides, {"name": options.name, "out": options.out}
+    if options.ratings:
+        if words:
+            problem = Problem(words[0], "has no effect: the recipe is that of the rated runs", "take it out")
+            raise ConfigError(problem, subject="calibrate --ratings")
+        file = calibration.calibrate_by_ratings(options.ratings, rater=options.rater, **to)
+    else:
+        how = {"times": options.times, "rungs": options.rungs, "seeds": options.seeds, **to}
+        with table.live(quiet=options.json) as show:
+            file = calibration.calibrate(
+                *words, on_plan=lambda own: print_warnings(own.warnings), on_change=show, **how
+            )
+    if options.json:
+        print(json.dumps({"file": str(file), **files.read_json(file)}, indent=1))
+        return 0
+    made = read_calibration(file)
+    print(f"{'symptom':<16}{'harmless':>10}{'limit':>10}{'ruined':>15}")
+    for symptom in SYMPTOMS:
+        limit = made.limits.get(symptom.name)
+        if limit is None:
+            print(f"{symptom.name:<16}  {made.why_unplaced(symptom.name)}")
+        else:
+            ruined = "by definition" if limit.burned is None else f"{limit.burned:.3f}"
+            print(f"{symptom.name:<16}{limit.null:>10.3f}{limit.limit:>10.3f}{ruined:>15}")
+    print(f"learned from F = {made.learned:.2f}; digest {made.digest}")
+    print(f"calibration  {file}")
+    return 0

@@ -36,7 +36,7 @@ def test_the_names_are_there_and_cost_nothing_until_they_are_used() -> None:
         "assert {'compose', 'plan', 'run_trial', 'run_sweep', 'open_run', 'open_sweep', 'sync'} <= set(dir(ls))\n"
         "assert not hasattr(ls, 'no_such_name')\n"
         "import lorasweep.config\n"  # which imports the package of the verb's name
-        "assert 'lorasweep.api' not in sys.modules and callable(ls.plan)\n"
+        "assert 'lorasweep.api.training' not in sys.modules and callable(ls.plan)\n"
         "ls.plan(ls.compose('train.max_steps=4'))\n"
         "assert 'torch' not in sys.modules\n"
     )
