@@ -88,20 +88,20 @@ def plan(*what: Recipe | config.SweepSpec | str | Path) -> Planned:
 
 
 def _subject(*what: Recipe | config.SweepSpec | str | Path) -> Recipe | config.SweepSpec:
+    """A sweep where one is named or a key has several values, else a recipe."""
     if not what:
         return compose()
     given, *others = what
     words = [str(word) for word in others]
     if isinstance(given, Recipe):
         return config.compose_recipe(config.with_overrides(given, words)) if words else given
-    if isinstance(given, config.SweepSpec) or _names_a_sweep(str(given)):
+    if isinstance(given, config.SweepSpec):
         return _spec(given, words)
-    return compose(str(given), words)
-
-
-def _names_a_sweep(word: str) -> bool:
-    is_override = "=" in word or re.match(r"~\w+(\.|$)", word)  # ~metrics.burn
-    return not is_override and not config.is_recipe_file(word)
+    first = str(given)
+    is_named = "=" not in first and not re.match(r"~\w+(\.|$)", first)  # ~metrics.burn
+    if config.has_axes(words if is_named else [first, *words]) or (is_named and not config.is_recipe_file(first)):
+        return config.load_sweep(first, words)
+    return compose(first, words)
 
 
 def _planned(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> Planned:
@@ -317,6 +317,6 @@ def _bar(trials: int) -> Iterator[OnChange]:
 
         def told(state: SweepState) -> None:
             counts = ", ".join(f"{count} {status.lower()}" for status, count in state.counts.items())
-            tell(state.finished, counts)
+            tell(state.finished, state.total, counts)
 
         yield told

@@ -11,6 +11,7 @@ import argparse
 import errno
 import functools
 import importlib
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -99,6 +100,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     """Parse, with overrides anywhere: argparse alone takes none after an option (`plan x --json seed=1`)."""
     parser = build_parser()
     options, rest = parser.parse_known_args(words)
+    if dashed := [word for word in rest if re.match(r"--?\w+\.\w", word)]:
+        parser.error(f"{dashed[0]}: keys are typed without dashes, as KEY=VALUE: {dashed[0].lstrip('-')}")
     if any(word.startswith("-") or "=" not in word for word in rest) or not hasattr(options, "overrides"):
         parser.parse_args(words)  # says what is wrong and exits, unless there is nothing wrong
     else:

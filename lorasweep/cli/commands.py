@@ -110,6 +110,7 @@ examples:
   lorasweep sweep my_question.yaml                 your own file
   lorasweep sweep quickstart train.max_steps=100   every arm with another budget
   lorasweep sweep quickstart 'optimizer.lr=tag(log,interval(1e-4,1e-2))' sweep.total=12   search an axis
+  lorasweep sweep my.yaml optimizer.lr=1e-4,5e-4   one recipe's file, compared with itself
   lorasweep sweep conditional sweep.sampler=random sweep.name=luck   the file's own keys: sweep.KEY=VALUE
   lorasweep sweep quickstart --until-decided       then seeds where they tell most about the best arm
 Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
@@ -209,7 +210,7 @@ it trains, and leaves the files alone. See docs/dataset.md.""",
         _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
         _arg("overrides", nargs="*", metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
         _arg("--apply", nargs="*", metavar="KEY=VALUE", help="the policy: captions=cleaned, captions.prune=[...]"),
-        _arg("--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
+        _arg("-o", "--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
         _arg("--write", action="store_true", help="write beside the images, where no caption is"),
         _arg("--overwrite", action="store_true", help="with --write: replace captions that are there"),
         _arg("--undo", action="store_true", help="bring back what the last --write replaced"),
@@ -279,7 +280,7 @@ with the same digest in metrics.json are comparable. The same command continues 
         _arg("--ratings", metavar="SWEEP|SWEEP/TRIAL", help="instead of controls: what was rated there"),
         _RATER,
         _arg("--name", help="of the calibration, for people; default: the base's"),
-        _arg("--out", type=_path, metavar="FILE", help="default: where recipes find it"),
+        _arg("-o", "--out", type=_path, metavar="FILE", help="default: where recipes find it"),
         _JSON,
     ),
     "export": _command(
@@ -303,7 +304,7 @@ recipe, the step and how overcooked it was. Nothing is trained or changed.""",
         _arg("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"),
         _arg("--best", action="store_true", help="the sweep's trial with the best value"),
         _arg("--step", type=_whole(0), help="a rung's step; the kept one's when left out"),
-        _arg("--out", type=_path, metavar="FILE|FOLDER", help="default: export/ in the run folder"),
+        _arg("-o", "--out", type=_path, metavar="FILE|FOLDER", help="default: export/ in the run folder"),
         _arg("--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"),
         _arg(
             "--for",
@@ -383,7 +384,7 @@ DOLLHOUSE: dict[str, tuple[str, tuple[Argument, ...]]] = {
     "draw": (
         "draw a sheet of random dolls, or of one subject",
         (
-            _arg("--out", type=_path, default="dollhouse.png", metavar="FILE"),
+            _arg("-o", "--out", type=_path, default="dollhouse.png", metavar="FILE"),
             _arg("--count", type=_count, default=16),
             _arg("--subject", help="a subject's trigger, e.g. zkw"),
             _arg("--size", default="64x64", metavar="WxH", help="pixels of each doll"),
@@ -393,7 +394,7 @@ DOLLHOUSE: dict[str, tuple[str, tuple[Argument, ...]]] = {
     "dataset": (
         "write a dataset folder in kohya's layout",
         (
-            _arg("--out", type=_path, required=True, metavar="FOLDER"),
+            _arg("-o", "--out", type=_path, required=True, metavar="FOLDER"),
             _arg("--subject", default="zkw"),
             _arg("--images", type=_count, default=20),
             _arg("--outfits", type=_count, default=1),

@@ -24,7 +24,7 @@ from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, Run
 from lorasweep.results.report.notebook import HEADLINE
-from lorasweep.sweep import beforehand, judge_files
+from lorasweep.sweep import beforehand, comparable, judge_files
 from lorasweep.sweep.ranking import leaderboard, table
 from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.single import TrialResult
@@ -178,7 +178,7 @@ def _error(metrics: Mapping[str, float], name: str) -> str:
 
 def run_fork(options: argparse.Namespace) -> int:
     """Compose the parent's recipe with the overrides on top, cook it, remember the parent; the exit code."""
-    parent = runs.find_run(options.run, subject="fork")
+    parent = runs.find_run(options.run, subject="fork", to_cook=False)
     if not options.overrides:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
@@ -221,8 +221,10 @@ def run_spec(
     """Run or continue a sweep that is checked, and print what came out; as `run`."""
     plans = training.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
-    of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
-    print_warnings((*of_space, *beforehand.duplicates(spec, plans), *of_arms))
+    names = [(arm, arm.name) for arm in spec.arms] or [(arm, " ".join(arm.overrides)) for arm in spec.known]
+    of_arms = owned([(name, plans[arm.name].warnings) for arm, name in names])
+    told = (*beforehand.duplicates(spec, plans), *comparable.asked_otherwise(spec, plans))
+    print_warnings((*of_space, *told, *of_arms))
     with table.live(quiet=as_json) as show:
         ran = training.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended
@@ -235,8 +237,6 @@ def run_spec(
         print(json.dumps(leaderboard.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
-        if spec.search is not None and (best := leaderboard.best_trial(snapshot)):
-            print(f"best           {best.arm}: {' '.join(best.overrides)}")  # its name does not tell
         _print_whereabouts(ran.folder, result.mirrored)
     return result.exit_code
 

@@ -13,7 +13,7 @@ frozen records.
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe, take_component
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded, to_overrides, with_overrides
-from lorasweep.config.sweep import load_sweep, sweep_of_overrides
+from lorasweep.config.sweep import has_axes, load_sweep, sweep_of_overrides
 from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
 from lorasweep.config.yaml_file import to_yaml
 from lorasweep.core.records import Recipe
@@ -25,6 +25,7 @@ __all__ = [
     "SweepSpec",
     "compose_recipe",
     "conf_dir",
+    "has_axes",
     "is_recipe_file",
     "load_recipe",
     "load_sweep",

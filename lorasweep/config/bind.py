@@ -226,9 +226,9 @@ def _show(value: Any) -> str:
 
 def bind_component(group: str, data: Any, *, problems: list[Problem]) -> Component | None:
     """Check the `name` and the knobs of one component group; None when something is wrong."""
-    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str) or data["name"] == TO_BE_GIVEN:
         got = data.get("name") if isinstance(data, Mapping) else data
-        problems.append(Problem(f"{group}.name", f"must be text, got {got!r}", f"choose a file: {group}=..."))
+        problems.append(Problem(f"{group}.name", f"must be a name, got {got!r}", f"choose a file: {group}=..."))
         return None
     name = data["name"]
     module = find_module(group, name, at=f"{group}.name", problems=problems)

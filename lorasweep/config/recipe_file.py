@@ -150,8 +150,8 @@ def to_overrides(recipe: Recipe) -> list[str]:
     composed, _ = compose_tree(parse(picks)[0])
     wanted = {key: _as_typed(value) for key, value in data.items()}
     found = [*picks, *_differences(wanted, composed.values, "")]
-    again = to_dict(compose_recipe(found))
-    if lost := _differences(wanted, {key: _as_typed(value) for key, value in again.items()}, ""):
+    again, problems = compose_tree(parse(found)[0])  # unchecked: what it names may be elsewhere by now
+    if lost := [*map(str, problems), *_differences(wanted, again.values, "")]:
         hint = "cook it with the lorasweep version that its provenance.json names"
         message = "cannot be said in this version's keys"
         raise ConfigError([Problem(text, message, hint) for text in lost], subject="the recipe")

@@ -21,10 +21,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
@@ -47,9 +50,10 @@ from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Seeds, digest
+from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
 
 _SEED = re.compile(r"[+~]*seed(=|$)")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_NAME = re.compile(r"[^\W_][\w.-]*")
 _LONGEST_NAME = 150  # bytes: folders are named by it, and file systems take 255
 UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
@@ -77,22 +81,48 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
 
     Args:
         name_or_file: a path that ends in .yaml, or a name: of a sweep that comes with lorasweep, else
-            `sweeps/<name>.yaml` in the current folder.
+            `sweeps/<name>.yaml` in the current folder, else one that was cooked here, from whatever file, with the
+            overrides that it was given. A recipe's file is a sweep with axes among the overrides.
         overrides: applied to every recipe, after the file's own; see `without_replaced`. `sweep.KEY=VALUE` changes the
             file's own keys; `sweep.name=other` gives the results a folder of their own.
 
     Raises:
         ConfigError: with all problems at once.
     """
-    path = find_sweep(name_or_file)
+    if "=" in name_or_file:
+        return sweep_of_overrides([name_or_file, *overrides])
+    try:
+        path = find_sweep(name_or_file)
+    except ConfigError:
+        typed = _cooked_by(name_or_file)
+        if not typed or typed[0] == name_or_file:  # a file that is gone
+            raise
+        return load_sweep(typed[0], _on_top([*typed[1:], f"sweep.name={name_or_file}"], overrides))
     data = read_yaml(path)
     body = data.get(_OWN) if isinstance(data, Mapping) else None
     if not isinstance(body, Mapping) or set(data) != {_OWN}:
-        one_recipe = isinstance(data, Mapping) and set(data) == {"recipe"}
+        if isinstance(data, Mapping) and set(data) == {"recipe"} and isinstance(data["recipe"], Mapping):
+            spec = _sweep_of_recipe(data["recipe"], path, overrides)
+            return dataclasses.replace(spec, typed=(name_or_file, *overrides))
         hint = "see sweeps/quickstart.yaml; one recipe is put under `recipe`, for train and plan"
-        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else hint
         raise ConfigError(Problem(str(path), "must have one top-level key, `sweep`", hint))
-    return _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
+    spec = _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
+    return dataclasses.replace(spec, typed=(name_or_file, *overrides))
+
+
+def _cooked_by(name: str) -> list[str]:
+    """What a sweep of `outputs/` was asked by: a name, file or KEY=VALUE, and further KEY=VALUEs; empty: not known."""
+    file = paths.outputs() / name / MANIFEST_FILE
+    try:
+        return [str(word) for word in load_yaml(file.read_text(encoding="utf-8")).get("typed") or ()]
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return []
+
+
+def _on_top(texts: Sequence[str], later: Sequence[str]) -> list[str]:
+    keys = {override.key for override in parse(later)[0]} | {swept.key for swept in split(later)[1]}
+    kept = {key: text for text in texts if (key := text.partition("=")[0]) not in keys}
+    return [*kept.values(), *later]
 
 
 def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
@@ -101,10 +131,34 @@ def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
     Raises:
         ConfigError: with all problems at once.
     """
-    _, swept, _ = split(overrides)
-    keys = ", ".join(each.key for each in swept)
-    body = {"question": f"Which {keys or 'recipe'} is best?"}
-    return _build(body, f"multirun-{digest(sorted(overrides))[:8]}", overrides, subject="the command line")
+    if not has_axes(overrides):
+        hint = "e.g. optimizer.lr=1e-4,1e-3; one recipe is for lorasweep train"
+        problem = Problem(" ".join(overrides), "has nothing to compare: a key must have several values", hint)
+        raise ConfigError(repeats(overrides) or problem, subject="the command line")
+    spec = _sweep_of_axes({}, overrides, name="multirun", subject="the command line")
+    return dataclasses.replace(spec, typed=tuple(overrides))
+
+
+def has_axes(overrides: Sequence[str]) -> bool:
+    """Whether any of these `KEY=VALUE`s has several values, right ones or wrong."""
+    _, swept, wrong = split(overrides)
+    return bool(swept or wrong)
+
+
+def _sweep_of_recipe(recipe: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> SweepSpec:
+    """One recipe's file with axes on the command line; its seed is the sweep's."""
+    if not has_axes(overrides):
+        hint = f"several values make a sweep: lorasweep sweep {path} optimizer.lr=1e-4,1e-3; or lorasweep train {path}"
+        raise ConfigError(Problem(str(path), "holds one recipe, and nothing to compare it with", hint))
+    seeds = {"seeds": [recipe["seed"]]} if "seed" in recipe else {}
+    body = {"recipe": {key: value for key, value in recipe.items() if key != "seed"}, **seeds}
+    return _sweep_of_axes(body, overrides, name=_as_name(path.stem), subject=f"the recipe {path}")
+
+
+def _sweep_of_axes(body: Mapping[str, Any], overrides: Sequence[str], *, name: str, subject: str) -> SweepSpec:
+    keys = ", ".join(each.key for each in split(overrides)[1])
+    body = {"question": f"Which {keys or 'recipe'} is best?", **body}
+    return _build(body, f"{name}-{digest(sorted(overrides))[:8]}", overrides, subject=subject)
 
 
 def find_sweep(name_or_file: str) -> Path:
@@ -149,7 +203,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     swept = [each for each in swept if not _SEED.match(each.text)]
     own = [text for text in fixed if re.match(rf"{_OWN}\.", text)]
     overrides = [text for text in fixed if text not in own and not _SEED.match(text)]
-    body, name = _changed(body, name, own, problems)
+    body, name = _changed(body, unicodedata.normalize("NFC", name), own, problems)  # macOS takes letters apart
 
     body, second = _parted(body, problems)
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
@@ -159,7 +213,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     if not paths.is_portable(name):
         problems.append(Problem(name, "cannot name a folder on Windows", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
-    common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
+    recipe = body.get("recipe")
+    common = as_overrides(recipe if isinstance(recipe, Mapping) else {}, "sweep.recipe", problems)
     problems += _seed_problems(common, file=True)
     common = without_replaced(common, overrides)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)
@@ -264,8 +319,13 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
 
 
+def _as_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text).strip("_.-") or "mine"
+
+
 def _name_problems(name: str, whose: str, *, at: str) -> Iterator[Problem]:
     if not _NAME.fullmatch(name):
-        yield Problem(at, f"{whose}'s name must be letters, digits, `-`, `_` and `.`, got {name!r}")
+        hint = f"{'sweep.name=' if at == 'sweep.name' else 'e.g. '}{_as_name(name)}"
+        yield Problem(at, f"{whose}'s name must be letters, digits, `-`, `_` and `.`, got {name!r}", hint)
     elif len(name.encode(errors="replace")) > _LONGEST_NAME:
         yield Problem(at, f"{whose}'s name must have at most {_LONGEST_NAME} bytes")

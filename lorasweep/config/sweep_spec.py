@@ -214,6 +214,7 @@ class SweepSpec:
     pruner: PrunerOptions = field(default_factory=PrunerOptions)  # who stops trials at rungs
     constraints: tuple[Constraint, ...] = ()  # bounds that a good recipe keeps
     further: tuple[Objective, ...] = ()  # objectives besides the metric; there may be one
+    typed: tuple[str, ...] = ()  # what it was asked by: a name, a file or KEY=VALUE, then KEY=VALUEs
 
     @property
     def total(self) -> int:

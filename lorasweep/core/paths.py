@@ -101,7 +101,7 @@ def require_replaceable(path: Path | None, is_ours: Callable[[Path], bool], *, o
     except (OSError, ValueError, InputError):
         replaceable = False
     if not replaceable:
-        message = f"{path} is there already, and is not a file that this command wrote"
+        message = f"{path} is there already, and is no file that this command wrote, or was changed since"
         raise InputError(Problem(option, message, "name another file, or move that one away"), subject=option)
 
 

@@ -19,7 +19,7 @@ Report = Callable[[dict[str, Any]], bool]
 
 
 class _Tell(Protocol):
-    def __call__(self, done: int, note: str, *, milestone: bool) -> None:
+    def __call__(self, done: int, total: int, note: str, *, milestone: bool) -> None:
         """Show how far it is; a log gets a line at a milestone only."""
 
 
@@ -31,21 +31,21 @@ def recipe_shown(steps: int) -> Iterator[Report]:
         def report(event: dict[str, Any]) -> bool:
             if event.get("warning"):
                 _warn(event["warning"])
-            tell(event["step"], _note(event), milestone=event.get("kind") == "rung")
+            tell(event["step"], steps, _note(event), milestone=event.get("kind") == "rung")
             return True
 
         yield report
 
 
 @contextmanager
-def sweep_shown(trials: int) -> Iterator[Callable[[int, str], None]]:
-    """Yield a callback that shows how many of the trials are over, and a note."""
+def sweep_shown(trials: int) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a callback that shows how many of the trials, which may become more, are over, and a note."""
     with _shown("trials", trials, "trial") as tell:
         said = -1
 
-        def told(done: int, note: str) -> None:
+        def told(done: int, total: int, note: str) -> None:
             nonlocal said
-            tell(done, note, milestone=done > said)
+            tell(done, total, note, milestone=done > said)
             said = done
 
         yield told
@@ -61,7 +61,7 @@ def images_shown() -> Iterator[Callable[[int, int], None]]:
         def told(done: int, total: int) -> None:
             nonlocal tell, said
             tell = tell or stack.enter_context(_shown("looking", total, "image"))
-            tell(done, "", milestone=done == total or done * 10 // total > said * 10 // total)
+            tell(done, total, "", milestone=done == total or done * 10 // total > said * 10 // total)
             said = done
 
         yield told
@@ -74,7 +74,7 @@ def _shown(what: str, total: int, unit: str) -> Iterator[_Tell]:
     console = text_console(stderr=True, soft_wrap=True)
     if not (console.is_terminal or "ipykernel" in sys.modules):
 
-        def tell(done: int, note: str, *, milestone: bool) -> None:
+        def tell(done: int, total: int, note: str, *, milestone: bool) -> None:
             if milestone:
                 console.print(f"{done}/{total} {unit}s  {note}".rstrip(), highlight=False)
 
@@ -85,7 +85,8 @@ def _shown(what: str, total: int, unit: str) -> Iterator[_Tell]:
     # The console's file takes the bar's own control characters.
     with tqdm(total=total, desc=what, unit=unit, file=console.file, dynamic_ncols=True) as bar:
 
-        def move(done: int, note: str, *, milestone: bool) -> None:
+        def move(done: int, total: int, note: str, *, milestone: bool) -> None:
+            bar.total = total
             bar.set_postfix_str(note, refresh=milestone)
             # The kept checkpoint is drawn last, and is usually not the last one: the bar never goes back.
             bar.update(max(done - bar.n, 0))

@@ -247,7 +247,7 @@ class SampleOptions:
     guidance_rescale: Share | None = None  # None: 0.7 on zero terminal SNR with v, else 0
     width: Side | None = None  # px; None: the base's resolution
     height: Side | None = None
-    batch_size: Count = 8
+    batch_size: Count = 16
 
     def seeds_of(self, tier: PromptTier, seeds: tuple[int, ...]) -> tuple[int, ...]:
         """Return those of some seeds that the prompts of a tier are drawn from."""

@@ -28,6 +28,7 @@ _OWN = (
 )
 _WEIGHT = re.compile(r"\(([^()]*):\d*\.?\d+\)")  # of prompts, as (hat:1.2)
 _CHOICE = re.compile(r"\{[^{}]*\|[^{}]*\}|<(lora|lyco|hypernet):")
+_PLACE = re.compile(r"\[(trigger|name)\]|\{(trigger|name)\}", re.IGNORECASE)  # where other trainers put the trigger
 _WATERMARKS = {"watermark", "signature", "artist name", "web address", "logo", "copyright name", "twitter username"}
 _SYNONYMS = {
     "gray hair": "grey hair",
@@ -49,7 +50,7 @@ def find(recipe: Recipe, images: Sequence[PlannedImage], triggers: Sequence[str]
     root = Path(recipe.dataset.path or "")
     for trigger in triggers:
         yield from _position(root, tagged, trigger, recipe.captions.keep_tokens)
-    yield from _prompt_syntax(root, tagged)
+    yield from _prompt_syntax(root, tagged, triggers)
     yield from _class_words(root, tagged)
     for concept in dict.fromkeys(image.concept for image in images):
         yield from _fused(recipe, [row for row in tagged if row[0].concept == concept], triggers)
@@ -84,20 +85,26 @@ def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[F
         )
 
 
-def _prompt_syntax(root: Path, tagged: Tagged) -> Iterator[Finding]:
-    """Weights, choices and LoRAs of prompts: a weight is taken off, which choice is right nobody knows."""
-    found = dict.fromkeys(tag for _, tags in tagged for tag in tags if _CHOICE.search(tag) or _WEIGHT.search(tag))
+def _prompt_syntax(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
+    """Weights, choices, LoRAs of prompts, and places for a trigger: which choice is right nobody knows."""
+    syntax = (_CHOICE, _WEIGHT, _PLACE)
+    found = dict.fromkeys(tag for _, tags in tagged for tag in tags if any(each.search(tag) for each in syntax))
     if found:
         places = _where(tagged, lambda tags: not found.keys().isdisjoint(tags))
-        weighted = {tag: _WEIGHT.sub(r"\1", tag) for tag in found if not _CHOICE.search(tag)}
-        others = [tag for tag in found if tag not in weighted]
-        keys = [mending.mapped("captions.clean.replacements", weighted)] if weighted else []
-        keys += [mending.listed("captions.clean.unwanted", others)] if others else []
+        trigger = triggers[0] if triggers else None
+        plain = {
+            tag: _WEIGHT.sub(r"\1", _PLACE.sub(lambda _: trigger or "", tag))
+            for tag in found
+            if not _CHOICE.search(tag) and (trigger or not _PLACE.search(tag))
+        }
+        unclear = [tag for tag in found if _CHOICE.search(tag)]
+        keys = [mending.mapped("captions.clean.replacements", plain)] if plain else []
+        keys += [mending.listed("captions.clean.unwanted", unclear)] if unclear else []
         yield Finding(
             f"what only prompts know is read letter by letter in {some(places)}: {some(list(found))}",
             level="should",
             places=places,
-            command=mending.rewrite(root, *keys),
+            command=mending.rewrite(root, *keys) if keys else "",
         )
 
 

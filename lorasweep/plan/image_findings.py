@@ -159,7 +159,7 @@ def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
     else:
         remedy = f"train.epochs={(train.epochs or 1) * times}"
     yield (
-        f"an image is seen {seen:.0f} times on average, where characters are usually given 100 to 250: "
+        f"an image is seen {round(seen, 1):g} times on average, where characters are usually given 100 to 250: "
         f"{remedy} would make it about {_ENOUGH_EXPOSURES}"
     )
 

@@ -124,7 +124,8 @@ def order(paths: Sequence[Path], *, steps: Sequence[int] | None = None) -> Order
     if len(paths) == 1:
         return Ordered(tuple(paths), (1,), "steps")
     message = f"nothing tells in which order these {len(paths)} files were saved: neither metadata nor names do"
-    return Problem(str(paths[0]), message, "--steps 500,1000,... in the order of the files")
+    hint = "--steps 500,1000,... in the order of the files; of several trainings NAME=FILE for each"
+    return Problem(str(paths[0]), message, hint)
 
 
 def _ordered(paths: Sequence[Path], steps: Sequence[int], unit: Unit) -> Ordered:

@@ -25,7 +25,7 @@ _TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all
 # Bytes per pixel and channel that a VAE takes in fp32, by the channels where it has most: measured on a CPU, on SDXL's.
 _DECODED, _ENCODED = 12, 6
 _TILE_PX = 512 * 512
-_ROWS = 16  # of a forward pass that draws or judges: eight pictures, with and without their prompts
+_ROWS = 32  # of a forward pass that draws or judges: sixteen pictures, with and without their prompts
 _LEFT = 0.05  # of a denoiser whose blocks wait: what is outside them, and the layer that visits
 # Of what a pass keeps in half precision, in fp32: counted on both dollhouses. Norms are computed in fp32 either way.
 _IN_FP32 = 1.55

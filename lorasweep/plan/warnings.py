@@ -166,7 +166,7 @@ def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
         before = sum(alone.by_image) / len(alone.by_image)
         yield (
             f"regularization images share the {plan.steps} steps that train.{fixed} fixes: a training image "
-            f"is seen {plan.exposures_per_image:.0f} times instead of {before:.0f}"
+            f"is seen {round(plan.exposures_per_image, 1):g} times instead of {round(before, 1):g}"
         )
     answered = sum(image.repeats for image in plan.reg_images if image.target == "base")
     if answered:

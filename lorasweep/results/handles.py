@@ -244,13 +244,14 @@ class Sweep(_Shows):
 
     @property
     def leaderboard(self) -> pd.DataFrame:
-        """A row an arm, best first: rank, value, 95 % interval, verdict, and the mean of each metric."""
+        """A row an arm, best first: rank, what sets it apart, value, 95 % interval, verdict, each metric's mean."""
         import pandas as pd
 
         rows = [
             {
                 "rank": row.rank,
                 "arm": row.arm,
+                "overrides": " ".join(row.overrides),
                 "value": row.value,
                 "low": row.interval.low if row.interval else None,
                 "high": row.interval.high if row.interval else None,

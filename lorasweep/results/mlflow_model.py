@@ -9,11 +9,13 @@ nothing about mlflow, which finds `_load_pyfunc` by this module's name in the fi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
+from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial.resources import TrialResources, build_adapter
@@ -54,10 +56,15 @@ class DrawingModel:
             prompts: with the trigger, where the subject is wanted.
             weight: LoRA weight; None is the recipe's, 0 the base.
             seed: of the starting noise; None is the recipe's first.
+
+        Raises:
+            InputError: the weight is no finite number.
         """
         from lorasweep.trial import sample
 
         recipe, options = self.recipe, self.recipe.sample
+        if weight is not None and not math.isfinite(weight):
+            raise InputError(Problem("weight", f"must be a finite number, got {weight}", "e.g. 0.7"), subject="draw")
         requests = [
             ImageRequest(
                 tier="in_distribution",

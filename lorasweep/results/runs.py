@@ -155,7 +155,7 @@ def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Che
             if step is not None
             else f"is {record.status.value} and has no {ADAPTER_FILE}"
         )
-        hint = f"checkpoints: --step {', '.join(map(str, steps))}" if steps else "nothing was saved yet"
+        hint = f"checkpoints: --step {', '.join(map(str, steps))}" if steps else "none is there"
         raise InputError(Problem(named, lacks, hint), subject=subject)
     judged = files.result
     rungs = {rung["step"]: rung for rung in judged.get("rungs", ())}

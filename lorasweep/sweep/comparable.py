@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.components import bases
 from lorasweep.core.errors import Problem
-from lorasweep.core.records import Plan, digest
+from lorasweep.core.printable import some
+from lorasweep.core.records import Plan, Recipe, digest
 from lorasweep.plan import calibration
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import offered, score
@@ -69,6 +70,27 @@ def problems(spec: SweepSpec) -> Iterator[Problem]:
         message = f"{score.UTILITY} cannot be compared: {lacks}"
         hint = "measure identity in every arm or in none, or sweep.metric.name=overcook/score"
         yield Problem("sweep.metric.name", message, hint)
+
+
+def asked_otherwise(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[str]:
+    """Sentences about arms whose pictures or images to judge by are others than the first arm's."""
+    first, *others = (_asked_of(arm.recipe, plans[arm.name]) for arm in spec.known)
+    differing: dict[str, list[str]] = {}
+    for arm, asked in zip(spec.known[1:], others, strict=True):
+        for what in asked:
+            if asked[what] != first[what]:
+                differing.setdefault(what, []).append(arm.name)
+    return [
+        f"{some(names)}: judged by another {what} than {spec.known[0].name}, so their scores do not compare"
+        for what, names in differing.items()
+    ]
+
+
+def _asked_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    drawn = {f"sample.{key}": value for key, value in vars(recipe.sample).items() if key != "batch_size"}
+    base = (recipe.base.name, recipe.base.path, recipe.base.weights)
+    held_out = sorted(image.sha256 for image in plan.held_out_images())
+    return {"base": base, "base.resolution": recipe.base.resolution, "set of held-out images": held_out, **drawn}
 
 
 def told(left_out: Mapping[str, str]) -> list[str]:

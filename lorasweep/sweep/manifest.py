@@ -70,6 +70,7 @@ class Manifest:
     search: dict[str, Any] = field(default_factory=dict)  # how the space is searched
     common: tuple[str, ...] = ()  # overrides of every point
     left_out: dict[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
+    typed: tuple[str, ...] = ()  # what `lorasweep sweep` was asked by, so that the folder's name asks for the same
 
 
 def declare(
@@ -128,6 +129,7 @@ def declare(
         search={} if search is None else _search(spec, search),
         common=() if search is None else (*search.common, *search.overrides),
         left_out=comparable.left_out(spec, plans),
+        typed=spec.typed,
     )
     if previous is not None and cooked and (problems := list(_differences(previous, now, cooked, extend=extend))):
         raise ConfigError(problems, subject=f"sweep `{spec.name}`, which has already been cooked in part")
@@ -143,7 +145,9 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
         declared = from_dict(Manifest, load_yaml(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
-            Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name"),
+            Problem(
+                str(path), f"is not a sweep's manifest: {error}", "give the sweep another name: sweep.name=another"
+            ),
             subject="sweep folder",
         ) from error
     return _with_asked(declared, read(sweep_folder))
@@ -194,7 +198,7 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
 
 
 def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]], *, extend: bool) -> Iterator[Problem]:
-    rename = "give the sweep another name, or delete its folder"
+    rename = "give the sweep another name (sweep.name=another), or delete its folder"
     pairs = [(trial.arm, trial.seed) for trial in now.trials if not trial.asked]
     for key in ("metric", "goal"):
         old, new = getattr(previous, key), getattr(now, key)
@@ -218,7 +222,7 @@ def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]]
         declared = {(trial.arm, trial.seed) for trial in previous.trials}
         for arm, seed in pairs:
             if (arm, seed) not in declared:
-                hint = "--extend adds it to what is there; or give the sweep another name"
+                hint = "--extend adds it to what is there; or give the sweep another name: sweep.name=another"
                 yield Problem(f"arms.{arm}", f"seed {seed} is new", hint)
 
 
@@ -234,7 +238,7 @@ def _search_differences(
         yield Problem("recipe", f"of every point was {old} when cooked, is now {new}", rename)
     if extend:
         return
-    hint = "--extend goes on with what is declared now; or give the sweep another name"
+    hint = "--extend goes on with what is declared now; or give the sweep another name: sweep.name=another"
     before_and_now: list[tuple[str, Any, Any]] = [
         *((f"space.{key}", previous.space.get(key), now.space.get(key)) for key in {**previous.space, **now.space}),
         *((key, previous.search.get(key), now.search.get(key)) for key in {**previous.search, **now.search}),
@@ -253,7 +257,7 @@ def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterat
     changed = [key for key in {**old, **new} if old.get(key, ABSENT) != new.get(key, ABSENT)]
     for key in changed:
         message = f"was {old.get(key, ABSENT)!r} when cooked, is now {new.get(key, ABSENT)!r}"
-        yield Problem(f"arms.{before.name}.{key}", message, hint)
+        yield Problem(f"arms.{before.name}.{key.replace('.options.', '.')}", message, hint)
     if not changed and before.plan != now.plan:
         message = "the images, captions or base model changed since it was cooked"
         yield Problem(f"arms.{before.name}", message, hint)

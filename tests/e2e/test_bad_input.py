@@ -182,7 +182,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
         ["captions.trigger=a (b", "quote"],
     ),
     "override without a value": (typed("plan", "seed=1", "optimizer"), ["optimizer", "KEY=VALUE"]),
-    "several values": (typed("plan", "optimizer=adamw,prodigy"), ["several values", "sweep file"]),
+    "several values": (typed("train", "optimizer=adamw,prodigy"), ["several values", "sweep file"]),
     "Hydra's own settings": (typed("plan", "hydra.searchpath=[x]"), ["Hydra's own settings"]),
     # the sweep file
     "unknown sweep": (typed("plan", "quikstart"), ["did you mean `quickstart`?"]),

@@ -111,6 +111,8 @@ def test_arms_without_images_are_a_sweep(
     folder = Path(json.loads(said.out)["folder"])
     assert main(["status", str(folder)]) == 0 and main(["report", str(folder)]) == 0
     told = capsys.readouterr().out + (folder / "report.md").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "lorasweep fork" not in page and "lorasweep sweep" not in page and "What mattered" not in page
     assert "until-decided" not in told and "one seed each" not in told.lower()
 
 

@@ -30,6 +30,7 @@ from lorasweep.plan.cost import caches, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
 from lorasweep.plan.trainable import trainable
 from lorasweep.results.handles import Planned
+from lorasweep.results.report.words import duration
 from lorasweep.sweep import beforehand, comparable
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
@@ -44,7 +45,8 @@ def plan_json(planned: Planned) -> dict[str, Any]:
         `estimated_gpu_gib` (the recipe's as "", and by choices of group memory) and `memory` (what a worker has of its
         device's, what the recipe takes, what is turned on for that; {} where it is not known), `caches` (encoded once),
         `pack` (trials that a worker trains at a time, and why),
-        `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
+        `left_out` (symptoms that trials are compared without, with the reason), `duplicates` and `asked_otherwise`
+        (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.
     """
@@ -56,6 +58,7 @@ def plan_json(planned: Planned) -> dict[str, Any]:
         question = subject.question
         of_sweep["left_out"] = comparable.left_out(subject, planned.plans)
         of_sweep["duplicates"] = beforehand.duplicates(subject, planned.plans)
+        of_sweep["asked_otherwise"] = comparable.asked_otherwise(subject, planned.plans)
         if subject.search is not None:
             of_sweep["space"] = space_json(subject, subject.search, plans)
     launcher, recipes = registry.load("launcher", subject.launcher.name), [arm.recipe for arm, _ in arms]
@@ -92,6 +95,7 @@ def print_plan(planned: Planned, console: Console | None = None) -> None:
     warnings = [
         *data.get("space", {}).get("warnings", ()),
         *data.get("duplicates", ()),
+        *data.get("asked_otherwise", ()),
         *owned([(arm["name"], arm["warnings"]) for arm in data["arms"]]),
     ]
     if warnings:
@@ -122,10 +126,9 @@ def print_plan(planned: Planned, console: Console | None = None) -> None:
 
 
 def _cost(data: dict[str, Any]) -> str:
-    minutes = data["estimated_seconds"] / 60
-    duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
     trials = "1 trial" if data["trials"] == 1 else f"{data['trials']} trials"
-    cost = f"{trials}, about {duration} {'at the speed of' if 'where' in data else 'on'} this machine"
+    where = "at the speed of" if "where" in data else "on"
+    cost = f"{trials}, about {duration(data['estimated_seconds'])} {where} this machine"
     if "estimated_bytes" in data:
         folders, copied = data["estimated_bytes"]["run_folders"], data["estimated_bytes"]["mlflow"]
         cost += f"; {_megabytes(folders)} of disk" + (f", and {_megabytes(copied)} in MLflow" if copied else "")
@@ -215,12 +218,16 @@ def _image_json(image: PlannedImage) -> dict[str, Any]:
     }
 
 
+def _short(plan: Plan) -> str:
+    return f"{round(plan.exposures_per_image, 1):g}"
+
+
 def _differences(plan: Plan, first: Plan) -> list[str]:
     found = []
     if plan.steps != first.steps:
         found.append(f"{plan.steps} steps instead of {first.steps}")
     if plan.exposures != first.exposures:
-        found.append(f"{plan.exposures_per_image:.0f} exposures per image instead of {first.exposures_per_image:.0f}")
+        found.append(f"{_short(plan)} exposures per image instead of {_short(first)}")
     sizes, first_sizes = ({image.bucket for image in p.images} for p in (plan, first))
     if sizes != first_sizes:
         found.append(f"{len(sizes)} bucket(s) instead of {len(first_sizes)}")
@@ -343,7 +350,7 @@ def space_table(described: dict[str, Any]) -> Table:
     """Return the axes, with what is said of the search around them."""
     sampler, pruner = described["sampler"]["name"], described["pruner"]["name"]
     low, high = described["steps"]["total"]
-    fewest, most = (f"{end / 60:.0f} min" for end in described["estimated_seconds_range"])
+    fewest, most = map(duration, described["estimated_seconds_range"])
     shared = described["caches"]
     pruned = "" if pruner == "none" else f", {pruner} stops the worst from their first rung on"
     table = Table(

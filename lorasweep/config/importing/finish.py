@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ SaidT = TypeVar("SaidT", Line, Note, Problem)
 
 # May be on another machine, or only known to the person.
 _PLACES = ("base.path", "base.adapter", "dataset.path", "regularization.reg_images.path")
+_SECRET = re.compile(r"api_?key|password|secret|(hub|hf|huggingface|access|auth)_?token", re.IGNORECASE)
 _WIDTH = 108
 _TITLES = {
     "untranslated": "Could not be translated",
@@ -115,12 +117,23 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) ->
         source=source,
         trainer=draft.table.label,
         lines={key: _renamed(draft, draft.lines[key]) for key in in_order},
-        untranslated=tuple(_renamed(draft, note) for note in draft.untranslated),
-        differs=tuple(_renamed(draft, note) for note in draft.differs),
-        left_out=tuple(_renamed(draft, note) for note in draft.left_out),
+        untranslated=tuple(_told(draft, note) for note in draft.untranslated),
+        differs=tuple(_told(draft, note) for note in draft.differs),
+        left_out=tuple(_told(draft, note) for note in draft.left_out),
         links=tuple(links),
         to_give=tuple(key for key in in_order if draft.lines[key].value == TO_BE_GIVEN),
     )
+
+
+def _told(draft: Draft, note: Note) -> Note:
+    """A note as it may stand in a file that is shared: keys to other services are not repeated."""
+    return _renamed(draft, dataclasses.replace(note, value=_without_secrets(note.option, note.value)))
+
+
+def _without_secrets(option: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(str(key), inner) for key, inner in value.items()}
+    return "***" if value and _SECRET.search(option) else value
 
 
 def _renamed(draft: Draft, said: SaidT, attribute: str = "option") -> SaidT:

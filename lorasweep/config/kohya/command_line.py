@@ -4,33 +4,60 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 _CONTINUED = re.compile(r"[ \t]*[\\^`][ \t]*\r?\n")  # in a shell, in cmd and in PowerShell
-_START = re.compile(r"^(?!\s*(?:#|rem\b|::)).*?(\w*)train_network\.py[\"']?[ \t](.*)$", re.MULTILINE | re.IGNORECASE)
+_START = re.compile(r"^(?!\s*(?:#|rem\b|::)).*?(\w*)train_network\.py[\"']?[ \t](.*)$", re.IGNORECASE)
 _ENDS = {"&&", "||", "|", ";", ">", ">>", "2>&1"}
+_SET_IN_CMD = re.compile(r"\s*set\s+(\"?)(?P<name>\w+)=(?P<value>.*?)\1\s*$", re.IGNORECASE)
+_SET = re.compile(
+    r"\s*(?:export\s+|\$(?:env:)?)?(?P<name>\w+)\s*=\s*(?P<quote>[\"']?)(?P<value>.*?)(?P=quote)\s*(?:[;#].*)?$",
+    re.IGNORECASE,
+)
+_USED = re.compile(r"%(\w+)%|\$\{(?:env:)?(\w+)\}|\$(?:env:)?(\w+)", re.IGNORECASE)
+_UNSET = re.compile(r"%~|%\w+%|\$[\w{(@]")
 
 
 def options(text: str) -> dict[str, Any] | None:
-    """Read the first such command; values are text, several of one option a list, and without one it is true.
+    """Read the first such command, with the variables that the script sets above it.
 
     Returns:
-        None where there is none, or its quotes do not close.
+        Text by option, a list where it has several values, true where it has none. None where there is no
+        command, or its quotes do not close.
     """
-    if not (found := _START.search(_CONTINUED.sub(" ", text))):
-        return None
-    rest = found[2]
+    variables: dict[str, str] = {}
+    for line in _CONTINUED.sub(" ", text).splitlines():
+        line = _USED.sub(lambda used: variables.get(next(filter(None, used.groups())).lower(), used[0]), line)
+        if found := _SET_IN_CMD.match(line) or _SET.match(line):
+            variables[found["name"].lower()] = found["value"]
+        elif found := _START.match(line):
+            return _read(found[2], sdxl=found[1].lower() == "sdxl_")
+    return None
+
+
+def unset(options: Mapping[str, Any]) -> list[str]:
+    """Words that name a variable, or an array, which the script does not set."""
+    words = (word for value in options.values() for word in (value if isinstance(value, list) else [value]))
+    return [word for word in words if isinstance(word, str) and _UNSET.search(word)]
+
+
+def _read(command: str, *, sdxl: bool) -> dict[str, Any] | None:
+    lexer = shlex.shlex(command, posix=True)
+    lexer.whitespace_split = True
+    if re.search(r"\\\w", command):  # a path of Windows, not an escape
+        lexer.escape = ""
     try:
-        words = shlex.split(rest, comments=True, posix="\\" not in rest)
+        words = list(lexer)
     except ValueError:
         return None
-    given: dict[str, list[str]] = {"sdxl": []} if found[1].lower() == "sdxl_" else {}
+    given: dict[str, list[str]] = {"sdxl": []} if sdxl else {}
     for word in words:
         if word in _ENDS:
             break
         if word.startswith("--"):
             option, equals, value = word[2:].partition("=")
-            given[option] = [value.strip("\"'")] if equals else []
+            given[option] = [value] if equals else []
         elif given:
-            given[[*given][-1]].append(word.strip("\"'"))
+            given[[*given][-1]].append(word)
     return {option: values[0] if len(values) == 1 else values or True for option, values in given.items()}

@@ -133,6 +133,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
             if named := found.get("config_file"):
                 hint = "import that TOML, with these options written into it: they win over it"
                 raise _refused(path, f"is a command line that reads {named}", hint) from error
+            if unset := command_line.unset(found):
+                hint = "write its value in its place"
+                raise _refused(path, f"has variables that it does not set: {', '.join(unset)}", hint) from error
             return found
         if other := named_by_text(text):
             raise _refused(path, f"is {other[0]}", other[1]) from error

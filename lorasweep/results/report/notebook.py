@@ -89,11 +89,12 @@ def of_sweep(state: SweepState) -> Shown:
     return Shown(
         title=f"sweep {state.name}",
         lines=[line for line in (state.question, f"{state.finished} of {state.total} trials are over") if line],
-        head=("rank", "arm", state.metric, "95 % interval", "seeds", "verdict"),
+        head=("rank", "arm", *(["what"] if state.has_space else []), state.metric, "95 % interval", "seeds", "verdict"),
         rows=[
             (
                 "" if arm.rank is None else arm.rank,
                 arm.arm,
+                *([" ".join(arm.overrides)] if state.has_space else []),
                 "" if arm.value is None else f"{arm.value:.3f}",
                 f"{arm.interval.low:.3f} to {arm.interval.high:.3f}" if arm.interval else "",
                 arm.seeds,

@@ -127,8 +127,8 @@ def worked(trials: Sequence[TrialFindings]) -> str:
 
 
 def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequence[factors.Change]] | None:
-    """Importance of a space's axes, else what single changes made; None with a single arm."""
-    if len(findings.arms) < 2:
+    """Importance of a space's axes, else what single changes made; None with a single arm, and of judged files."""
+    if len(findings.arms) < 2 or not findings.state.seeds_tell:
         return None
     space = factors.is_space(findings)
     return (factors.importance(findings), []) if space else (None, factors.changes(findings))
@@ -156,11 +156,12 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings
     best = next((trial for trial in findings.trials if trial.rank == 1), None)
     name = shlex.quote(findings.state.name)
     trial = shlex.quote(f"{findings.state.name}/{(best or begun[0]).name}")
+    is_trained = findings.state.seeds_tell
     told = [
         (best and findings.overrides, _AS_A_FILE, f"lorasweep export {name} --best"),
-        (findings.overrides, "the whole sweep", f"lorasweep sweep {name}"),
+        (findings.overrides and is_trained, "the whole sweep", f"lorasweep sweep {name}"),
         (
-            True,
+            is_trained,
             "a variation" + (" of the best" if best else ""),
             f"lorasweep fork {trial} train.batch_size=2",
         ),

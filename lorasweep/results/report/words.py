@@ -63,6 +63,7 @@ def verdict(findings: Findings) -> list[str]:
         _unfinished(findings),
         *(f"Trials were {by}." for by in comparable.several_calibrations(each.verdict for each in trials)),
         *(f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)),
+        *(f"{note[:1].upper()}{note[1:]}." for note in findings.state.notes),
         *(f"Trials were {on}." for on in comparable.several_devices(each.device for each in trials)),
     ]
     return [sentence for sentence in told if sentence]

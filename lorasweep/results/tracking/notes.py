@@ -12,6 +12,7 @@ from typing import Any
 
 from lorasweep.core.markdown import code, cut, plain, table
 from lorasweep.sweep.comparable import several_devices
+from lorasweep.sweep.ranking.state import are_trained
 from lorasweep.trial.judge.score import SCORE, UTILITY
 
 LONGEST = 5000  # characters; what MLflow takes of a tag
@@ -36,10 +37,16 @@ def sweep_note(
         *(plain(f"Trials were {told}.") for told in several_devices(devices)),
         "Its samples and charts: the view of this name in the Views menu of the runs page, or "
         "`contact_sheet.png` under Artifacts.",
-        f"Continue or repeat it: {code(f'lorasweep sweep {name}')}" if name != "train" else "",
+        f"Continue or repeat it: {again}" if (again := _again(name, manifest)) else "",
         _prompts(prompts),
     ]
     return cut("\n\n".join(part for part in parts if part), LONGEST)
+
+
+def _again(name: str, manifest: Mapping[str, Any]) -> str:
+    """Name the command that runs a sweep again; empty for single runs, and for judged files."""
+    trained = manifest and are_trained(arm.get("recipe") or {} for arm in manifest.get("arms") or ())
+    return code(f"lorasweep sweep {name}") if trained else ""
 
 
 def trial_note(
@@ -59,7 +66,7 @@ def trial_note(
         f"Ended early: {plain(reason)}" if reason else "",
         f"Question: {plain(str(manifest['question']))}" if manifest.get("question") else "",
         f"What sets it apart: {code(overrides)}" if overrides else "",
-        f"Again: {code(f'lorasweep sweep {sweep}')}" if sweep != "train" else "",
+        f"Again: {again}" if (again := _again(sweep, manifest)) else "",
         "\n".join(["Not measured:", *(f"- {code(name)}: {plain(why)}" for name, why in missing.items())])
         if missing
         else "",

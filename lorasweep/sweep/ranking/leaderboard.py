@@ -28,6 +28,7 @@ class ArmRow:
 
     rank: int | None  # from 1; None without a value
     arm: str
+    overrides: tuple[str, ...]  # what sets it apart, as KEY=VALUE
     value: float | None  # mean over the seeds that have one
     spread: float | None  # sample standard deviation over seeds; None with fewer than two
     interval: Interval | None  # 95 %, of the mean; None with fewer than two seeds
@@ -181,6 +182,7 @@ def _arm_row(arm: str, trials: list[TrialState], ranking: Ranking | None) -> Arm
     return ArmRow(
         rank=None,
         arm=arm,
+        overrides=trials[0].overrides,
         value=statistics.fmean(values) if values else None,
         spread=statistics.stdev(values) if len(values) > 1 else None,
         interval=ranking.intervals.get(arm) if ranking is not None else None,

@@ -63,6 +63,7 @@ class SweepState:
     eta_s: float | None = None
     unasked: int = 0  # trials of points that the search has yet to choose
     left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
+    has_space: bool = False  # whether it is searched, so that names of arms are numbers
     seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
 
     @property
@@ -125,14 +126,15 @@ def sweep_state(
         eta_s=estimate(trials, workers=running, further=unasked),
         unasked=unasked,
         left_out=left_out,
-        seeds_tell=_are_trained(arm.recipe for arm in about.arms),
+        has_space=bool(about.space if isinstance(about, Manifest) else about.search),
+        seeds_tell=are_trained(arm.recipe for arm in about.arms),
         **now,
     )
     return agree(state)
 
 
-def _are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
-    """Whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
+def are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
+    """Say whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
     names = {
         each.adapter.name if isinstance(each, Recipe) else each.get("adapter", {}).get("name") for each in recipes
     } - {None}
@@ -280,7 +282,8 @@ def _single_runs(folder: Path) -> SweepState:
     """Take single runs as the trials of a sweep, each an arm by the name of its folder."""
     trials = []
     drivers = []
-    for number, (run, record) in enumerate(single_runs(folder)):
+    runs = single_runs(folder)
+    for number, (run, record) in enumerate(runs):
         drivers.append(holder(run.path))
         named = dataclasses.replace(record, number=number, arm=run.path.name)
         trials.append(_read_trial(run, named, (), driven=drivers[-1] is not None))
@@ -292,5 +295,14 @@ def _single_runs(folder: Path) -> SweepState:
         folder=str(folder),
         trials=tuple(trials),
         driver="; ".join(filter(None, drivers)) or None,
-        seeds_tell=_are_trained(run.recipe for run, _ in single_runs(folder)),
+        notes=_of_several(run.recipe for run, _ in runs),
+        seeds_tell=are_trained(run.recipe for run, _ in runs),
     )
+
+
+def _of_several(recipes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Say so when single runs are on several bases or folders of images, which nobody declared to be comparable."""
+    parts = ([recipe.get(name) for name in ("base", "dataset")] for recipe in recipes if recipe)
+    places = {tuple(str(part.get("path")) if isinstance(part, Mapping) else "" for part in each) for each in parts}
+    words = "these runs are on several bases or folders of images: their scores do not compare"
+    return (words,) if len(places) > 1 else ()

@@ -166,12 +166,14 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
         *(f"trials were {on}" for on in comparable.several_devices(trial.device for trial in state.trials)),
         *(f"trials were {by}" for by in comparable.several_calibrations(trial.verdict for trial in state.trials)),
     ]
-    return Group(heading, table, caption, *_noise(state), *_warned(warnings), *_sentences(rows))
+    return Group(
+        heading, table, caption, *_noise(state), *_warned(warnings), *_sentences(rows, named=not state.has_space)
+    )
 
 
 def _noise(state: SweepState) -> list[RenderableType]:
-    """Which arms cannot be told apart; nothing while there is nothing to compare."""
-    words = sentence(standing(state), sweep=state.name)
+    """Which arms cannot be told apart; nothing while there is nothing to compare, and of single runs."""
+    words = sentence(standing(state), sweep=state.name) if state.question else ""
     return [_text(words)] if words else []
 
 
@@ -291,7 +293,7 @@ def _summary(state: SweepState) -> Text:
         parts.append(f"driven by {state.driver}")
     if state.activity:
         parts.append(state.activity)
-    return _text("  " + " · ".join(parts))
+    return _text("  " + " · ".join(filter(None, parts)))
 
 
 def _rank(row: ArmRow) -> str:
@@ -312,12 +314,13 @@ def _verdict(row: ArmRow) -> Text:
     return _text(", ".join(([row.verdict] if row.verdict else []) + words), style="yellow")
 
 
-def _sentences(rows: Sequence[ArmRow]) -> list[RenderableType]:
+def _sentences(rows: Sequence[ArmRow], *, named: bool) -> list[RenderableType]:
+    """How each arm came out, and what it is, where its name does not tell."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", overflow="fold", min_width=8)
     grid.add_column()
     for row in rows:
-        text = row.sentence or row.reason
+        text = "\n".join(filter(None, ("" if named else " ".join(row.overrides), row.sentence or row.reason)))
         if text:
             grid.add_row(row.arm, text)
     return [_text(), grid] if grid.row_count else []

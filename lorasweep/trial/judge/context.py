@@ -9,7 +9,8 @@ Letters: N rows of a set of probes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -233,9 +234,17 @@ class JudgeContext:
     ) -> list[torch.Tensor]:
         with lora_weight.lora_weight(self.base, self.adapter, 0.0 if part == "text_encoder" else weight):
             return [
-                self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames)
-                for batch, text in zip(batches, texts, strict=True)
+                answer for asked in _together(batches, texts) for answer in self._predict(*zip(*asked, strict=True))
             ]
+
+    def _predict(self, batches: Sequence[ProbeBatch], texts: Sequence[Text]) -> Sequence[torch.Tensor]:
+        """Ask the base about batches of one shape in one forward pass."""
+        import torch
+
+        text = {name: torch.cat([text[name] for text in texts]) for name in texts[0]}
+        frames = [frame for batch in batches for frame in batch.frames]
+        noisy_BCHW, t_B = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("noisy_BCHW", "t_B"))
+        return self.base.predict(noisy_BCHW, t_B, text, frames).split([len(batch.t_B) for batch in batches])
 
     def _rows(
         self, batches: Sequence[ProbeBatch], adapted: Sequence[torch.Tensor], base: Sequence[torch.Tensor]
@@ -250,3 +259,19 @@ class JudgeContext:
             image=torch.cat([batch.image_B for batch in batches]).cpu(),
         )
         return self._thinned(rows)
+
+
+def _together(batches: Sequence[ProbeBatch], texts: Sequence[Text]) -> Iterator[list[tuple[ProbeBatch, Text]]]:
+    """Group neighbours of one shape to as many rows as a forward pass takes."""
+
+    def shape(asked: tuple[ProbeBatch, Text]) -> Any:
+        return asked[0].noisy_BCHW.shape[1:], {name: tensor.shape[1:] for name, tensor in asked[1].items()}
+
+    for _, alike in itertools.groupby(zip(batches, texts, strict=True), shape):
+        group: list[tuple[ProbeBatch, Text]] = []
+        for asked in alike:
+            if group and sum(len(batch.t_B) for batch, _ in [*group, asked]) > probing.MAX_ROWS:
+                yield group
+                group = []
+            group.append(asked)
+        yield group

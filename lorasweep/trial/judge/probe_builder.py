@@ -24,8 +24,6 @@ from lorasweep.trial.denoise import denoise
 from lorasweep.trial.judge import probes
 from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, ProbeOptions, Probes, SetNames
 
-MAX_ROWS = 16  # rows per forward pass; bounds memory
-
 
 def build(
     base: Base,
@@ -144,9 +142,9 @@ class _ProbeBuilder:
                     noise_CHW = torch.randn(latent_CHW.shape, generator=generator)
                     rows.setdefault((draw, *latent_CHW.shape), []).append((place, t, noise_CHW))
         return tuple(
-            self._batch(group[start : start + MAX_ROWS], latents, captions, frames, draw=draw)
+            self._batch(group[start : start + probes.MAX_ROWS], latents, captions, frames, draw=draw)
             for (draw, *_), group in rows.items()
-            for start in range(0, len(group), MAX_ROWS)
+            for start in range(0, len(group), probes.MAX_ROWS)
         )
 
     def _batch(

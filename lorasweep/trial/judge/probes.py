@@ -48,6 +48,7 @@ class ProbeOptions:
 
 
 DEFAULTS = ProbeOptions()
+MAX_ROWS = 32  # of a forward pass: bounds memory
 SetNames = Collection[SetName | NoiseName]
 ALL_SETS: SetNames = frozenset((*get_args(SetName), *get_args(NoiseName)))
 

@@ -27,6 +27,7 @@ from lorasweep.trial.judge.score import OVERCOOKED, SCORE, UTILITY
 from lorasweep.trial.judge.verdict import MainSymptom, RungFacts, Verdict, main_symptom, state_of
 
 FAMILY = SCORE.partition("/")[0]
+_NOT_ASKED = "whether the subject is there was not measured"
 
 
 def numbers(
@@ -41,7 +42,7 @@ def numbers(
         best: what the ladder showed.
         why_no_weight: the reason, when the ladder showed nothing.
     """
-    never = "no checkpoint is both learned and safe"
+    never = "no checkpoint is both learned and safe" if found.best_at is not None else _NOT_ASKED
     still = f"not overcooked by step {found.last_step}"
     if found.last_step is None:
         never = still = "no checkpoint has a score"
@@ -130,6 +131,9 @@ def sentence(
     """
     if found.last_step is None:
         return "Could not be judged: no checkpoint has a score."
+    if found.best_at is None:
+        trouble = _trouble(found)
+        return f"{f'Overcooked: {trouble}' if trouble else f'Not overcooked by step {found.last_step}'}; {_NOT_ASKED}."
     said = _where(found, calibration)
     if kept is not None and _why(found, kept) == "nearest":
         return f"{said}; kept is the nearest to done, step {kept}."
@@ -172,8 +176,12 @@ def blamed(blame: MainSymptom | None) -> str:
     return alone if blame.alone else f"symptoms add up, above all {alone}"
 
 
+def _trouble(found: Verdict) -> str:
+    return "" if found.burned_at is None else f"from {found.burned_at} {blamed(found.blame)}"
+
+
 def _where(found: Verdict, calibration: Calibration) -> str:
-    trouble = "" if found.burned_at is None else f"from {found.burned_at} {blamed(found.blame)}"
+    trouble = _trouble(found)
     if found.done_at is not None:
         many = len(found.as_good) > 1
         as_good = f"{found.as_good[0]} to {found.as_good[-1]} are as good within the error" if many else ""

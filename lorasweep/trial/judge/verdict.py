@@ -21,6 +21,7 @@ rules and stoppers in `docs/overcooking_elsewhere.md`. Imports no torch.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,38 +94,46 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
     """Judge a series of checkpoints.
 
     Args:
-        rungs: ascending; those without a score are passed over.
+        rungs: ascending; those without a score are passed over. Where no utility was measured, only burning is told.
         calibration: says when a subject is learned, and names limits.
     """
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:
-        return Verdict()
+        return _of_scores([rung for rung in rungs if SCORE in rung["metrics"]], calibration)
     decides = HELD_OUT if all(HELD_OUT in rung["metrics"] for rung in scored) else UTILITY
     merits = dict(zip((rung["step"] for rung in scored), _merits(scored, decides), strict=True))
     safe = [rung for rung in scored if rung["metrics"][SCORE] <= OVERCOOKED]
     learned = [rung for rung in safe if state_of(rung["metrics"], calibration) == "done"]
     best = max(learned or safe or scored, key=lambda rung: (merits[rung["step"]], -rung["step"]))
     done = best if learned else None
-    burned = _burned([rung for rung in scored if done is None or rung["step"] > done["step"]])
-    return Verdict(
+    burning = _of_scores(scored, calibration, after=None if done is None else done["step"])
+    return dataclasses.replace(
+        burning,
         done_at=None if done is None else done["step"],
-        burned_at=None if burned is None else burned["step"],
         best_at=best["step"],
         as_good=_as_good(learned, done, decides),
         learned_from=learned[0]["step"] if learned else None,
-        last_step=scored[-1]["step"],
+        learned=_fidelity(scored[-1]["metrics"], calibration),
+    )
+
+
+def _of_scores(scored: Sequence[RungFacts], calibration: Calibration, *, after: int | None = None) -> Verdict:
+    """Say where it burns, past a step, and nothing of what it learned."""
+    burned = _burned([rung for rung in scored if after is None or rung["step"] > after])
+    return Verdict(
+        burned_at=None if burned is None else burned["step"],
+        last_step=scored[-1]["step"] if scored else None,
         exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
         blame=None if burned is None else main_symptom(burned["metrics"], calibration),
-        learned=_fidelity(scored[-1]["metrics"], calibration),
     )
 
 
 def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
     """What one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
+    if metrics.get(SCORE, 0.0) > OVERCOOKED:
+        return "overcooked"
     if UTILITY not in metrics:
         return "unknown"
-    if metrics[SCORE] > OVERCOOKED:
-        return "overcooked"
     learned = _fidelity(metrics, calibration)
     return "done" if learned is not None and learned >= calibration.learned else "undercooked"
 

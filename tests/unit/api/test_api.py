@@ -20,7 +20,7 @@ from lorasweep.core import run_folder
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
-from lorasweep.sweep import driver
+from lorasweep.sweep import driver, manifest
 from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.ranking.state import read_state
 
@@ -61,6 +61,10 @@ def test_a_run_from_python_is_a_run_to_every_command(
     assert run.export(tmp_path / "x.safetensors").stat().st_size > 1000
     (weak,), (strong,) = (run.draw(["zkw, beach"], weight=weight) for weight in (0.0, 1.0))
     assert weak.size == (64, 64) and weak.tobytes() != strong.tobytes()
+    with pytest.raises(InputError, match="finite"):
+        run.draw(["zkw"], weight=float("nan"))
+    with pytest.raises(InputError, match="photoshop"):
+        ls.export("mine/first", tmp_path / "no.safetensors", readers=["photoshop"])
 
     assert ls.open_run("mine/first").metrics == run.metrics
     assert ls.checkpoint("mine/first").step == 2
@@ -90,6 +94,9 @@ def test_a_rung_that_is_answered_with_false_is_the_last(home: Path) -> None:
     recipe = ls.compose(*[word.replace("rungs=1", "rungs=2") for word in QUICK])
     run = ls.run_trial(recipe, on_event=lambda event: event["kind"] != "rung")
     assert run.status is Status.PRUNED and recipe.train.max_steps == 2
+    (run.folder / "adapter.safetensors").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="no adapter"):
+        run.draw(["zkw"])
 
 
 def test_the_notebook_runs_and_everything_shows_itself(
@@ -183,3 +190,29 @@ def test_files_may_be_paths(tmp_path: Path) -> None:
 def test_a_list_of_words_is_taken_as_hydra_takes_one() -> None:
     words = ["adapter.dim=4", "optimizer.lr=1e-3"]
     assert ls.compose(words) == ls.compose(*words) == ls.compose(words[:1], words[1])
+
+
+def test_overrides_of_a_plan_count_or_are_refused() -> None:
+    (changed,) = ls.plan(ls.compose("train.max_steps=4"), "train.max_steps=9").plans.values()
+    assert changed.steps == 9
+    with pytest.raises(ConfigError, match="read already"):
+        ls.run_sweep(config.load_sweep("quickstart"), "adapter.dim=2")
+
+
+def test_a_searched_sweep_says_what_each_point_is_and_goes_on_by_its_name(home: Path) -> None:
+    asked = ["optimizer.lr=1e-3,2e-3", "train.max_steps=4"]
+    spec = config.load_sweep(asked[0], asked[1:])
+    folder = home / "outputs" / spec.name
+    folder.mkdir(parents=True)
+    manifest.write_manifest(folder, manifest.declare(spec, ls.plan(spec).plans))
+    point = manifest.AddedTrials(number=0, arm="p000", seeds=(0,), overrides=("optimizer.lr=0.002",), params={})
+    manifest.append(folder, point)
+
+    opened = ls.open_sweep(spec.name)
+    assert list(opened.leaderboard["overrides"]) == ["optimizer.lr=0.002"]
+    assert "optimizer.lr=0.002" in str(opened) and "optimizer.lr=0.002" in opened._repr_html_()
+    again = config.load_sweep(spec.name, ["train.max_steps=5"])
+    assert again.name == spec.name and again.search is not None
+    assert {arm.recipe.train.max_steps for arm in again.known} == {5}
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        ls.run_sweep("adapter.dim=2")

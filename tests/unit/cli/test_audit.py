@@ -160,6 +160,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "broken": (lambda folder: (folder / "3.png").write_bytes(b"\x89PNG") and None, "must", "3.png", "not an image"),
     "weight": (say("zkw, 1girl, beach, (hat:1.3)"), "should", "3.png", "letter by letter"),
     "choice": (say("zkw, 1girl, {beach|city}, hat"), "should", "3.png", "letter by letter"),
+    "place for a trigger": (say("[trigger], 1girl, beach, hat"), "should", "3.png", "letter by letter"),
     "held out": (lambda folder: None, "should", "", "keeps no image"),
 }
 

@@ -58,5 +58,5 @@ def test_a_sweep_in_a_log_gets_a_line_for_every_trial_that_is_over(
     monkeypatch.setattr(sys, "stderr", stream)
     with progress.sweep_shown(2) as say:
         for done in (0, 0, 1, 1, 2):
-            say(done, "")
+            say(done, 2, "")
     assert stream.getvalue().splitlines() == ["0/2 trials", "1/2 trials", "2/2 trials"]

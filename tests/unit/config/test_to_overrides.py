@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -59,5 +60,17 @@ def test_a_recipe_of_another_version_is_refused() -> None:
     recipe = config.compose_recipe([])
     strange = dataclasses.replace(recipe, adapter=Component(name="lora", options={"rank_of_old": 3}))
 
-    with pytest.raises(ConfigError):
-        config.to_overrides(strange)
+    with pytest.raises(ConfigError, match="rank_of_old"):
+        config.compose_recipe(config.to_overrides(strange))
+
+
+def test_a_run_whose_images_were_moved_is_varied_by_where_they_are_now(tmp_path: Path) -> None:
+    for name in ("was", "is"):
+        (tmp_path / name).mkdir()
+    recipe = config.compose_recipe([f"dataset.path={tmp_path / 'was'}", "adapter.dim=8"])
+    (tmp_path / "was").rmdir()
+
+    with pytest.raises(ConfigError, match="no such folder"):
+        config.compose_recipe(config.with_overrides(recipe, ["adapter.dim=4"]))
+    moved = config.compose_recipe(config.with_overrides(recipe, [f"dataset.path={tmp_path / 'is'}"]))
+    assert moved.dataset.path == str(tmp_path / "is") and moved.adapter == recipe.adapter

@@ -87,7 +87,7 @@ def test_with_fixed_steps_they_take_their_share_of_the_exposures(planned: Planne
     trained = sum(image.repeats for image in plan.train_images())
     assert sum(image.repeats for image in plan.reg_images) == round(trained / 2)
     (sentence,) = [text for text in plan.warnings if "train.max_steps fixes" in text]
-    assert f"is seen {plan.exposures_per_image:.0f} times instead of" in sentence
+    assert f"is seen {round(plan.exposures_per_image, 1):g} times instead of" in sentence
 
 
 def test_images_beyond_what_is_needed_are_left_out_and_that_is_said(planned: Planned, girls: Path) -> None:

@@ -176,3 +176,12 @@ def test_a_space_that_cannot_be_read_is_one_problem(tmp_path: Path, capsys: pyte
     told = capsys.readouterr().err
     assert "must grow from left to right" in told and "nothing is searched" not in told
     assert "needs quotes" not in told
+
+
+def test_arms_that_are_asked_other_questions_are_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = "a: {}, b: {dataset.holdout_seed: 3}, c: {sample.guidance: 7}, d: {adapter.dim: 4}"
+    (home / "q.yaml").write_text(f"sweep: {{question: Which, arms: {{{arms}}}}}\n", encoding="utf-8")
+    assert main(["plan", str(home / "q.yaml"), "--json"]) == 0
+    held_out, guidance = json.loads(capsys.readouterr().out)["asked_otherwise"]
+    assert held_out.startswith("b: judged by another set of held-out images than a")
+    assert guidance.startswith("c: judged by another sample.guidance than a")

@@ -121,6 +121,14 @@ def test_single_runs_are_listed_though_nobody_declared_them(tmp_path):
     assert state.driver.startswith("process")
 
 
+def test_single_runs_on_several_folders_of_images_are_said_not_to_compare(tmp_path):
+    for name, path in (("a", "mine"), ("b", "mine"), ("c", "theirs")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text(f"dataset: {{path: {path}}}\n")
+        (tmp_path / name / "plan.json").write_text('{"steps": 4}')
+        assert any("do not compare" in note for note in read_state(tmp_path).notes) == (name == "c")
+
+
 def test_the_estimate_shares_the_waiting_trials_among_the_workers():
     def trial(number, status, step, eta_s=None):
         return TrialState(

@@ -1,5 +1,6 @@
 """What is shown, on a terminal and without one."""
 
+import dataclasses
 import io
 
 from lorasweep.core.console import text_console
@@ -110,6 +111,16 @@ def test_the_leaderboard_says_what_is_noise():
     decided = " ".join(shown(table.render_leaderboard, sweep(*trials[:3], *trials[6:])).split())
     assert "good is better than every other arm by more than the noise" in decided
     assert "cannot be told apart" in " ".join(shown(table.render_state, sweep(*trials), max_rows=20).split())
+
+
+def test_a_point_is_told_by_its_keys_and_single_runs_are_not_sent_to_a_sweep():
+    point = trial(0, Status.COMPLETED, arm="p000", value=0.7, overrides=("adapter.dim=4",))
+    other = trial(1, Status.COMPLETED, arm="p001", value=0.6, overrides=("adapter.dim=8",))
+    assert "adapter.dim=4" in shown(table.render_leaderboard, sweep(point, other, has_space=True))
+    assert "adapter.dim=4" not in shown(table.render_leaderboard, sweep(point, other))
+    single = dataclasses.replace(sweep(point, other), question="")
+    assert "until-decided" not in shown(table.render_state, single, max_rows=9)
+    assert "·  ·" not in shown(table.render_state, sweep(activity="starting workers"), max_rows=9)
 
 
 def test_without_a_terminal_every_change_is_one_line():

@@ -149,3 +149,39 @@ def test_a_command_of_sd_scripts_is_read_as_its_toml_is(tmp_path: Path, capsys: 
     wanted = {"base": "sdxl", "base.path": "D:\\models\\it.safetensors", "dataset.path": "D:\\img", "adapter": "locon"}
     wanted |= {"adapter.conv_dim": 8, "adapter.dim": 16, "seed": 3, "base.resolution": 1024}
     assert {key: recipe.get(key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("t.bat", 'set M=D:\\my models\nset "LR=2e-4"\ntrain_network.py --unet_lr=%lr% --base="%M%\\x.safetensors"'),
+        (
+            "t.sh",
+            "LR=2e-4 # high\nexport M='D:\\my models'\ntrain_network.py --unet_lr ${LR} --base=\"$M\\x.safetensors\"",
+        ),
+        (
+            "t.ps1",
+            '$M = "D:\\my models" # where\n$lr = 2e-4\n$env:X = 1\n$file = "./train_network.py"\n'
+            'python $file `\n --unet_lr=$lr `\n --base="$M\\x.safetensors"',
+        ),
+    ],
+)
+def test_variables_that_the_script_sets_are_filled_in(
+    name: str, script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = script.replace("--base", "--network_module=networks.lora --pretrained_model_name_or_path")
+    (tmp_path / name).write_text(script, encoding="utf-8")
+    assert main(["import", str(tmp_path / name), "--json"]) == 0
+    recipe = json.loads(capsys.readouterr().out)["recipe"]
+    assert (recipe["base.path"], recipe["optimizer.lr"]) == ("D:\\my models\\x.safetensors", 2e-4)
+
+
+@pytest.mark.parametrize("word", ["--seed=$SEED", '"${args[@]}"', "--train_data_dir=%~dp0img", "--seed $(date)"])
+def test_variables_that_it_does_not_set_are_refused_by_name(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = f"SEEDS=1\ntrain_network.py --network_module=networks.lora --network_dim=8 {word}\n"
+    (tmp_path / "t.sh").write_text(command, encoding="utf-8")
+    assert main(["import", str(tmp_path / "t.sh")]) == 2
+    err = capsys.readouterr().err
+    assert "variables that it does not set" in err and word.partition("=")[2].strip('"') in err

@@ -516,3 +516,13 @@ def test_a_misspelt_option_is_told_with_what_it_may_mean(answer: Callable[..., A
     assert found["lerning_rate"].endswith("did you mean `learning_rate`?")
     assert found["train-batch-size"].endswith("did you mean `train_batch_size`?")
     assert "did you mean" not in found["colour_balance"]
+
+
+@pytest.mark.parametrize("option", ["wandb_api_key", "huggingface_token", "some_password"])
+def test_keys_to_other_services_are_not_repeated_in_a_file_that_is_shared(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.toml").write_text(f'{BASE}{option} = "hunter2"\n', encoding="utf-8")
+    assert main(["import", str(tmp_path / "c.toml")]) == 0
+    said = capsys.readouterr()
+    assert f'{option} = "***"' in said.out and "hunter2" not in said.out + said.err

@@ -123,6 +123,21 @@ def test_verdicts_without_a_window() -> None:
     assert "Could not be judged" in summary.sentence(unknown, CALIBRATION)
 
 
+def test_without_identity_and_loss_only_burning_is_told() -> None:
+    def scored(step: int, score_: float) -> dict[str, Any]:
+        metrics = {score.SCORE: score_, "prior_drift/class": 10 * score_}
+        return {"step": step, "exposures_per_image": 0.0, "metrics": metrics}
+
+    fine, hot = [scored(100, 0.0), scored(200, 0.1)], [scored(100, 0.1), scored(200, 0.7)]
+    assert summary.sentence(of(fine), CALIBRATION) == (
+        "Not overcooked by step 200; whether the subject is there was not measured."
+    )
+    assert summary.sentence(of(hot), CALIBRATION).startswith(
+        "Overcooked: from 200 strangers are redrawn (P 7.00, limit"
+    )
+    assert [verdict.state_of(rung["metrics"], CALIBRATION) for rung in hot] == ["unknown", "overcooked"]
+
+
 def test_symptoms_that_only_together_pass_the_limit_are_not_blamed_alone() -> None:
     found = of([judged(100, 0.8), judged(200, 0.9, prior_drift__class=0.48, generalisation__gap=0.46)])
     assert found.burned_at == 200 and found.blame is not None and not found.blame.alone
