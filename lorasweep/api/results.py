@@ -32,14 +32,7 @@ def status(named: str | Path) -> SweepState:
 
 
 def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path]:
-    """Write a sweep's answer as one page.
-
-    Args:
-        named: as in `status`.
-        out: a folder; None: the sweep's own.
-
-    Returns:
-        The HTML page and the Markdown one.
+    """Write a sweep's answer as one page into a folder, None: the sweep's own; returns the HTML and the Markdown file.
 
     Raises:
         InputError: there is no such sweep, or something else lies where they would be written.
@@ -58,10 +51,8 @@ def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path
 def checkpoint(named: str | Path, *, best: bool = False, step: int | None = None) -> runs.Checkpoint:
     """Find an adapter that a run saved.
 
-    Args:
-        named: a run, as `open_run` takes it; with `best` a sweep, whose best run it is.
-        best: see `named`.
-        step: a rung's; None: the checkpoint that the run kept.
+    Named is a run, as `open_run` takes it, or with `best` a sweep, whose best run it is; without a rung's step, it is
+    the checkpoint that the run kept.
 
     Raises:
         InputError: there is none.
@@ -132,15 +123,8 @@ def rate(
 ) -> list[Rated]:
     """Let somebody compare pictures of a sweep's arms, or of a run's steps, blind, in a browser on this machine.
 
-    Args:
-        named: a sweep as `open_sweep` takes it, or a run as `open_run` does.
-        rater: whose answers they are: up to 40 letters, digits, `_`, `-`, `.`.
-        most: how many answers are enough, those of earlier calls included, should the ranks not be settled before.
-        port: of the page; None: a free one.
-        open_browser: also open the page, unless this is a session of ssh.
-
-    Returns:
-        What everybody's answers say, this one's included.
+    `most` answers are enough, those of earlier calls included; the other knobs are those of `lorasweep rate --help`.
+    Returns what everybody's answers say, this one's included.
 
     Raises:
         InputError: there is nothing to compare, or the port is taken.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os.path
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,16 +27,26 @@ OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
 
 
-def compose(*words: str | Path | Sequence[str]) -> Recipe:
+def compose(*words: Recipe | str | Path | Sequence[str]) -> Recipe:
     """Make a recipe from what one types after `lorasweep train`: KEY=VALUE or lists of it, first perhaps a recipe file.
+
+    A recipe that comes first is the one to change.
 
     Raises:
         ConfigError: with every problem found.
     """
-    typed = [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
+    first, *others = words or ((),)
+    if isinstance(first, Recipe):
+        typed = _texts(others)
+        return config.compose_recipe(config.with_overrides(first, typed)) if typed else first
+    typed = _texts(words)
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
+
+
+def _texts(words: Iterable[Any]) -> list[str]:
+    return [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
 
 
 def import_config(
@@ -69,39 +79,37 @@ def import_config(
     return imported
 
 
-def plan(*what: Recipe | config.SweepSpec | str | Path) -> Planned:
+def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides: str) -> Planned:
     """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`, `ls.plan("adapter.dim=16")`.
 
     Args:
-        what: what one types after `lorasweep plan`; first perhaps a recipe from `compose`, or what
-            `config.load_sweep` made of a sweep.
+        what: what one types after `lorasweep plan`; a recipe from `compose`; or a sweep from `config.load_sweep`.
+        overrides: KEY=VALUE on top of it.
 
     Raises:
         ConfigError, DatasetError, InputError: with every problem found.
     """
-    subject = _subject(*what)
+    subject = _subject(what, overrides)
     if isinstance(subject, Recipe):
-        return Planned(
-            subject, [(config.Arm(name="recipe", note="", overrides=(), recipe=subject), make_plan(subject))]
-        )
+        alone = config.Arm(name="recipe", note="", overrides=(), recipe=subject)
+        return Planned(subject, [(alone, make_plan(subject))])
     return _planned(subject, plan_sweep(subject))
 
 
-def _subject(*what: Recipe | config.SweepSpec | str | Path) -> Recipe | config.SweepSpec:
+def _subject(
+    what: Recipe | config.SweepSpec | str | Path | None, overrides: Sequence[str]
+) -> Recipe | config.SweepSpec:
     """A sweep where one is named or a key has several values, else a recipe."""
-    if not what:
-        return compose()
-    given, *others = what
-    words = [str(word) for word in others]
-    if isinstance(given, Recipe):
-        return config.compose_recipe(config.with_overrides(given, words)) if words else given
-    if isinstance(given, config.SweepSpec):
-        return _spec(given, words)
-    first = str(given)
+    if what is None or isinstance(what, Recipe):
+        return compose() if what is None else compose(what, *overrides)
+    if isinstance(what, config.SweepSpec):
+        return _spec(what, overrides)
+    first = str(what)
     is_named = "=" not in first and not re.match(r"~\w+(\.|$)", first)  # ~metrics.burn
-    if config.has_axes(words if is_named else [first, *words]) or (is_named and not config.is_recipe_file(first)):
-        return config.load_sweep(first, words)
-    return compose(first, words)
+    swept = config.has_axes(overrides if is_named else [first, *overrides])
+    if swept or (is_named and not config.is_recipe_file(first)):
+        return config.load_sweep(first, overrides)
+    return compose(first, overrides)
 
 
 def _planned(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> Planned:

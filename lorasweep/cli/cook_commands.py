@@ -18,7 +18,6 @@ from lorasweep.core import files, paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
-from lorasweep.plan import make_plan
 from lorasweep.plan.calibration import read as read_calibration
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results import runs
@@ -118,7 +117,7 @@ def cook_one(
 
 def plan_one(recipe: Recipe) -> Plan:
     """Plan a recipe, and print what to know first."""
-    planned = make_plan(recipe)
+    (planned,) = training.plan(recipe).plans.values()
     print_warnings(planned.warnings)
     return planned
 
@@ -182,7 +181,7 @@ def run_fork(options: argparse.Namespace) -> int:
     if not options.overrides:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
-    recipe = config.compose_recipe(config.with_overrides(parent.recipe, options.overrides))
+    recipe = training.compose(parent.recipe, *options.overrides)
     planned = plan_one(recipe)
     if recipe.fingerprint() == parent.recipe.fingerprint():
         changed = " ".join(options.overrides)

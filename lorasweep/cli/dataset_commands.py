@@ -14,23 +14,18 @@ from lorasweep.core.printable import readable
 from lorasweep.plan.audit import Audit
 
 _SHOWN = 12  # changes of captions
+# Options that the front door has under the same names.
+_KNOBS = {
+    "caption": ("apply", "out", "write", "overwrite", "undo", "trigger_first", "add", "encoding"),
+    "draw": ("count", "subject", "size", "seed"),
+    "dataset": ("subject", "images", "outfits", "confound", "repeats", "seed"),
+}
 
 
 def run_caption(options: argparse.Namespace) -> int:
     """Show what would be written, write it, or undo it; returns the exit code."""
     root = options.folder.absolute()
-    done = datasets.caption(
-        root,
-        *options.overrides,
-        apply=options.apply,
-        out=options.out,
-        write=options.write,
-        overwrite=options.overwrite,
-        undo=options.undo,
-        trigger_first=options.trigger_first,
-        add=options.add,
-        encoding=options.encoding,
-    )
+    done = datasets.caption(root, *options.overrides, **{name: getattr(options, name) for name in _KNOBS["caption"]})
     if options.undo:
         said = f"{done.restored} captions are as they were"
     elif options.out is not None:
@@ -105,11 +100,10 @@ def _print_findings(root: Path, found: Audit) -> None:
 
 def run_dollhouse(options: argparse.Namespace) -> int:
     """Draw a sheet or write a dataset folder; returns the exit code."""
+    how = {name: getattr(options, name) for name in _KNOBS[options.action]}
     if options.action == "draw":
-        how = {name: getattr(options, name) for name in ("count", "subject", "size", "seed")}
         print(datasets.draw_dollhouse(options.out, **how))
-        return 0
-    names = ("subject", "images", "outfits", "confound", "repeats", "seed")
-    folder = datasets.write_dollhouse(options.out, **{name: getattr(options, name) for name in names})
-    print(f"{folder}\ntrain on it: lorasweep train dataset.path={folder}")
+    else:
+        folder = datasets.write_dollhouse(options.out, **how)
+        print(f"{folder}\ntrain on it: lorasweep train dataset.path={folder}")
     return 0
