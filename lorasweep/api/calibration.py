@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import lorasweep
 from lorasweep import config
-from lorasweep.api.training import OnChange
+from lorasweep.api.training import OnChange, sweep_bar
 from lorasweep.components import bases
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, LorasweepError, Problem
@@ -35,15 +36,8 @@ def calibrate(
 ) -> Path:
     """Run or continue the controls of a recipe, place every symptom's limit, and write the file that is returned.
 
-    Args:
-        overrides: KEY=VALUE of the recipe.
-        times: how many times its exposures the controls are given, >= 2.
-        rungs: how often each is judged, >= 3.
-        seeds: how often each is trained.
-        name: of the calibration, for people; None: the base's.
-        out: the file; None: where later recipes find it.
-        on_plan: hears the recipe's plan before anything is trained.
-        on_change: hears the state of the controls whenever it changes.
+    The knobs are those of `lorasweep calibrate --help`. `on_plan` hears the recipe's plan before anything is trained;
+    `on_change` the state of the controls whenever it changes, instead of a progress bar.
 
     Raises:
         ConfigError, DatasetError, InputError: before any work; with every problem found.
@@ -66,11 +60,12 @@ def calibrate(
     plans = {arm.name: make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / sweep
 
-    ended = driver.run_sweep(spec, plans, folder=folder, on_change=on_change)
+    with sweep_bar(spec.total) if on_change is None else nullcontext(on_change) as told:
+        ended = driver.run_sweep(spec, plans, folder=folder, on_change=told)
+    if ended.interrupted:
+        raise KeyboardInterrupt(ended.halted or "interrupted; the same command continues where it stopped")
     if ended.halted:
         raise LorasweepError(ended.halted)
-    if ended.interrupted:
-        raise KeyboardInterrupt("interrupted; the same command continues where it stopped")
     arms = {trial.run_folder: trial.arm for trial in ended.state.trials}
     # From their logs: one that diverged in the end has no metrics.json, but has burned.
     controls = {Path(run): read_control(arm, RunFolder(Path(run)).rungs()) for run, arm in arms.items()}

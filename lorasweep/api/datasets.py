@@ -63,7 +63,6 @@ def mend(
 class Captioned:
     """What became of the captions of a folder."""
 
-    root: Path
     changes: Sequence[Change] = ()  # written, or what would change; none where captions went to a folder of their own
     kept: int = 0  # captions that only `overwrite` would have replaced
     captions: int = 0  # that the policy gives, changed or not
@@ -97,7 +96,7 @@ def caption(
     asked = bool(words) or apply is not None
     _require_one_way(target, asked=asked, write=write, overwrite=overwrite, undo=undo, encoding=encoding)
     if undo:
-        return Captioned(root=root, restored=len(caption_writing.undo(root)))
+        return Captioned(restored=len(caption_writing.undo(root)))
     tagger, recipe = _tagger_and_policy(root, [*words, *(apply or ())])
     seen: dict[Path, list[Tag]] = {}
 
@@ -113,13 +112,13 @@ def caption(
     texts = caption_policy.texts(recipe, root, edits, look if tagger else None)
     if target is not None:
         _write_folder(target, root, texts)
-        return Captioned(root=root, captions=len(texts), tags=seen)
+        return Captioned(captions=len(texts), tags=seen)
     changes = caption_writing.changes(texts)
     kept = [change for change in changes if change.before is not None] if write and not overwrite else []
     changes = [change for change in changes if change not in kept]
     if write:
         caption_writing.write(root, changes)
-    return Captioned(root=root, changes=changes, kept=len(kept), captions=len(texts), tags=seen)
+    return Captioned(changes=changes, kept=len(kept), captions=len(texts), tags=seen)
 
 
 def _root(folder: str | Path) -> Path:

@@ -76,12 +76,8 @@ def export(
 ) -> list[Exported]:
     """Write an adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers.
 
-    Args:
-        saved: of `checkpoint`; or a run, for the checkpoint that it kept.
-        out: a .safetensors, or a folder; None: `export/` in the run folder.
-        form: what is written; None: the smallest that `readers` read.
-        readers: programs, as in `results.export.forms`.
-        how: as `results.export.export_run` takes it: `precision`, `ranks`.
+    Saved is a `checkpoint`, or a run for the one that it kept; `out` a .safetensors or a folder, None: `export/` in the
+    run folder; no `form` is the smallest that `readers` read; `how` is as `results.export.export_run` takes it.
 
     Raises:
         InputError: there is no such run, or it cannot be written so; nothing was.

@@ -118,7 +118,7 @@ def _planned(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> Planned:
     for arm in spec.known:
         recipe, seeded = for_seed(arm.recipe, plans[arm.name], spec.seeds[0])
         arms.append((dataclasses.replace(arm, recipe=recipe), seeded))
-    return Planned(spec, arms)
+    return Planned(spec, arms, spec.name, spec.total)
 
 
 def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> config.SweepSpec:
@@ -224,7 +224,7 @@ def run_sweep(
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
-    shown = _bar(spec.total) if on_change is None and not quiet else nullcontext(on_change)
+    shown = sweep_bar(spec.total) if on_change is None and not quiet else nullcontext(on_change)
     with shown as told:
         ended = driver.run_sweep(
             spec,
@@ -320,7 +320,8 @@ def _heard(steps: int, *, quiet: bool, on_event: OnEvent | None) -> AbstractCont
 
 
 @contextmanager
-def _bar(trials: int) -> Iterator[OnChange]:
+def sweep_bar(trials: int) -> Iterator[OnChange]:
+    """Show how many trials of a sweep are over; yields what is told its states."""
     with progress.sweep_shown(trials) as tell:
 
         def told(state: SweepState) -> None:

@@ -50,25 +50,12 @@ class _Shows:
 
 @dataclass(frozen=True, repr=False)
 class Planned(_Shows):
-    """What a recipe, or a sweep, would do.
-
-    Attributes:
-        subject: the recipe or the sweep.
-        arms: each with its plan, for the first seed; of a search, the recipes at the corners of its space too.
-    """
+    """What a recipe, or a sweep, would do."""
 
     subject: SweepSpec | Recipe
-    arms: Sequence[tuple[Arm, Plan]]
-
-    @property
-    def name(self) -> str:
-        """Of the sweep; "recipe" for a single one."""
-        return self.subject.name if isinstance(self.subject, SweepSpec) else "recipe"
-
-    @property
-    def trials(self) -> int:
-        """How many there would be."""
-        return self.subject.total if isinstance(self.subject, SweepSpec) else 1
+    arms: Sequence[tuple[Arm, Plan]]  # for the first seed; of a search, the recipes at the corners of its space too
+    name: str = "recipe"  # of the sweep
+    trials: int = 1  # how many there would be
 
     @property
     def recipes(self) -> Mapping[str, Recipe]:

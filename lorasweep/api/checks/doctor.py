@@ -27,11 +27,9 @@ CHECKS: tuple[Callable[[], Check], ...] = (
 
 
 def doctor(*overrides: str, cook: bool = True) -> Iterator[Check]:
-    """Check whether this machine is fit to train on; results come as they are known.
+    """Check whether this machine is fit to train on, by training for seconds as well; results come as they are known.
 
-    Args:
-        overrides: launcher=ssh launcher.KEY=VALUE: its machines are asked instead, if it has some.
-        cook: train for a few seconds as well.
+    With `launcher=ssh launcher.KEY=VALUE` its machines are asked instead.
 
     Raises:
         ConfigError: what is given is no launcher.
