@@ -19,7 +19,7 @@ SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
 def typed(path: str | Path) -> Path:
     """A path that a person typed, with `~` as the home folder: shells leave it in `--out=~/x`.
 
-    A `Path` was typed before: one that only begins with `~` is a name.
+    A `Path` was typed before: one that begins with the `~` of nobody is a name.
 
     Raises:
         InputError: it is empty, or begins with the `~` of somebody who has no home here.
