@@ -8,27 +8,10 @@ import sys
 import types
 from typing import Any
 
+from lorasweep import api
+
 __version__ = "0.1.0"
-__all__ = [
-    "Planned",
-    "Run",
-    "Sweep",
-    "checkpoint",
-    "compose",
-    "export",
-    "judge",
-    "open_run",
-    "open_sweep",
-    "plan",
-    "rate",
-    "ratings",
-    "report",
-    "run_sweep",
-    "run_trial",
-    "status",
-    "sweeps",
-    "sync",
-]
+__all__ = api.NAMES
 
 
 def __getattr__(name: str) -> Any:
@@ -36,7 +19,7 @@ def __getattr__(name: str) -> Any:
     if name == "plan":
         return importlib.import_module("lorasweep.plan")
     if name in __all__:
-        return getattr(importlib.import_module("lorasweep.api"), name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -48,9 +31,9 @@ def __dir__() -> list[str]:
 class _Plan(types.ModuleType):
     """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
 
-    def __call__(self, what: Any, *overrides: str) -> Any:
+    def __call__(self, *what: Any) -> Any:
         """Plan; see `lorasweep.api.plan`."""
-        return importlib.import_module("lorasweep.api").plan(what, *overrides)
+        return api.plan(*what)
 
 
 class _FrontDoor(types.ModuleType):

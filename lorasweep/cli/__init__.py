@@ -28,7 +28,7 @@ from lorasweep.core.printable import has_control_characters, visible
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
 # Modules of several commands; each other command has one by its own name.
 _SHARED = {
-    "cook": ("train", "fork", "sweep", "judge"),
+    "cook": ("train", "fork", "sweep", "judge", "calibrate"),
     "show": ("status", "report", "rate", "export", "sync", "ui"),
     "dataset": ("audit", "caption", "dollhouse"),
 }
@@ -66,8 +66,8 @@ def exit_code(run: Callable[[], int]) -> int:
             raise
         _complain(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}")
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""`lorasweep train`, `fork`, `sweep` and `judge`: hand recipes or files to `api`, and show what came out."""
+"""`lorasweep train`, `fork`, `sweep`, `judge`, `calibrate`: hand recipes or files to `api`, and show what came out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorasweep import api, config
+from lorasweep import config
+from lorasweep.api import results, training
 from lorasweep.cli.plan_view.tables import owned
 from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_spec import Constraint
 from lorasweep.core import files, paths
-from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
-from lorasweep.plan import make_plan
+from lorasweep.plan.calibration import read as read_calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, Run
 from lorasweep.results.report.notebook import HEADLINE
@@ -41,7 +43,7 @@ def run_train(options: argparse.Namespace) -> int:
     """Cook, or continue, or show a recipe that is already cooked; returns the exit code."""
     if options.source is not None:
         return _again(options)
-    recipe = api.compose(*options.overrides)
+    recipe = training.compose(*options.overrides)
     run = cook_one(recipe, plan_one(recipe), quiet=options.json, fresh=options.fresh)
     if options.json:
         print(json.dumps(result_json(run), indent=1))
@@ -100,7 +102,7 @@ def cook_one(
     parent: Mapping[str, Any] | None = None,
 ) -> EndedRun:
     """Cook a recipe as `api.run_trial` does, and say what is special."""
-    run = api.run_trial(recipe, folder, planned=planned, fresh=fresh, parent=parent, quiet=quiet)
+    run = training.run_trial(recipe, folder, planned=planned, fresh=fresh, parent=parent, quiet=quiet)
     result = run.ended
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
@@ -115,7 +117,7 @@ def cook_one(
 
 def plan_one(recipe: Recipe) -> Plan:
     """Plan a recipe, and print what to know first."""
-    planned = make_plan(recipe)
+    (planned,) = training.plan(recipe).plans.values()
     print_warnings(planned.warnings)
     return planned
 
@@ -179,7 +181,7 @@ def run_fork(options: argparse.Namespace) -> int:
     if not options.overrides:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
-    recipe = config.compose_recipe(config.with_overrides(parent.recipe, options.overrides))
+    recipe = training.compose(parent.recipe, *options.overrides)
     planned = plan_one(recipe)
     if recipe.fingerprint() == parent.recipe.fingerprint():
         changed = " ".join(options.overrides)
@@ -216,14 +218,14 @@ def run_spec(
     spec: SweepSpec, *, extend: bool = False, repeats: int | None = None, fresh: bool = False, as_json: bool = False
 ) -> int:
     """Run or continue a sweep that is checked, and print what came out; as `run`."""
-    plans = api.plan_sweep(spec)
+    plans = training.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     names = [(arm, arm.name) for arm in spec.arms] or [(arm, " ".join(arm.overrides)) for arm in spec.known]
     of_arms = owned([(name, plans[arm.name].warnings) for arm, name in names])
     told = (*beforehand.duplicates(spec, plans), *comparable.asked_otherwise(spec, plans))
     print_warnings((*of_space, *told, *of_arms))
     with table.live(quiet=as_json) as show:
-        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
+        ran = training.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
@@ -267,7 +269,7 @@ def run_judge(options: argparse.Namespace) -> int:
     asked, plans = judge_files.planned(judge_files.question(options.overrides, steps=options.steps), required)
     if len(asked.arms) > 1:
         code = run_spec(asked, as_json=options.json)
-        judged: Sequence[Run] = api.open_sweep(asked.name).trials
+        judged: Sequence[Run] = results.open_sweep(asked.name).trials
     else:
         one = _judge_one(asked, plans, as_json=options.json)
         code, judged = exit_code(one.ended), [one]
@@ -282,7 +284,7 @@ def run_judge(options: argparse.Namespace) -> int:
 def _judge_one(asked: SweepSpec, plans: Mapping[str, Plan], *, as_json: bool) -> EndedRun:
     (planned,) = plans.values()
     print_warnings(planned.warnings)
-    judged = api.judge(asked=asked, plans=plans, quiet=as_json)
+    judged = training.judge(asked=asked, plans=plans, quiet=as_json)
     assert isinstance(judged, EndedRun), "one arm makes one run"
     if as_json:
         files = {key: value for key, value in _files(judged).items() if value}
@@ -314,3 +316,36 @@ def _broken(judged: Sequence[Run], required: Sequence[Constraint]) -> Iterator[s
                 yield f"{each.name}: {bound}, and it is missing: {why}"
             elif bound.violation(value) > 0:
                 yield f"{each.name}: {bound}, got {value:.3f}"
+
+
+def run_calibrate(options: argparse.Namespace) -> int:
+    """Calibrate, and print the limits; returns the exit code."""
+    from lorasweep.api import calibration
+
+    words, to = options.overrides, {"name": options.name, "out": options.out}
+    if options.ratings:
+        if words:
+            problem = Problem(words[0], "has no effect: the recipe is that of the rated runs", "take it out")
+            raise ConfigError(problem, subject="calibrate --ratings")
+        file = calibration.calibrate_by_ratings(options.ratings, rater=options.rater, **to)
+    else:
+        how = {"times": options.times, "rungs": options.rungs, "seeds": options.seeds, **to}
+        with table.live(quiet=options.json) as show:
+            file = calibration.calibrate(
+                *words, on_plan=lambda own: print_warnings(own.warnings), on_change=show, **how
+            )
+    if options.json:
+        print(json.dumps({"file": str(file), **files.read_json(file)}, indent=1))
+        return 0
+    made = read_calibration(file)
+    print(f"{'symptom':<16}{'harmless':>10}{'limit':>10}{'ruined':>15}")
+    for symptom in SYMPTOMS:
+        limit = made.limits.get(symptom.name)
+        if limit is None:
+            print(f"{symptom.name:<16}  {made.why_unplaced(symptom.name)}")
+        else:
+            ruined = "by definition" if limit.burned is None else f"{limit.burned:.3f}"
+            print(f"{symptom.name:<16}{limit.null:>10.3f}{limit.limit:>10.3f}{ruined:>15}")
+    print(f"learned from F = {made.learned:.2f}; digest {made.digest}")
+    print(f"calibration  {file}")
+    return 0

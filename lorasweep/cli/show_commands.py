@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from dataclasses import asdict
 
-from lorasweep import api
+from lorasweep.api import results
 from lorasweep.core import paths
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import InputError
@@ -26,7 +26,7 @@ from lorasweep.sweep.ranking.state import SweepState
 def run_status(options: argparse.Namespace) -> int:
     """Print one sweep's trials, or every sweep's; 1 when one of them cannot be read."""
     if options.sweep:
-        states, unread = [api.status(options.sweep)], 0
+        states, unread = [results.status(options.sweep)], 0
     else:
         states, unread = _all_sweeps()
     if options.json:
@@ -43,7 +43,7 @@ def run_status(options: argparse.Namespace) -> int:
 def _all_sweeps() -> tuple[list[SweepState], int]:
     """Every sweep that can be read, and how many cannot; a damaged one must not hide the others."""
     states, unread = [], 0
-    for sweep in api.sweeps():
+    for sweep in results.sweeps():
         try:
             states.append(sweep.state)
         except InputError as error:
@@ -54,7 +54,7 @@ def _all_sweeps() -> tuple[list[SweepState], int]:
 
 def run_report(options: argparse.Namespace) -> int:
     """Write the pages, say where they are; returns the exit code."""
-    page, text = api.report(options.sweep, options.out)
+    page, text = results.report(options.sweep, options.out)
     if options.json:
         print(json.dumps({"html": str(page), "markdown": str(text)}, indent=1))
     else:
@@ -67,9 +67,9 @@ def run_report(options: argparse.Namespace) -> int:
 def run_rate(options: argparse.Namespace) -> int:
     """Let somebody rate, unless only results are wanted, and print them; returns the exit code."""
     if options.results:
-        found = api.ratings(options.named)
+        found = results.ratings(options.named)
     else:
-        found = api.rate(
+        found = results.rate(
             options.named, rater=options.rater, most=options.pairs, port=options.port, open_browser=options.browser
         )
     if options.json:
@@ -105,8 +105,8 @@ def _print_rated(rated: Rated) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     """Find the run, write its files, say where they are; returns the exit code."""
-    saved = api.checkpoint(options.run, best=options.best, step=options.step)
-    written = api.export(
+    saved = results.checkpoint(options.run, best=options.best, step=options.step)
+    written = results.export(
         saved,
         options.out,
         precision=options.precision,
@@ -143,7 +143,7 @@ def _verdict(saved: runs.Checkpoint) -> str:
 
 def run_sync(options: argparse.Namespace) -> int:
     """Bring the named sweeps (or all) up to date in MLflow; 1 when something is still missing."""
-    reports = api.sync(*options.sweeps)
+    reports = results.sync(*options.sweeps)
     if options.json:
         print(json.dumps({name: asdict(report) for name, report in reports.items()}, indent=1))
     else:

@@ -16,12 +16,16 @@ _DEVICE = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)\d")
 SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
 
 
-def typed(path: str) -> Path:
+def typed(path: str | Path) -> Path:
     """A path that a person typed, with `~` as the home folder: shells leave it in `--out=~/x`.
+
+    A `Path` was typed before: one that begins with the `~` of nobody is a name.
 
     Raises:
         InputError: it is empty, or begins with the `~` of somebody who has no home here.
     """
+    if isinstance(path, Path):
+        return Path(os.path.expanduser(path))
     if not path.strip():
         raise InputError(Problem(repr(path), "must not be empty", "for this folder: ."), subject="a path")
     expanded = os.path.expanduser(path)

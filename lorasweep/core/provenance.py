@@ -25,7 +25,7 @@ _LIBRARIES = (
     "hydra-core",
 )
 # What decides nothing about the result of a recipe once it is resolved: how it is composed, scheduled, shown.
-_BESIDE = frozenset(("cli", "config", "results", "sweep", "testing", "__main__.py", "api.py"))
+_BESIDE = frozenset(("cli", "config", "results", "sweep", "testing", "__main__.py", "api"))
 _BESIDE_LIBRARIES = frozenset(("optuna", "hydra-core"))
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.config import Arm, SweepSpec
 from lorasweep.core import paths
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
+from lorasweep.plan.cost import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
 from lorasweep.sweep.ranking.leaderboard import rank_arms
@@ -48,17 +50,29 @@ class _Shows:
 
 @dataclass(frozen=True, repr=False)
 class Planned(_Shows):
-    """What a recipe, or a sweep, would do.
+    """What a recipe, or a sweep, would do."""
 
-    Attributes:
-        recipes, plans: by arm; of a search, the recipes at the corners of its space.
-    """
+    subject: SweepSpec | Recipe
+    arms: Sequence[tuple[Arm, Plan]]  # for the first seed; of a search, the recipes at the corners of its space too
+    name: str = "recipe"  # of the sweep
+    trials: int = 1  # how many there would be
 
-    name: str  # of the sweep; "recipe" for a single one
-    recipes: Mapping[str, Recipe]
-    plans: Mapping[str, Plan]
-    trials: int  # how many there would be
-    seconds: float  # how long it is expected to take
+    @property
+    def recipes(self) -> Mapping[str, Recipe]:
+        """By arm."""
+        return {arm.name: arm.recipe for arm, _ in self.arms}
+
+    @property
+    def plans(self) -> Mapping[str, Plan]:
+        """By arm."""
+        return {arm.name: made for arm, made in self.arms}
+
+    @property
+    def seconds(self) -> float:
+        """How long it is expected to take, s; where trials are pruned, at most."""
+        each_s = [trial_seconds(made, arm.recipe) for arm, made in self.arms]
+        once_s = class_images_seconds((made, arm.recipe) for arm, made in self.arms)
+        return sweep_seconds(each_s, self.subject.launcher, trials=self.trials, once_s=once_s)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -70,13 +84,13 @@ class Planned(_Shows):
         """A row an arm: steps, images, buckets, exposures per image, trained parameters."""
         import pandas as pd
 
-        return pd.DataFrame([self._row(arm, made) for arm, made in self.plans.items()])
+        return pd.DataFrame([self._row(arm, made) for arm, made in self.arms])
 
-    def _row(self, arm: str, made: Plan) -> dict[str, Any]:
-        counted = trainable(self.recipes[arm])
+    def _row(self, arm: Arm, made: Plan) -> dict[str, Any]:
+        counted = trainable(arm.recipe)
         trained = made.train_images()
         return {
-            "arm": arm,
+            "arm": arm.name,
             "steps": made.steps,
             "images": len(trained),
             "held out": len(made.held_out_images()),
@@ -169,7 +183,7 @@ class Run(_Shows):
         from lorasweep.results.export import export_run
 
         found = runs.find_checkpoint(str(self.folder), subject="export")
-        return Path(export_run(found, out=None if out is None else paths.typed(str(out)), **how)[0].file)
+        return Path(export_run(found, out=None if out is None else paths.typed(out), **how)[0].file)
 
     def draw(
         self, prompts: Sequence[str], *, weight: float | None = None, seed: int | None = None

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lorasweep import config
-from lorasweep.cli import calibrate_commands, main
+from lorasweep.cli import main
 from lorasweep.core import files, registry
 from lorasweep.plan import calibration
 from lorasweep.sweep.calibrate.fit_limits import Control
@@ -43,7 +43,7 @@ def test_a_base_is_calibrated_once_and_recipes_find_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A tiny random base is not ruined reliably; how ruin is found is tested with `read_control`.
-    monkeypatch.setattr(calibrate_commands, "read_control", _first_and_last)
+    monkeypatch.setattr("lorasweep.api.calibration.read_control", _first_and_last)
     base = [f"base={name}", f"base.path={request.getfixturevalue(fixture)}"]
     words = [*TINY[1:], *base, "launcher.workers=2", "optimizer.lr=1e-2", "train.max_steps=4"]
     command = ["calibrate", *words, "--times", "4", "--rungs", "3", "--seeds", "1", "--json"]
@@ -78,7 +78,7 @@ slow = pytest.mark.slow
 def test_random_controls_are_as_large_as_the_healthy_checkpoint(
     home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(calibrate_commands, "read_control", _first_and_last)
+    monkeypatch.setattr("lorasweep.api.calibration.read_control", _first_and_last)
     words = [*TINY, f"base.path={tiny_sd}", f"adapter={kind}", "train.max_steps=2", "optimizer.lr=1e-2"]
     words += ["metrics=[generalisation,norms]"]
     assert main(["calibrate", *words, "--times", "3", "--rungs", "3", "--seeds", "1", "--json"]) == 0

@@ -66,6 +66,27 @@ DOORS = {
     "ray": {"sweep/launchers/_ray_"},  # the bridge and its actor; every other process goes without
 }
 
+# What a file or folder of cli/ imports beside the front door and core/: the records that it prints, with their tables,
+# and what has no use from Python. docs/decisions/2026-11-30-commands-call-the-api.md tells of each.
+BESIDE_THE_DOOR = {
+    "cli/__init__.py": {"config.hydra_app", "config.suggest", "results.tracking.address"},
+    "cli/cook_commands.py": {
+        *("config", "plan.calibration", "plan.symptoms", "results.handles", "results.runs", "results.report.compare"),
+        *("results.report.notebook", "sweep.beforehand", "sweep.comparable", "sweep.judge_files", "sweep.ranking"),
+        "sweep.single",
+    },
+    "cli/dataset_commands.py": {"plan.audit"},
+    "cli/import_commands.py": {"config.importing.finish"},
+    "cli/plan_view/": {
+        *("config", "data.captions", "data.order", "plan", "results.handles", "results.report.words"),
+        *("sweep.beforehand", "sweep.comparable"),
+    },
+    "cli/show_commands.py": {
+        *("results.export.forms", "results.ratings", "results.runs", "results.tracking.address", "results.tracking.ui"),
+        "sweep.ranking",
+    },
+}
+
 
 @dataclass(frozen=True)
 class Import:
@@ -159,12 +180,39 @@ def through_the_wall(found: Iterable[Import]) -> list[str]:
     ]
 
 
+def past_the_front_door(found: Iterable[Import]) -> list[str]:
+    """The imports of commands that go past the API."""
+    return [
+        f"{each.file} imports {each.name}"
+        for each in found
+        if each.file.startswith("cli/") and each.target and each.target[0] not in ("api", "cli", "core")
+        if not any(f"{each.name}.".startswith(f"lorasweep.{name}.") for name in _beside_the_door(each.file))
+    ]
+
+
+def _beside_the_door(file: str) -> set[str]:
+    return {name for place, names in BESIDE_THE_DOOR.items() if file.startswith(place) for name in names}
+
+
 FOUND = [
     each
     for file in sorted(ROOT.rglob("*.py"))
     for each in imports_of(str(file.relative_to(ROOT)), file.read_text(encoding="utf-8"))
 ]
 ALL = {folder for _, folder in (each.place for each in FOUND)}
+
+
+def test_commands_call_the_api_and_nothing_under_it() -> None:
+    assert past_the_front_door(FOUND) == []
+    named = {(place, name) for place, names in BESIDE_THE_DOOR.items() for name in names}
+    idle = {
+        (place, name)
+        for place, name in named
+        if not any(each.file.startswith(place) and f"{each.name}.".startswith(f"lorasweep.{name}.") for each in FOUND)
+    }
+    assert idle == set(), "what a command imports no more may not stay allowed"
+    planted = imports_of("cli/doctor_commands.py", "def run():\n    from lorasweep.sweep import driver")
+    assert past_the_front_door(planted) == ["cli/doctor_commands.py imports lorasweep.sweep.driver"]
 
 
 def test_every_room_has_its_layer() -> None:

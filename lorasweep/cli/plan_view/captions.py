@@ -1,6 +1,6 @@
 """Show what a caption policy does before anything trains: captions before and after, and how often tags come.
 
-Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Caption files are only read. No torch.
+Takes what `api.plan` gives, and returns JSON or prints tables. Caption files are only read. No torch.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lorasweep.cli.plan_view.tables import planned_arms
-from lorasweep.config import SweepSpec
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.records import CaptionOptions, Plan, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions
 from lorasweep.plan.dataset import written_captions
+from lorasweep.results.handles import Planned
 
 _SHOWN_IMAGES = 8
 _SHOWN_TAGS = 30
 
 
-def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
-    """Describe what every arm's captions become, as JSON-able data; raises InputError with the problems of all arms.
+def captions_json(planned: Planned) -> dict[str, Any]:
+    """Describe what every arm's captions become, as JSON-able data.
 
     Returns:
         `policies`, one per different outcome, with the `arms` that share it, the `trigger`, `images` (`file`,
@@ -34,7 +33,7 @@ def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
         `tags` (`tag`, the training images that have it `before` and `after`, how often training sees it).
     """
     policies: list[dict[str, Any]] = []
-    for arm, plan in planned_arms(subject):
+    for arm, plan in planned.arms:
         found = _policy(arm.recipe, plan)
         same = next((p for p in policies if all(p[key] == value for key, value in found.items())), None)
         if same is None:
@@ -44,10 +43,10 @@ def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     return {"policies": policies}
 
 
-def print_captions(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
-    """Print what every arm's captions become, as tables. Raises as `captions_json`."""
+def print_captions(planned: Planned, console: Console | None = None) -> None:
+    """Print what every arm's captions become, as tables."""
     console = console or text_console()
-    for policy in captions_json(subject)["policies"]:
+    for policy in captions_json(planned)["policies"]:
         console.print(_image_table(policy))
         console.print(_tag_table(policy))
 

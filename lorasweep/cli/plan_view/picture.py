@@ -1,6 +1,6 @@
 """Draw the learning rates of a plan as a PNG: a panel for each schedule, so that people can choose by shape.
 
-Takes a recipe or a sweep and a path. matplotlib is imported when a picture is drawn, and only here. No torch.
+Takes what `api.plan` gives, and a path. matplotlib is imported when a picture is drawn, and only here. No torch.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.cli.plan_view.tables import planned_arms
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.core import files
-from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Plan
 from lorasweep.plan.learning_rate import Curve, curves, finds_step_size
+from lorasweep.results.handles import Planned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,10 +41,10 @@ class Panel:
     rungs: tuple[int, ...]  # steps at which the recipe is judged
 
 
-def panels(subject: SweepSpec | Recipe) -> list[Panel]:
+def panels(planned: Planned) -> list[Panel]:
     """Work out what there is to draw; arms with the same curves share a panel."""
     alike: dict[tuple[str, tuple[Curve, ...]], list[tuple[Arm, Plan]]] = {}
-    for arm, plan in planned_arms(subject):
+    for arm, plan in planned.arms:
         parts = tuple(curves(arm.recipe, plan.steps, points=plan.steps))
         alike.setdefault((arm.recipe.scheduler.name, parts), []).append((arm, plan))
     return [
@@ -73,9 +73,9 @@ def turns(rates: Sequence[float]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def draw(subject: SweepSpec | Recipe, path: Path, *, title: str = "") -> int:
+def draw(planned: Planned, path: Path) -> int:
     """Draw every panel into one PNG; returns how many there are."""
-    found = panels(subject)
+    found = panels(planned)
     import matplotlib
 
     matplotlib.use("agg", force=False)
@@ -90,8 +90,8 @@ def draw(subject: SweepSpec | Recipe, path: Path, *, title: str = "") -> int:
         _draw_panel(axis, panel)
     for axis in axes[len(found) :]:
         axis.set_axis_off()
-    if title:
-        figure.suptitle(title, fontsize=11, fontweight="bold")
+    if isinstance(planned.subject, SweepSpec):
+        figure.suptitle(planned.name, fontsize=11, fontweight="bold")
     files.write_atomic(
         path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": "lorasweep"})
     )

@@ -1,11 +1,10 @@
 """Show a plan to people and to scripts: what would run, how long it would take, what to know first. No torch.
 
-Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Knows nothing about running.
+Takes what `api.plan` gives, and returns JSON or prints tables. Knows nothing about running.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -25,20 +24,20 @@ from lorasweep.cli.plan_view.exposures import (
 from lorasweep.config import Arm, Search, SweepSpec, places
 from lorasweep.core import registry
 from lorasweep.core.console import text_console, text_table
-from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
 from lorasweep.plan import compute, memory
-from lorasweep.plan.cost import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
+from lorasweep.plan.cost import caches, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
 from lorasweep.plan.trainable import trainable
+from lorasweep.results.handles import Planned
 from lorasweep.results.report.words import duration
 from lorasweep.sweep import beforehand, comparable
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 
 
-def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
-    """Plan a sweep or a recipe and describe it as JSON-able data.
+def plan_json(planned: Planned) -> dict[str, Any]:
+    """Describe a plan as JSON-able data.
 
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
@@ -50,22 +49,16 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
         (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.
-
-    Raises:
-        InputError: with the problems of all arms.
     """
-    arms = planned_arms(subject)
+    subject, arms, trials = planned.subject, planned.arms, planned.trials
     plans = [plan for _, plan in arms]
-    name, question, trials = "recipe", "", 1
+    question = ""
     of_sweep: dict[str, Any] = {}
     if isinstance(subject, SweepSpec):
-        name, question, trials = subject.name, subject.question, subject.total
-        by_name = {arm.name: plan for arm, plan in arms}
-        if problems := beforehand.problems(subject, by_name):
-            raise ConfigError(problems, subject=f"sweep `{name}`")
-        of_sweep["left_out"] = comparable.left_out(subject, by_name)
-        of_sweep["duplicates"] = beforehand.duplicates(subject, by_name)
-        of_sweep["asked_otherwise"] = comparable.asked_otherwise(subject, by_name)
+        question = subject.question
+        of_sweep["left_out"] = comparable.left_out(subject, planned.plans)
+        of_sweep["duplicates"] = beforehand.duplicates(subject, planned.plans)
+        of_sweep["asked_otherwise"] = comparable.asked_otherwise(subject, planned.plans)
         if subject.search is not None:
             of_sweep["space"] = space_json(subject, subject.search, plans)
     launcher, recipes = registry.load("launcher", subject.launcher.name), [arm.recipe for arm, _ in arms]
@@ -77,28 +70,26 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
         of_sweep["pack"] = {"trials": pack, "why": why}
     taken = [memory.taken(recipe, room, slots=pack) for recipe in recipes]
     described = [_arm_json(arm, plan, plans[0], each) for (arm, plan), each in zip(arms, taken, strict=True)]
-    each_s = [arm["estimated_seconds"] for arm in described]
-    planned = [(plan, arm.recipe) for arm, plan in arms]
-    seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=class_images_seconds(planned))
+    pairs = [(plan, arm.recipe) for arm, plan in arms]
     if hasattr(launcher, "where"):
         of_sweep["where"] = launcher.where(subject.launcher)
     return {
-        "name": name,
+        "name": planned.name,
         "question": question,
         "trials": trials,
-        "estimated_seconds": round(seconds, 1),
-        "caches": caches(planned),
-        **_disk_json(planned, trials=trials),
+        "estimated_seconds": round(planned.seconds, 1),
+        "caches": caches(pairs),
+        **_disk_json(pairs, trials=trials),
         **of_sweep,
         **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
         "arms": described,
     }
 
 
-def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
-    """Plan a sweep or a recipe and print it as tables. Raises as `plan_json`."""
+def print_plan(planned: Planned, console: Console | None = None) -> None:
+    """Print a plan as tables."""
     console = console or text_console()
-    data = plan_json(subject)
+    data = plan_json(planned)
     if data["question"]:
         console.print(Text(data["question"], style="bold"))
     warnings = [
@@ -169,19 +160,6 @@ def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[s
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def planned_arms(subject: SweepSpec | Recipe) -> list[tuple[Arm, Plan]]:
-    """Plan the arms of a sweep and the corners of its space, with its first seed; a recipe is one arm.
-
-    Raises InputError with the problems of all arms.
-    """
-    if isinstance(subject, SweepSpec):
-        seeded = [dataclasses.replace(arm.recipe, seed=subject.seeds[0]) for arm in subject.known]
-        arms = [dataclasses.replace(arm, recipe=recipe) for arm, recipe in zip(subject.known, seeded, strict=True)]
-    else:
-        arms = [Arm(name="recipe", note="", overrides=(), recipe=subject)]
-    return list(zip(arms, beforehand.plan_arms(arms, subject="what the recipes name").values(), strict=True))
 
 
 def _arm_json(arm: Arm, plan: Plan, first: Plan, taken: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Link:
 class Imported:
     """What became of the files."""
 
+    source: str  # the command that reads them
     trainer: str  # whose they are, in a word
     lines: dict[str, Line]  # recipe key -> value and origin
     untranslated: tuple[Note, ...]  # given, matters, and has no counterpart
@@ -59,8 +60,48 @@ class Imported:
         """Return the recipe as `KEY=VALUE`s."""
         return [write(key, line.value) for key, line in self.lines.items()]
 
+    def text(self) -> str:
+        """Return the recipe file: comments on top list what did not come along, every key says where it comes from."""
+        lines = [f"# Made by: {self.source}"]
+        for name, title in _TITLES.items():
+            notes = getattr(self, name)
+            lines += ["#", f"# {title}:"] if notes else []
+            for note in notes:
+                given = "" if note.value is None else f" = {_yaml(note.value)}"
+                lines += _wrapped(readable(f"{note.option}{given}: {note.reason}"))
+        lines += ["", "recipe:"]
+        differing = _differing_defaults(self)
+        for key, line in self.lines.items():
+            origin = line.option if line.given else f"{line.option} is not given: {self.trainer}'s default"
+            if key in differing:
+                origin += f" (lorasweep's: {_yaml(differing[key])})"
+            lines.append(f"  {key}: {_yaml(line.value)}  # {origin}")
+        return "\n".join(lines) + "\n"
 
-def finish(draft: Draft, links: Sequence[Link], *, subject: str) -> Imported:
+    def document(self) -> dict[str, Any]:
+        """Return the same as data: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `links`."""
+        notes = {
+            name: [
+                {"option": note.option, "value": _plain(note.value), "reason": note.reason}
+                for note in getattr(self, name)
+            ]
+            for name in _TITLES
+        }
+        defaults = [
+            {"key": key, "option": line.option, self.trainer: line.value, "lorasweep": own}
+            for key, own in _differing_defaults(self).items()
+            for line in [self.lines[key]]
+        ]
+        return {
+            "recipe": {key: line.value for key, line in self.lines.items()},
+            **notes,
+            "defaults": defaults,
+            "to_give": list(self.to_give),
+            "links": [{"name": link.name, "target": str(link.target)} for link in self.links],
+        }
+
+
+def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) -> Imported:
     """Account for the options that nothing was said about, and drop what a recipe may not say.
 
     Raises:
@@ -73,6 +114,7 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str) -> Imported:
     groups = {name: number for number, name in enumerate(places.GROUPS)}
     in_order = sorted(draft.lines, key=lambda key: groups.get(key.split(".")[0], len(groups)))
     return Imported(
+        source=source,
         trainer=draft.table.label,
         lines={key: _renamed(draft, draft.lines[key]) for key in in_order},
         untranslated=tuple(_told(draft, note) for note in draft.untranslated),
@@ -130,48 +172,6 @@ def _can_be_mended(problem: Problem, draft: Draft) -> bool:
         if not any(note.reason == reason for note in draft.differs):
             draft.differ(option, reason)
     return problem.where in (*_PLACES, "optimizer.name")
-
-
-def recipe_text(imported: Imported, *, source: str) -> str:
-    """Return the recipe file: comments on top list what did not come along, every key says where it comes from."""
-    lines = [f"# Made by: {source}"]
-    for name, title in _TITLES.items():
-        notes = getattr(imported, name)
-        lines += ["#", f"# {title}:"] if notes else []
-        for note in notes:
-            given = "" if note.value is None else f" = {_yaml(note.value)}"
-            lines += _wrapped(readable(f"{note.option}{given}: {note.reason}"))
-    lines += ["", "recipe:"]
-    differing = _differing_defaults(imported)
-    for key, line in imported.lines.items():
-        origin = line.option if line.given else f"{line.option} is not given: {imported.trainer}'s default"
-        if key in differing:
-            origin += f" (lorasweep's: {_yaml(differing[key])})"
-        lines.append(f"  {key}: {_yaml(line.value)}  # {origin}")
-    return "\n".join(lines) + "\n"
-
-
-def imported_json(imported: Imported) -> dict[str, Any]:
-    """Return the same as data: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `links`."""
-    notes = {
-        name: [
-            {"option": note.option, "value": _plain(note.value), "reason": note.reason}
-            for note in getattr(imported, name)
-        ]
-        for name in _TITLES
-    }
-    defaults = [
-        {"key": key, "option": line.option, imported.trainer: line.value, "lorasweep": own}
-        for key, own in _differing_defaults(imported).items()
-        for line in [imported.lines[key]]
-    ]
-    return {
-        "recipe": {key: line.value for key, line in imported.lines.items()},
-        **notes,
-        "defaults": defaults,
-        "to_give": list(imported.to_give),
-        "links": [{"name": link.name, "target": str(link.target)} for link in imported.links],
-    }
 
 
 def _differing_defaults(imported: Imported) -> dict[str, Any]:

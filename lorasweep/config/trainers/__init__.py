@@ -10,6 +10,7 @@ Nothing is trained, downloaded or changed. docs/flags.md is checked against the 
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import ModuleType
 
@@ -50,4 +51,6 @@ def import_config(config: Path, dataset: Path | None = None, *, link_into: Path 
     draft.spread()
     links = trainer.translate(draft, given, link_into=link_into)
     draft.put_plain()
-    return finish(draft, links, subject=f"the {draft.table.label} config {config}")
+    command = ["lorasweep", "import", config.name, *(["--dataset", dataset.name] if dataset else ())]
+    subject = f"the {draft.table.label} config {config}"
+    return finish(draft, links, subject=subject, source=shlex.join(command))

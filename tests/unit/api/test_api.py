@@ -36,7 +36,7 @@ def test_the_names_are_there_and_cost_nothing_until_they_are_used() -> None:
         "assert {'compose', 'plan', 'run_trial', 'run_sweep', 'open_run', 'open_sweep', 'sync'} <= set(dir(ls))\n"
         "assert not hasattr(ls, 'no_such_name')\n"
         "import lorasweep.config\n"  # which imports the package of the verb's name
-        "assert 'lorasweep.api' not in sys.modules and callable(ls.plan)\n"
+        "assert 'lorasweep.api.training' not in sys.modules and callable(ls.plan)\n"
         "ls.plan(ls.compose('train.max_steps=4'))\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -216,3 +216,37 @@ def test_a_searched_sweep_says_what_each_point_is_and_goes_on_by_its_name(home: 
     assert {arm.recipe.train.max_steps for arm in again.known} == {5}
     with pytest.raises(ConfigError, match="nothing to compare"):
         ls.run_sweep("adapter.dim=2")
+
+
+def test_every_name_of_the_front_door_is_there() -> None:
+    assert {"audit", "calibrate", "caption", "doctor", "import_config", "plan", "run_trial"} <= set(ls.__all__)
+    assert all(callable(getattr(ls, name)) for name in ls.__all__)
+
+
+def test_the_command_and_python_plan_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["quickstart"], ["adapter.dim=4", "seed=3"], ["adapter.dim=4,8"]):
+        assert main(["plan", *words, "--json"]) == 0
+        told, planned = json.loads(capsys.readouterr().out), ls.plan(*words)
+        assert (told["name"], told["trials"]) == (planned.name, planned.trials)
+        assert told["estimated_seconds"] == round(planned.seconds, 1)
+        assert [arm["fingerprint"] for arm in told["arms"]] == [each.fingerprint for each in planned.plans.values()]
+    recipe = ls.compose("adapter.dim=4")
+    assert ls.plan(ls.compose(recipe, "seed=3")).plans == ls.plan("adapter.dim=4", "seed=3").plans
+    assert ls.plan().recipes["recipe"] == ls.compose() and ls.compose(recipe) is recipe
+
+
+def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
+    folder = ls.write_dollhouse(home / "~dolls", images=4)
+    images = sorted(folder.rglob("*.png"))
+    assert {image.parent.name for image in images} == {"10_zkw"}
+    found = ls.audit(folder, "captions.trigger=zkw", html=home / "look.html")
+    assert found.plan is not None and len(found.plan.images) == 4 and (home / "look.html").exists()
+    before = images[0].with_suffix(".txt").read_text()
+    done = ls.caption(folder, "captions.prune=[1girl]", write=True, overwrite=True)
+    assert (len(done.changes), done.captions, done.kept) == (4, 4, 0)
+    assert images[0].with_suffix(".txt").read_text() != before
+    assert ls.caption(folder, undo=True).restored == 4 and images[0].with_suffix(".txt").read_text() == before
+    assert ls.mend(folder, aside=images[:1]) == 1 and not images[0].exists()
+    with pytest.raises(ConfigError) as refused:
+        ls.caption(folder, overwrite=True, encoding="none such")
+    assert [each.where for each in refused.value.problems] == ["caption", "--overwrite", "--encoding"]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from lorasweep import api
 from lorasweep.cli.plan_view.tables import plan_json, print_plan
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan
@@ -30,7 +31,7 @@ def odd(tmp_path: Path) -> Path:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    found: dict[str, Any] = plan_json(recipe)["bucket_set"]
+    found: dict[str, Any] = plan_json(api.plan(recipe))["bucket_set"]
     return found
 
 
@@ -67,7 +68,7 @@ def test_many_shapes_leave_batches_short(recipe_of: MakeRecipe, odd: Path) -> No
 
 def test_the_table_has_a_line_per_set(recipe_of: MakeRecipe, odd: Path) -> None:
     stream = io.StringIO()
-    print_plan(recipe_of(f"dataset.path={odd}", "buckets=kohya_no_upscale"), Console(file=stream, width=80))
+    print_plan(api.plan(recipe_of(f"dataset.path={odd}", "buckets=kohya_no_upscale")), Console(file=stream, width=80))
     table = stream.getvalue().partition("bucket sets")[2]
     assert "of any" in table and "aspect error" in table
     assert "│ recipe │" in table
@@ -87,7 +88,7 @@ def test_three_outfits_train_the_character_three_times(recipe_of: MakeRecipe, tm
         "train.epochs=5",
         "train.max_steps=null",
     ]
-    data = plan_json(recipe_of(*given))
+    data = plan_json(api.plan(recipe_of(*given)))
     assert {row["exposures"] for row in data["budget"]["concepts"].values()} == {40}
     assert {row["per_image"] for row in data["budget"]["concepts"].values()} == {10}
     assert {row["steps_per_epoch"] for row in data["budget"]["concepts"].values()} == {2}
@@ -97,7 +98,7 @@ def test_three_outfits_train_the_character_three_times(recipe_of: MakeRecipe, tm
     (warning,) = [text for text in data["warnings"] if "share the trigger" in text]
     assert "3.0 x" in warning and "about 60 times" in warning and "overcook" in warning
     for share, times in shared["zkw"]["decoupled"].items():
-        decoupled = plan_json(recipe_of(*given, f"captions.decouple={share}", "captions.prune=[red hair]"))
+        decoupled = plan_json(api.plan(recipe_of(*given, f"captions.decouple={share}", "captions.prune=[red hair]")))
         assert decoupled["tag_exposures"]["zkw"] == times  # 4 images each: the shares are whole images
         assert decoupled["exposures"] == data["exposures"]
     assert not any("decouple" in text for text in decoupled["warnings"])

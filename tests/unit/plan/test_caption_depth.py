@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lorasweep import api
 from lorasweep.cli.plan_view.captions import captions_json
 from lorasweep.config import compose_recipe
 
@@ -15,7 +16,7 @@ TRAITS = {"white hair", "twintails", "red eyes", "dark skin"}  # the subject's o
 
 def tags_after(policy: str) -> list[set[str]]:
     recipe = compose_recipe([f"captions={policy}", "dataset.dollhouse.captions=full"])
-    (shown,) = captions_json(recipe)["policies"]
+    (shown,) = captions_json(api.plan(recipe))["policies"]
     return [set(row["after"].split(", ")) for row in shown["images"]]
 
 

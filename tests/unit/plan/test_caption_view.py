@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lorasweep import api
 from lorasweep.cli import main
 from lorasweep.cli.plan_view.captions import captions_json, print_captions
 from lorasweep.config import load_sweep
@@ -23,7 +24,7 @@ def test_captions_before_and_after_with_tags_by_frequency(recipe_of: MakeRecipe,
     files = {file: file.read_bytes() for file in photos.rglob("*.txt")}
     recipe = recipe_of(f"dataset.path={photos}", "captions.prune=[coat]", "dataset.holdout=0")
 
-    (policy,) = json.loads(json.dumps(captions_json(recipe)))["policies"]
+    (policy,) = json.loads(json.dumps(captions_json(api.plan(recipe))))["policies"]
 
     assert policy["arms"] == ["recipe"] and policy["trigger"] == "zkw"
     shown = {Path(row["file"]).name: row for row in policy["images"] if "outfit2" in row["file"]}
@@ -43,13 +44,13 @@ def test_captions_before_and_after_with_tags_by_frequency(recipe_of: MakeRecipe,
 def test_a_varied_caption_shows_one_exposure_always_the_same(recipe_of: MakeRecipe, photos: Path) -> None:
     (photos / "3_zkw outfit1" / "0.txt").unlink()
     recipe = recipe_of(f"dataset.path={photos}", "captions=shuffled", "captions.tag_dropout=0.5")
-    images = captions_json(recipe)["policies"][0]["images"]
-    assert images == captions_json(recipe)["policies"][0]["images"]
+    images = captions_json(api.plan(recipe))["policies"][0]["images"]
+    assert images == captions_json(api.plan(recipe))["policies"][0]["images"]
     assert any(row["exposure"] != row["after"] for row in images)
     for row in images:
         assert set(row["exposure"].split(", ")) <= {*row["after"].split(", "), ""}
     stream = io.StringIO()
-    print_captions(recipe, Console(file=stream, width=120))
+    print_captions(api.plan(recipe), Console(file=stream, width=120))
     assert "one exposure" in stream.getvalue() and "(no caption file)" in stream.getvalue()
     assert "1 of 10 are not as written" in stream.getvalue()  # the one that has the folder's words
 
@@ -63,7 +64,7 @@ def test_arms_with_equal_captions_are_shown_once(
         "    plain: {}\n    rich: {optimizer: prodigy}\n    bare: {captions.prune: [hat, coat]}\n"
     )
     given = [str(sweep), f"base.path={tiny_sd}", f"dataset.path={photos}"]
-    assert [p["arms"] for p in captions_json(load_sweep(given[0], given[1:]))["policies"]] == [
+    assert [p["arms"] for p in captions_json(api.plan(load_sweep(given[0], given[1:])))["policies"]] == [
         ["plain", "rich"],
         ["bare"],
     ]

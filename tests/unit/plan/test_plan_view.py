@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lorasweep import api
 from lorasweep.cli.plan_view.tables import plan_json, print_plan
 from lorasweep.config import load_sweep
 from lorasweep.core import paths
@@ -28,7 +29,7 @@ def test_a_recipes_json_is_its_plan(recipe_of: MakeRecipe, photos: Path) -> None
     recipe = recipe_of(f"dataset.path={photos}", "buckets=four")
     plan = make_plan(recipe)
 
-    data = json.loads(json.dumps(plan_json(recipe), allow_nan=False))
+    data = json.loads(json.dumps(plan_json(api.plan(recipe)), allow_nan=False))
 
     assert (data["trials"], data["steps_per_trial"], data["exposures"]) == (1, plan.steps, plan.exposures)
     assert data["rungs"] == list(plan.rungs) and data["warnings"] == list(plan.warnings)
@@ -48,7 +49,7 @@ def test_a_recipes_json_is_its_plan(recipe_of: MakeRecipe, photos: Path) -> None
 def test_a_sweeps_json_has_every_arm_and_the_first_one_on_top(home: Path, tiny_sd: Path) -> None:
     spec = load_sweep("quickstart", [f"base.path={tiny_sd}"])
 
-    data = plan_json(spec)
+    data = plan_json(api.plan(spec))
 
     assert (data["name"], data["trials"]) == ("quickstart", spec.total)
     assert [arm["name"] for arm in data["arms"]] == [arm.name for arm in spec.arms]
@@ -61,7 +62,7 @@ def test_a_sweeps_json_has_every_arm_and_the_first_one_on_top(home: Path, tiny_s
 
 def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> None:
     def seconds(*overrides: str) -> float:
-        return float(plan_json(recipe_of("launcher.workers=1", *overrides))["estimated_seconds"])
+        return float(plan_json(api.plan(recipe_of("launcher.workers=1", *overrides)))["estimated_seconds"])
 
     short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
     assert long - short == pytest.approx(1000 * 4 * 64 * 64 / DEFAULT_PIXELS_PER_S, abs=0.2)
@@ -75,7 +76,7 @@ def test_tables_show_arms_buckets_exposures_and_warnings(recipe_of: MakeRecipe, 
     stream = io.StringIO()
 
     recipe = recipe_of(f"dataset.path={photos}", "train.epochs=500")
-    print_plan(recipe, Console(file=stream, width=120))
+    print_plan(api.plan(recipe), Console(file=stream, width=120))
 
     text = stream.getvalue()
     for words in ("64x64", "concept 3_zkw outfit1", "tag zkw", "expect overcooking", "1 trial, about"):
@@ -87,7 +88,7 @@ def test_warnings_are_announced_first_and_stand_last(recipe_of: MakeRecipe, phot
     warnings = make_plan(recipe).warnings
     stream = io.StringIO()
 
-    print_plan(recipe, Console(file=stream, width=80))
+    print_plan(api.plan(recipe), Console(file=stream, width=80))
 
     lines = stream.getvalue().splitlines()
     words = f"{len(warnings)} warning"
@@ -103,7 +104,7 @@ def test_without_warnings_nothing_is_announced(recipe_of: MakeRecipe) -> None:
     calm = recipe_of("train.max_steps=120", "optimizer.lr=5e-3")
     assert not make_plan(calm).warnings
     stream = io.StringIO()
-    print_plan(calm, Console(file=stream, width=120))
+    print_plan(api.plan(calm), Console(file=stream, width=120))
     assert "warning" not in stream.getvalue()
 
 
@@ -116,14 +117,14 @@ def test_schedules_are_drawn_per_part_with_their_own_peaks(recipe_of: MakeRecipe
         "optimizer.text_encoder_lr=2e-4",
         "scheduler=linear",
     )
-    found = plan_json(recipe)["learning_rate"]
+    found = plan_json(api.plan(recipe))["learning_rate"]
     assert list(found) == ["unet", "text_encoder"]
     assert (found["unet"]["peak"], found["text_encoder"]["peak"]) == (1e-3, 2e-4)
     assert found["unet"]["last"] == pytest.approx(1e-3 / 96)
     # 32 columns of three steps each: the means of a straight line.
     wanted = [1e-3 * (96 - 3 * column - 1) / 96 for column in range(32)]
     assert found["unet"]["shape"] == pytest.approx(wanted)
-    few = plan_json(recipe_of("train.max_steps=3", "scheduler=constant"))["learning_rate"]["unet"]
+    few = plan_json(api.plan(recipe_of("train.max_steps=3", "scheduler=constant")))["learning_rate"]["unet"]
     assert len(few["shape"]) == 3 and len(set(few["shape"])) == 1
 
 
@@ -133,7 +134,7 @@ def test_a_falling_schedule_is_drawn_falling(
 ) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
     recipe = recipe_of(f"dataset.path={photos}", "train.max_steps=96", "scheduler=rex", "scheduler.bend=0.0")
-    print_plan(recipe, Console(file=stream, width=80))
+    print_plan(api.plan(recipe), Console(file=stream, width=80))
     text = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
     line = next(line for line in text.splitlines() if "unet" in line)
     curve = max(line.split(), key=len)
@@ -150,7 +151,7 @@ def test_problems_of_all_arms_are_raised_together(home: Path, tiny_sd: Path, tmp
     )
 
     with pytest.raises(InputError) as caught:
-        plan_json(load_sweep(str(sweep), [f"base.path={tiny_sd}"]))
+        plan_json(api.plan(load_sweep(str(sweep), [f"base.path={tiny_sd}"])))
 
     assert [problem.where for problem in caught.value.problems] == [
         "dataset.dollhouse.subject",

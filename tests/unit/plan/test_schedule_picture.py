@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lorasweep import api
 from lorasweep.cli import main
 from lorasweep.cli.plan_view.picture import draw, panels, turns
 from lorasweep.config import load_sweep
@@ -32,7 +33,7 @@ sweep:
 
 def test_arms_with_the_same_rates_share_a_panel(home: Path, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SWEEP)
-    found = panels(load_sweep(str(tmp_path / "s.yaml")))
+    found = panels(api.plan(load_sweep(str(tmp_path / "s.yaml"))))
     assert [panel.names for panel in found] == [("first", "same_rates"), ("other",)]
     assert found[0].cycles == (30, 60, 90) and found[1].cycles == ()
     assert all(len(curve.shape) == panel.steps == 120 for panel in found for curve in panel.parts)
@@ -49,7 +50,7 @@ def test_arms_with_the_same_rates_share_a_panel(home: Path, tmp_path: Path) -> N
     ],
 )
 def test_cycles_begin_where_the_rate_turns(scheduler: str, cycles: tuple[int, ...], recipe_of: MakeRecipe) -> None:
-    (panel,) = panels(recipe_of("train.max_steps=120", f"scheduler={scheduler}"))
+    (panel,) = panels(api.plan(recipe_of("train.max_steps=120", f"scheduler={scheduler}")))
     assert panel.cycles == cycles
 
 
@@ -66,7 +67,7 @@ def test_a_readable_picture_comes_out(home: Path, tmp_path: Path, capsys: pytest
     colors = {color for _, color in picture.getcolors(1 << 20) or []}
     assert (31, 95, 168) in colors  # the UNet's line
     alone = tmp_path / "one.png"
-    assert draw(load_sweep(str(tmp_path / "s.yaml")), alone) == 2
+    assert draw(api.plan(load_sweep(str(tmp_path / "s.yaml"))), alone) == 2
     assert main(["plan", "train.max_steps=5", "--png", "/proc/nowhere/x.png"]) == 2
     assert "choose another place with --png" in capsys.readouterr().err
 

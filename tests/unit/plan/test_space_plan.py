@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lorasweep import api
 from lorasweep.cli.plan_view.tables import plan_json, print_plan
 from lorasweep.config import load_sweep
 
@@ -37,7 +38,7 @@ def file(tmp_path: Path, home: Path) -> str:
 
 
 def test_a_search_is_planned_by_its_corners(file: str) -> None:
-    data = plan_json(load_sweep(file))
+    data = plan_json(api.plan(load_sweep(file)))
 
     assert json.loads(json.dumps(data)) == data
     assert data["trials"] == 9
@@ -64,7 +65,7 @@ def test_a_search_is_planned_by_its_corners(file: str) -> None:
 
 
 def test_with_a_pruner_the_least_is_every_trial_to_its_first_rung(file: str) -> None:
-    space = plan_json(load_sweep(file, ["sweep.pruner=median"]))["space"]
+    space = plan_json(api.plan(load_sweep(file, ["sweep.pruner=median"])))["space"]
 
     assert space["steps"]["total"] == [180, 720]
     low, high = space["estimated_seconds_range"]
@@ -74,7 +75,7 @@ def test_with_a_pruner_the_least_is_every_trial_to_its_first_rung(file: str) -> 
 def test_it_is_printed_with_its_branches(file: str) -> None:
     console = Console(file=io.StringIO(), width=120)
 
-    print_plan(load_sweep(file, ["sweep.pruner=median"]), console)
+    print_plan(api.plan(load_sweep(file, ["sweep.pruner=median"])), console)
 
     text = " ".join(console.file.getvalue().split())
     assert "optimizer.lr[adamw]" in text and "interval(0.001,0.01)" in text

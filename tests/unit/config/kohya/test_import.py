@@ -11,7 +11,6 @@ from PIL import Image
 
 from lorasweep.cli import main
 from lorasweep.config import load_recipe
-from lorasweep.config.importing.finish import imported_json, recipe_text
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.trainers import import_config
 
@@ -180,7 +179,7 @@ def test_what_is_written_is_read_back_as_the_same_recipe(tmp_path: Path, images:
     text = CHARACTER.format(images=images).replace("AdamW8bit", "AdamW")
     (tmp_path / "c.toml").write_text(text)
     imported = import_config(tmp_path / "c.toml")
-    written = recipe_text(imported, source="a test")
+    written = imported.text()
     (tmp_path / "r.yaml").write_text(written)
     recipe = load_recipe(str(tmp_path / "r.yaml"))
     assert (recipe.optimizer.name, recipe.optimizer.options["lr"]) == ("adamw", 1e-4)
@@ -239,7 +238,7 @@ def test_folders_that_already_say_their_repeats_need_no_links(tmp_path: Path) ->
 
 def test_kohyas_defaults_are_written_down_and_those_that_differ_are_told(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('network_module = "networks.lora"')
-    data = imported_json(import_config(tmp_path / "c.toml"))
+    data = import_config(tmp_path / "c.toml").document()
     assert data["recipe"]["train.max_steps"] == 1600 and data["recipe"]["adapter.alpha"] == 1.0
     assert data["recipe"]["adapter.dim"] == 4 and data["recipe"]["captions.extension"] == ".caption"
     differing = {row["key"]: (row["kohya"], row["lorasweep"]) for row in data["defaults"]}

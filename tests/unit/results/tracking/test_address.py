@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from tracking_server import free_port
 
+from lorasweep.api.checks import machine
 from lorasweep.cli import main
-from lorasweep.cli.doctor import machine
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import TrackingOptions
 from lorasweep.results.tracking.address import address_problem, masked, without_user

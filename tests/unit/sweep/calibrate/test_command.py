@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lorasweep.cli import calibrate_commands, main
+from lorasweep.cli import main
+from lorasweep.sweep import driver
 
 
 def test_another_recipe_for_the_same_base_has_controls_of_its_own(
@@ -20,7 +21,7 @@ def test_another_recipe_for_the_same_base_has_controls_of_its_own(
         folders.append(folder.name)
         return SimpleNamespace(interrupted=True, halted="")
 
-    monkeypatch.setattr(calibrate_commands.driver, "run_sweep", interrupted)
+    monkeypatch.setattr(driver, "run_sweep", interrupted)
     for words in (
         ["train.max_steps=8"],
         ["train.max_steps=8", "launcher.workers=1", "tracking=none"],

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import lorasweep
-from lorasweep.cli.doctor import Check, fail, ok, warn
+from lorasweep.api.checks import Check, fail, ok, warn
 from lorasweep.config import places
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from lorasweep.cli import doctor_commands, main
-from lorasweep.cli.doctor import State, machine, ok, software
+import lorasweep as ls
+from lorasweep.api.checks import State, doctor, machine, ok, software
+from lorasweep.cli import main
 
 
 def test_a_sound_machine_is_told_so_and_left_as_it_was(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,9 +60,9 @@ def test_a_check_that_breaks_does_not_hide_the_others(monkeypatch: pytest.Monkey
     def broken() -> Any:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(doctor_commands, "CHECKS", (broken, lambda: ok("after", "fine")))
+    monkeypatch.setattr(doctor, "CHECKS", (broken, lambda: ok("after", "fine")))
 
-    first, second = doctor_commands.examine(with_cook=False)
+    first, second = ls.doctor(cook=False)
 
     assert first.state is State.FAIL and "the sky fell" in first.found and second.state is State.OK
 
@@ -160,7 +161,7 @@ def test_a_cook_that_fails_says_its_last_words(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 def test_a_real_cook() -> None:
-    """Run with: pytest -m slow tests/unit/cli/doctor."""
+    """Run with: pytest -m slow tests/unit/api/test_doctor.py."""
     check = machine.cook()
 
     assert check.state in (State.OK, State.WARN) and "10 steps" in check.found

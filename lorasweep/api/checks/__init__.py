@@ -1,5 +1,6 @@
 """Is this machine fit to cook on? Small checks, each with what was found and the next step.
 
+    doctor.py     all of them in order; other machines, asked over their launcher
     software.py   Python, libraries, torch and its device, optional extras, the embedded base
     machine.py    memory, disk, folders, the MLflow store, the UI's port; a real recipe in a process of its own
 

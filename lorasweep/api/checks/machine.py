@@ -16,7 +16,7 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
-from lorasweep.cli.doctor import Check, fail, ok, warn
+from lorasweep.api.checks import Check, fail, ok, warn
 from lorasweep.core import machine, paths
 from lorasweep.results.tracking.address import (
     address_problem,

@@ -1,0 +1,170 @@
+"""What lies in the run folders: where sweeps stand, reports, exports, MLflow, ratings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
+from lorasweep.results import runs
+from lorasweep.results.handles import Run, Sweep
+from lorasweep.results.ratings import Rated, read_rated
+from lorasweep.sweep.ranking.state import SweepState, read_state
+
+if TYPE_CHECKING:
+    from lorasweep.results.export import Exported
+    from lorasweep.results.export.forms import Form
+    from lorasweep.results.tracking.mirror import SyncReport
+
+
+def status(named: str | Path) -> SweepState:
+    """Read where a sweep's trials stand: its name, its file or its folder; `train` for the single runs.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    return read_state(runs.find_sweep(str(named), subject="status"))
+
+
+def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path]:
+    """Write a sweep's answer as one page into a folder, None: the sweep's own; returns the HTML and the Markdown file.
+
+    Raises:
+        InputError: there is no such sweep, or something else lies where they would be written.
+    """
+    from lorasweep.results.report.write import is_ours, write_report
+
+    folder = runs.find_sweep(str(named), subject="report")
+    if out is not None:
+        out = paths.typed(out)
+        paths.require_writable(out, option="--out")
+        for name in (REPORT_FILE, REPORT_TEXT_FILE):
+            paths.require_replaceable(out / name, is_ours, option="--out")
+    return write_report(folder, out)
+
+
+def checkpoint(named: str | Path, *, best: bool = False, step: int | None = None) -> runs.Checkpoint:
+    """Find an adapter that a run saved.
+
+    Named is a run, as `open_run` takes it, or with `best` a sweep, whose best run it is; without a rung's step, it is
+    the checkpoint that the run kept.
+
+    Raises:
+        InputError: there is none.
+    """
+    if best:
+        sweep = runs.find_sweep(str(named), subject="export")
+        if not SweepFolder(sweep).is_declared:
+            problem = Problem(str(named), "--best wants a sweep, and this is none", "leave --best out for a run folder")
+            raise InputError(problem, subject="export")
+        named = runs.best_of(sweep, subject="export")
+    return runs.find_checkpoint(str(named), subject="export", step=step)
+
+
+def export(
+    saved: runs.Checkpoint | str | Path,
+    out: str | Path | None = None,
+    *,
+    form: Form | None = None,
+    readers: Sequence[str] = (),
+    **how: Any,
+) -> list[Exported]:
+    """Write an adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers.
+
+    Saved is a `checkpoint`, or a run for the one that it kept; `out` a .safetensors or a folder, None: `export/` in the
+    run folder; no `form` is the smallest that `readers` read; `how` is as `results.export.export_run` takes it.
+
+    Raises:
+        InputError: there is no such run, or it cannot be written so; nothing was.
+    """
+    from lorasweep.results.export import export_run, forms
+
+    if not isinstance(saved, runs.Checkpoint):
+        saved = checkpoint(saved)
+    if out is not None:
+        out = paths.typed(out)
+        paths.require_writable(out.parent, option="--out")
+    form = form or forms.smallest_form(saved.recipe.adapter.name, readers)
+    return export_run(saved, out=out, form=form, **how)
+
+
+def sync(*named: str | Path) -> dict[str, SyncReport]:
+    """Bring sweeps up to date in MLflow, from their folders; without names, all of them.
+
+    Returns:
+        What was done, by the name of the sweep's folder; `problems` of each says what is still missing.
+
+    Raises:
+        InputError: there is no such sweep, or the address of the tracking server is none.
+    """
+    from lorasweep.results.tracking import address, mirror
+
+    folders = [runs.find_sweep(str(name), subject="sync") for name in named] or runs.sweep_folders()
+    for folder in folders:
+        with suppress(InputError):  # a damaged sweep.yaml: what can be mirrored of it is
+            runs.settle(folder)
+    if wrong := address.address_problem(address.tracking_uri()):
+        raise InputError(wrong, subject="sync")
+    with address.masked_stderr():
+        return {folder.name: mirror.sync_folder(folder) for folder in folders}
+
+
+def rate(
+    named: str | Path, *, rater: str = "me", most: int = 60, port: int | None = None, open_browser: bool = True
+) -> list[Rated]:
+    """Let somebody compare pictures of a sweep's arms, or of a run's steps, blind, in a browser on this machine.
+
+    `most` answers are enough, those of earlier calls included; the other knobs are those of `lorasweep rate --help`.
+    Returns what everybody's answers say, this one's included.
+
+    Raises:
+        InputError: there is nothing to compare, or the port is taken.
+    """
+    from lorasweep.results.rate.server import serve
+    from lorasweep.results.rate.session import Session, contest
+
+    if not re.fullmatch(r"\w[\w.-]{0,39}", rater, re.ASCII) or not paths.is_portable(rater):
+        message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {rater!r}"
+        raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
+    folder = runs.find_sweep_or_run(str(named), subject="rate")
+    session = Session(contest=contest(folder), rater=rater, most=most)
+    if not session.why_over():
+        serve(session, port=port or 0, open_browser=open_browser)
+    return read_rated(folder)
+
+
+def ratings(named: str | Path) -> list[Rated]:
+    """Read what everybody said of a sweep's arms, or of a run's steps; nothing when nobody did.
+
+    Raises:
+        InputError: there is no such sweep or run.
+    """
+    return read_rated(runs.find_sweep_or_run(str(named), subject="rate"))
+
+
+def sweeps() -> list[Sweep]:
+    """List the sweeps in the output folder, by name."""
+    return [Sweep(folder) for folder in runs.sweep_folders()]
+
+
+def open_run(named: str | Path) -> Run:
+    """Open a run: SWEEP/TRIAL, SWEEP/NUMBER or a path.
+
+    Raises:
+        InputError: there is none.
+    """
+    return Run(runs.find_run(str(named), subject="open_run", to_cook=False).folder)
+
+
+def open_sweep(named: str | Path) -> Sweep:
+    """Open a sweep: its name, its file or its folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    return Sweep(runs.find_sweep(str(named), subject="open_sweep"))
