@@ -6,9 +6,12 @@ What a notebook uses is in `lorasweep.api`, and here by the same names.
 import importlib
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasweep import api
+
+if TYPE_CHECKING:
+    from lorasweep.api import *  # noqa: F403
 
 __version__ = "0.1.0"
 __all__ = api.NAMES

@@ -13,7 +13,14 @@ themselves: as HTML in a notebook, as text on a terminal.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what an editor completes
+    from lorasweep.api.calibration import *  # noqa: F403
+    from lorasweep.api.checks.doctor import *  # noqa: F403
+    from lorasweep.api.datasets import *  # noqa: F403
+    from lorasweep.api.results import *  # noqa: F403
+    from lorasweep.api.training import *  # noqa: F403
 
 # The names of each module, which is loaded when one of them is asked for.
 _MODULES = {
