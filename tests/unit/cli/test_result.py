@@ -24,9 +24,9 @@ from lorasweep.sweep.single import TrialResult
     ],
 )
 def test_the_last_line_says_what_to_type_next(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], status: str, last: str
+    home: Path, capsys: pytest.CaptureFixture[str], status: str, last: str
 ) -> None:
-    folder = tmp_path / "train" / "1a2b-s0"
+    folder = home / "outputs" / "train" / "1a2b-s0"
     verdict = {"sentence": "Done at step 8; use it at 0.7."}
     files.write_json(folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict})
 
