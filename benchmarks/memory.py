@@ -45,7 +45,7 @@ _SD35_LARGE = {
     "qk_norm": "rms_norm",
     "pos_embed_max_size": 192,
 }
-_KLEIN = {"guidance_embeds": False, "in_channels": 128}
+_KLEIN = {"guidance_embeds": False}
 _KLEIN_4B = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}
 _KLEIN_9B = {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288}
 

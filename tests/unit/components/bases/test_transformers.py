@@ -17,6 +17,7 @@ from oracle import both_losses, flux_example, pipeline_of
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny_flow import PIPELINES
 
+from benchmarks.memory import SHAPES_OF
 from lorasweep.components.bases import detect
 from lorasweep.core.records import BaseOptions, Frame, MemoryOptions, NoiseOptions
 from lorasweep.trial.denoise import denoise
@@ -25,14 +26,6 @@ from lorasweep.trial.train import loss
 PROMPTS, NEGATIVES = ["zkw, red hair, blue dress", "1girl"], ["", ""]
 WIDTH, HEIGHT = 40, 24
 FRAMES = [Frame.whole(WIDTH, HEIGHT)] * 2
-SD35_MEDIUM = {
-    "num_layers": 24,
-    "num_attention_heads": 24,
-    "caption_projection_dim": 1536,
-    "pos_embed_max_size": 384,
-    "dual_attention_layers": tuple(range(13)),
-    "qk_norm": "rms_norm",
-}
 Load = Callable[[str], Any]
 
 
@@ -302,47 +295,22 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "billions", "modules", "mib"),
+    ("name", "place", "billions", "modules", "mib"),
     [
-        ("flux1_dev", {"guidance_embeds": True}, 11.90, (266, 418, 494), 164),
-        ("z_image", {}, 6.15, (136, 210, 270), 91),
-        (
-            "flux2_klein",
-            {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
-            3.88,
-            (80, 100, 100),
-            46,
-        ),
-        (
-            "flux2_klein",
-            {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
-            9.08,
-            (112, 144, 144),
-            83,
-        ),
-        ("anima", {"num_attention_heads": 16, "extra_pos_embed_type": None}, 1.96, (224, 280, 448), 66),
-        ("qwen_image", {}, 20.43, (480, 720, 840), 281),
-        ("chroma", {}, 8.90, (266, 418, 418), 125),
-        ("sd35", {**SD35_MEDIUM}, 2.24, (243, 337, 385), 62),
-        (
-            "sd35",
-            {
-                **SD35_MEDIUM,
-                "num_layers": 38,
-                "num_attention_heads": 38,
-                "caption_projection_dim": 2432,
-                "dual_attention_layers": (),
-                "pos_embed_max_size": 192,
-            },
-            8.06,
-            (303, 453, 529),
-            140,
-        ),
-        ("krea2", {}, 12.82, (140, 224, 256), 102),
+        ("flux1_dev", 0, 11.90, (266, 418, 494), 164),
+        ("z_image", 0, 6.15, (136, 210, 270), 91),
+        ("flux2_klein", 0, 3.88, (80, 100, 100), 46),
+        ("flux2_klein", 1, 9.08, (112, 144, 144), 83),
+        ("anima", 0, 1.96, (224, 280, 448), 66),
+        ("qwen_image", 0, 20.43, (480, 720, 840), 281),
+        ("chroma", 0, 8.90, (266, 418, 418), 125),
+        ("sd35", 0, 2.24, (243, 337, 385), 62),
+        ("sd35", 1, 8.06, (303, 453, 529), 140),
+        ("krea2", 0, 12.82, (140, 224, 256), 102),
     ],
 )
 def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
-    name: str, config: dict[str, Any], billions: float, modules: tuple[int, ...], mib: int
+    name: str, place: int, billions: float, modules: tuple[int, ...], mib: int
 ) -> None:
     """Sizes of files: bf16, dim 16, all blocks; of FLUX.2 without the modulation, of Krea 2 without the text's."""
     import diffusers
@@ -351,9 +319,8 @@ def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
     from lorasweep.components.adapters._targets import find_targets
 
     module = importlib.import_module(f"lorasweep.components.bases.{name}")
-    more = {"guidance_embeds": False} if name == "flux2_klein" else {}
     with torch.device("meta"):
-        model = getattr(diffusers, module.family.classes["transformer"])(**config, **more)
+        model = getattr(diffusers, module.family.classes["transformer"])(**SHAPES_OF[name][place].config)
     found = {scope: find_targets(model, module.SCOPES[scope]) for scope in ("attn", "attn-mlp", "full")}
     assert round(sum(p.numel() for p in model.parameters()) / 1e9, 2) == billions
     assert tuple(map(len, found.values())) == modules
