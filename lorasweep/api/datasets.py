@@ -196,7 +196,8 @@ def draw_dollhouse(
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
     out = paths.typed(out)
-    problems = _subject_problems(subject)
+    wrong = {} if subject is None else world.undrawable(subject)
+    problems = [Problem(f"--{name}", message) for name, message in wrong.items()]
     width_px, height_px = _size(size)
     if min(width_px, height_px) < 32:
         problems.append(Problem("--size", f"must be WxH px, 32 or more, got {size!r}", "--size 64x64"))
@@ -239,14 +240,8 @@ def write_dollhouse(
     from lorasweep.dollhouse import world
 
     out = paths.typed(out)
-    problems = _subject_problems(subject)
-    if not problems:
-        most = min(len(world.SUBJECTS[subject].wardrobe), images)
-        if outfits > most:
-            message = f"must be from 1 to {most}, what there is and has an image, got {outfits}"
-            problems.append(Problem("--outfits", message))
-    if not 0 <= confound <= 1:
-        problems.append(Problem("--confound", f"must be in [0, 1], got {confound}"))
+    wrong = world.undrawable(subject, images=images, outfits=outfits, confound=confound)
+    problems = [Problem(f"--{name}", message) for name, message in wrong.items()]
     if out.is_dir() and any(out.iterdir()):
         problems.append(Problem("--out", f"{out} is not empty", "name a new folder"))
     if problems:
@@ -255,14 +250,6 @@ def write_dollhouse(
     return world.write_dataset(
         out, subject=subject, images=images, outfits=outfits, confound=confound, repeats=repeats, seed=seed
     )
-
-
-def _subject_problems(subject: str | None) -> list[Problem]:
-    from lorasweep.dollhouse.world import SUBJECTS
-
-    if subject is None or subject in SUBJECTS:
-        return []
-    return [Problem("--subject", f"unknown subject {subject!r}", f"one of {', '.join(SUBJECTS)}")]
 
 
 def _size(text: str) -> tuple[int, int]:

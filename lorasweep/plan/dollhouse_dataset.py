@@ -24,9 +24,12 @@ def draw_dataset(options: DollhouseOptions) -> Path:
     """Return the folder of the dataset under `cache/dollhouse/`, drawing it first when it is not there.
 
     Raises:
-        DatasetError: there is no such subject, or it cannot be written there.
+        DatasetError: there is no such subject, its outfits or images are too few, or it cannot be written there.
     """
-    _require_wardrobe(options)
+    wrong = world.undrawable(options.subject, images=options.images, outfits=options.outfits)
+    if wrong:
+        problems = [Problem(f"dataset.dollhouse.{key}", message) for key, message in wrong.items()]
+        raise DatasetError(problems, subject="the dollhouse dataset")
     folder = paths.cache() / "dollhouse" / digest([options, _world_version()])[:16]
     return _once(folder, lambda draft: _write_dataset(options, draft))
 
@@ -75,21 +78,6 @@ def _write_dataset(options: DollhouseOptions, folder: Path) -> None:
         captions=options.captions,
         sizes=world.SIZES_PX if options.shapes == "five" else _PHOTOS_PX,
     )
-
-
-def _require_wardrobe(options: DollhouseOptions) -> None:
-    """Raise DatasetError where nobody is called so, or has so many outfits, or there are fewer images than outfits."""
-    wardrobe = len(world.SUBJECTS[options.subject].wardrobe) if options.subject in world.SUBJECTS else 0
-    if not wardrobe:
-        key, message = "subject", f"must be one of {', '.join(world.SUBJECTS)}, got {options.subject!r}"
-    elif options.outfits > wardrobe:
-        key, message = "outfits", f"{options.subject} has {wardrobe} outfits, got {options.outfits}"
-    elif options.images < options.outfits:
-        key = "images"
-        message = f"must be at least dataset.dollhouse.outfits ({options.outfits}), got {options.images}"
-    else:
-        return
-    raise DatasetError(Problem(f"dataset.dollhouse.{key}", message), subject="the dollhouse dataset")
 
 
 def _world_version() -> str:

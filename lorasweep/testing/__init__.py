@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
 
 Choice = tuple[str, dict[str, Any]]  # module and knobs
-_SUITES = ("adapters", "bases", "launchers", "metrics", "optimizers", "regularizers", "schedulers", "taggers")
+_SUITES = (
+    "adapters",
+    "bases",
+    "buckets",
+    "launchers",
+    "metrics",
+    "optimizers",
+    "regularizers",
+    "schedulers",
+    "taggers",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))
 _OPTIONAL = {"adamw8bit": "bitsandbytes"}  # choices that need what is not installed by default
 

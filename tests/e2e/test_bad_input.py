@@ -300,3 +300,27 @@ def test_an_output_folder_that_cannot_be_written(
         assert "cannot be written here" in captured.err and "LORASWEEP_HOME" in captured.err
         assert "Traceback" not in captured.err
     assert (tmp_path / "taken").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "rule"),
+    [
+        ("subject", "zkv", "must be one of zkw"),
+        ("images", "2", "at least one for each of 3 outfits, got 2"),
+    ],
+)
+def test_a_wardrobe_that_cannot_be_drawn_is_refused_alike_wherever_it_is_named(
+    knob: str, value: str, rule: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"outfits": "3", knob: value}
+    keys = [f"dataset.dollhouse.{name}={given}" for name, given in asked.items()]
+    options = [f"--{name}={given}" for name, given in asked.items()]
+    told = []
+    for words, place in (
+        (["plan", *keys], "dataset.dollhouse."),
+        (["dollhouse", "dataset", "--out=x", *options], "--"),
+    ):
+        assert main(words) == 2
+        told.append(capsys.readouterr().err)
+        assert f"{place}{knob}" in told[-1] and rule in told[-1]
+    assert not (home / "x").exists()

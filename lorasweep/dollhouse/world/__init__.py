@@ -5,7 +5,7 @@ nothing about torch, training or models.
 """
 
 from lorasweep.dollhouse.world.attributes import ATTRIBUTES, FACE_MARKS, HEAD_MARKS, MARK_COLORS, SIZES_PX
-from lorasweep.dollhouse.world.dataset import caption_tags, prompt_specs, prompts, write_dataset
+from lorasweep.dollhouse.world.dataset import caption_tags, prompt_specs, prompts, undrawable, write_dataset
 from lorasweep.dollhouse.world.render import render
 from lorasweep.dollhouse.world.spec import NUISANCES, Spec, is_held_out, sample_spec, tags
 from lorasweep.dollhouse.world.subjects import SUBJECTS, Subject
@@ -27,5 +27,6 @@ __all__ = [
     "render",
     "sample_spec",
     "tags",
+    "undrawable",
     "write_dataset",
 ]

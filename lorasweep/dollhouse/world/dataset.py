@@ -63,19 +63,18 @@ def sample_subject_spec(
     return sample_spec(rng, fixed=subject.fixed | drawn)
 
 
-def _check(subject: str, images: int, outfits: int, confound: float, sizes: Sequence[tuple[int, int]]) -> Subject:
-    """Refuse arguments that cannot be drawn, and return the subject."""
+def undrawable(subject: str, *, images: int = 1, outfits: int = 1, confound: float = 0.0) -> dict[str, str]:
+    """Tell which arguments of `write_dataset` cannot be drawn, and the rule that each breaks; {} when all can."""
+    found = {}
     if subject not in SUBJECTS:
-        raise ValueError(f"subject must be one of {sorted(SUBJECTS)}, got {subject!r}")
-    chosen = SUBJECTS[subject]
-    if images < outfits or outfits < 1 or outfits > len(chosen.wardrobe):
-        limit = len(chosen.wardrobe)
-        raise ValueError(f"1 <= outfits <= {limit} and images >= outfits must hold, got {outfits=}, {images=}")
+        found["subject"] = f"must be one of {', '.join(SUBJECTS)}, got {subject!r}"
+    elif not 1 <= outfits <= (most := len(SUBJECTS[subject].wardrobe)):
+        found["outfits"] = f"must be from 1 to {most}, so many has {subject}, got {outfits}"
+    elif images < outfits:
+        found["images"] = f"must be at least one for each of {outfits} outfits, got {images}"
     if not 0.0 <= confound <= 1.0:
-        raise ValueError(f"confound must be in [0, 1], got {confound}")
-    if not sizes:
-        raise ValueError("sizes must name at least one (width, height)")
-    return chosen
+        found["confound"] = f"must be in [0, 1], got {confound}"
+    return found
 
 
 def _signature_numbers(images: int, confound: float, rng: np.random.Generator) -> set[int]:
@@ -113,8 +112,11 @@ def write_dataset(
     Raises:
         ValueError: an argument is out of its range.
     """
-    chosen = _check(subject, images, outfits, confound, sizes)
-    root = Path(out_dir)
+    if wrong := undrawable(subject, images=images, outfits=outfits, confound=confound):
+        raise ValueError("; ".join(f"{name} {message}" for name, message in wrong.items()))
+    if not sizes:
+        raise ValueError("sizes must name at least one (width, height)")
+    chosen, root = SUBJECTS[subject], Path(out_dir)
     truth: dict[str, dict[str, object]] = {}
     for index in range(outfits):
         concept = f"outfit{index + 1}" if outfits > 1 else None

@@ -1,0 +1,3 @@
+"""What every bucket set promises, for each file of conf/buckets/."""
+
+from lorasweep.testing.buckets import *  # noqa: F403
