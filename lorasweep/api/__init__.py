@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what an editor completes
     from lorasweep.api.calibration import *  # noqa: F403
     from lorasweep.api.checks.doctor import *  # noqa: F403
     from lorasweep.api.datasets import *  # noqa: F403
+    from lorasweep.api.imports import *  # noqa: F403
     from lorasweep.api.results import *  # noqa: F403
     from lorasweep.api.training import *  # noqa: F403
 
@@ -27,13 +28,14 @@ _MODULES = {
     "calibration": ("calibrate", "calibrate_by_ratings"),
     "checks.doctor": ("doctor",),
     "datasets": ("Captioned", "audit", "caption", "draw_dollhouse", "mend", "write_dollhouse"),
+    "imports": ("import_config",),
     "results": (
         *("Run", "Sweep", "checkpoint", "export", "open_run", "open_sweep"),
         *("rate", "ratings", "report", "status", "sweeps", "sync"),
     ),
     "training": (
-        *("EndedRun", "EndedSweep", "Planned", "compose", "folder_of", "import_config"),
-        *("judge", "plan", "plan_sweep", "run_sweep", "run_trial"),
+        *("EndedRun", "EndedSweep", "Planned", "compose", "folder_of", "fork"),
+        *("judge", "plan", "run_sweep", "run_trial", "train_again", "unkept"),
     ),
 }
 NAMES = sorted(name for names in _MODULES.values() for name in names)

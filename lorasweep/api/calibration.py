@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import lorasweep
 from lorasweep import config
-from lorasweep.api.training import OnChange, sweep_bar
+from lorasweep.api.training import OnChange, Warn, sweep_bar, tell
 from lorasweep.components import bases
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, LorasweepError, Problem
@@ -31,13 +31,13 @@ def calibrate(
     seeds: int = 2,
     name: str | None = None,
     out: str | Path | None = None,
-    on_plan: Callable[[Plan], object] | None = None,
+    warn: Warn | None = None,
     on_change: OnChange | None = None,
 ) -> Path:
     """Run or continue the controls of a recipe, place every symptom's limit, and write the file that is returned.
 
-    The knobs are those of `lorasweep calibrate --help`. `on_plan` hears the recipe's plan before anything is trained;
-    `on_change` the state of the controls whenever it changes, instead of a progress bar.
+    The knobs are those of `lorasweep calibrate --help`. `warn` hears what is worth knowing of the recipe before any
+    work, `on_change` the state of the controls whenever it changes, instead of a progress bar.
 
     Raises:
         ConfigError, DatasetError, InputError: before any work; with every problem found.
@@ -54,8 +54,7 @@ def calibrate(
     # A folder per recipe and options: another recipe for the same base is no change of the sweep before.
     sweep = f"calibrate-{calibration.key_of(holds_for)}-{digest([cooked, how])[:8]}"
     own = make_plan(recipe)
-    if on_plan is not None:
-        on_plan(own)
+    tell(own.warnings, warn)
     spec = sweep_of_controls(overrides, name=sweep, steps=own.steps, held_out=len(own.held_out_images()), options=how)
     plans = {arm.name: make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / sweep

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os.path
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import files, paths, progress
-from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.make import for_seed
-from lorasweep.results.handles import EndedRun, EndedSweep, Planned
+from lorasweep.results import runs
+from lorasweep.results.handles import EndedRun, EndedSweep, Planned, Run, Sweep
 from lorasweep.sweep import beforehand
 from lorasweep.sweep.ranking.state import SweepState
 
 if TYPE_CHECKING:
-    from lorasweep.config.importing.finish import Imported, Link
+    from lorasweep.results.report.compare import Comparison
 
 OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
+Warn = Callable[[str], object]
 
 
 def compose(*words: Recipe | str | Path | Sequence[str]) -> Recipe:
@@ -49,36 +50,6 @@ def _texts(words: Iterable[Any]) -> list[str]:
     return [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
 
 
-def import_config(
-    file: str | Path,
-    dataset: str | Path | None = None,
-    *,
-    out: str | Path | None = None,
-    link: str | Path | None = None,
-) -> Imported:
-    """Translate another trainer's config into a recipe, perhaps written to `out`; what could not come along is listed.
-
-    `dataset` is the file that says where the images are, when apart; several folders of images become links in `link`.
-
-    Raises:
-        ConfigError: a file cannot be read, is none of those, or has values that make no sense, or a link cannot be
-            made: all at once.
-        InputError: something else lies at `out`.
-    """
-    from lorasweep.config import trainers
-
-    images, target, place = (None if path is None else paths.typed(path) for path in (dataset, out, link))
-    place = place and place.absolute()
-    imported = trainers.import_config(paths.typed(file), images, link_into=place)
-    text = imported.text()
-    paths.require_replaceable(target, lambda there: there.read_bytes() == text.encode(), option="--out")
-    if place is not None:
-        _make_links(place, imported.links)
-    if target is not None:
-        files.write_text(target, text)
-    return imported
-
-
 def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides: str) -> Planned:
     """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`, `ls.plan("adapter.dim=16")`.
 
@@ -93,7 +64,7 @@ def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides:
     if isinstance(subject, Recipe):
         alone = config.Arm(name="recipe", note="", overrides=(), recipe=subject)
         return Planned(subject, [(alone, make_plan(subject))])
-    return _planned(subject, plan_sweep(subject))
+    return _planned(subject, _plan_sweep(subject))
 
 
 def _subject(
@@ -113,7 +84,7 @@ def _subject(
 
 
 def _planned(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> Planned:
-    """Take the plans of `plan_sweep` for the sweep's first seed."""
+    """Take the plans of `_plan_sweep` for the sweep's first seed."""
     arms = []
     for arm in spec.known:
         recipe, seeded = for_seed(arm.recipe, plans[arm.name], spec.seeds[0])
@@ -137,6 +108,7 @@ def run_trial(
     planned: Plan | None = None,
     fresh: bool = False,
     parent: Mapping[str, Any] | None = None,
+    warn: Warn | None = None,
     on_event: OnEvent | None = None,
     quiet: bool = False,
 ) -> EndedRun:
@@ -151,6 +123,7 @@ def run_trial(
         planned: its plan, when it is known already.
         fresh: train it though this home has already done so elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
+        warn: hears what is allowed, but worth knowing, before any work.
         on_event: hears every event (`kind`: start, step, rung, samples, end) instead of the progress bar; a rung
             that it answers with False is the last one. What it raises stops the run, and is raised.
         quiet: no progress bar either.
@@ -163,6 +136,7 @@ def run_trial(
     from lorasweep.sweep.single import run_trial as cook
 
     planned = planned or make_plan(recipe)
+    tell(planned.warnings, warn)
     place = folder_of(recipe, planned) if folder is None else paths.typed(folder).absolute()
     mirror = Mirror(place.parent, recipe.tracking)
     ended = cook(
@@ -177,7 +151,57 @@ def run_trial(
     return EndedRun(place, ended)
 
 
-def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
+def fork(named: str | Path, *overrides: str, fresh: bool = False, **how: Any) -> EndedRun:
+    """Train the recipe of a run with changes; the new run's `parent` names the run and them.
+
+    `named` is as `open_run` takes it, `how` as `run_trial` does: `warn`, `on_event`, `quiet`.
+
+    Raises:
+        ConfigError, DatasetError, InputError: before any work: there is no such run, the recipe is wrong, or nothing
+            is changed.
+        SweepHeldError: another process trains that recipe.
+    """
+    parent = runs.find_run(str(named), subject="fork", to_cook=False)
+    if not overrides:
+        hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
+        raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
+    recipe = compose(parent.recipe, *overrides)
+    if recipe.fingerprint() == parent.recipe.fingerprint():
+        problem = Problem(" ".join(overrides), "changes nothing: that is what the parent has already")
+        raise InputError(problem, subject="fork")
+    return run_trial(recipe, fresh=fresh, parent={"parent": parent.name, "overrides": list(overrides)}, **how)
+
+
+def train_again(
+    named: str | Path, *overrides: str, warn: Warn | None = None, **how: Any
+) -> tuple[EndedRun, Comparison | None]:
+    """Train a recorded recipe once more, in a folder of its own, and compare; None when it did not come to its end.
+
+    `named` is as `open_run` takes it, `how` as `run_trial` does: `on_event`, `quiet`; overrides say where results go.
+
+    Raises:
+        ConfigError, DatasetError, InputError: before any work: there is no such run, or an override would make it
+            another recipe.
+    """
+    from lorasweep.results.report.compare import compare_runs
+
+    run = runs.find_run(str(named), subject="train --from")
+    if wrong := [text for text in overrides if text.split("=")[0].split(".")[0] not in ("tracking", "launcher")]:
+        hint = "to change a recipe: lorasweep fork TRIAL KEY=VALUE"
+        problems = [Problem(text, "would make it another recipe", hint) for text in wrong]
+        raise InputError(problems, subject="train --from")
+    recipe = config.compose_recipe([*config.to_overrides(run.recipe), *overrides])
+    planned = make_plan(recipe)
+    if run.material and run.material != planned.material:
+        tell(["its images, captions or base model have changed since"], warn)
+    of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
+    folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
+    parent = {"parent": run.name, "overrides": []}
+    again = run_trial(recipe, folder, planned=planned, fresh=True, parent=parent, warn=warn, **how)
+    return again, compare_runs(run.folder, folder) if again.ended.exit_code == 0 else None
+
+
+def _plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
     """Plan every arm and every corner of the space.
 
     Raises:
@@ -193,10 +217,10 @@ def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
 def run_sweep(
     sweep: str | Path | config.SweepSpec,
     *overrides: str,
-    plans: Mapping[str, Plan] | None = None,
     extend: bool = False,
     repeats: int | None = None,
     fresh: bool = False,
+    warn: Warn | None = None,
     on_change: OnChange | None = None,
     quiet: bool = False,
 ) -> EndedSweep:
@@ -205,23 +229,38 @@ def run_sweep(
     Args:
         sweep: a name, a file, or what `config.load_sweep` made of it.
         overrides: KEY=VALUE on top of the file.
-        plans: of `plan_sweep`, when they are known already.
         extend: allow arms and seeds that an earlier call did not declare.
         repeats: further seeds, up to so many an arm, until the best is known; None: none.
         fresh: train what other sweeps have already trained, too.
+        warn: hears what is allowed, but worth knowing, before any work.
         on_change: hears the state whenever it changes, instead of the progress bar.
         quiet: no progress bar either.
 
     Raises:
         ConfigError: before any work; with every problem found.
     """
+    spec = _spec(sweep, overrides)
+    how = {"extend": extend, "repeats": repeats, "fresh": fresh}
+    return _run_planned(spec, _plan_sweep(spec), warn, on_change, quiet=quiet, **how)
+
+
+def _run_planned(
+    spec: config.SweepSpec,
+    plans: Mapping[str, Plan],
+    warn: Warn | None,
+    on_change: OnChange | None,
+    *,
+    quiet: bool,
+    **how: Any,
+) -> EndedSweep:
+    """Run a sweep whose arms are planned; `how` is the driver's."""
     from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
     from lorasweep.results.tracking.process import Mirror
     from lorasweep.sweep import driver
 
-    spec = _spec(sweep, overrides)
-    plans = plans or plan_sweep(spec)
+    planned = _planned(spec, plans)
+    tell(planned.warnings, warn)
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
     shown = sweep_bar(spec.total) if on_change is None and not quiet else nullcontext(on_change)
@@ -230,14 +269,12 @@ def run_sweep(
             spec,
             plans,
             folder=folder,
-            extend=extend,
-            repeats=repeats,
-            fresh=fresh,
-            estimated_s=_planned(spec, plans).seconds,
+            estimated_s=planned.seconds,
             on_change=told,
             on_trial_end=lambda: write.write_contact_sheet(folder),
             on_end=lambda: write_report(folder),
             mirror=mirror,
+            **how,
         )
     return EndedSweep(folder, ended)
 
@@ -245,8 +282,9 @@ def run_sweep(
 def judge(
     *words: str | Path,
     steps: Sequence[int] | None = None,
-    asked: config.SweepSpec | None = None,
-    plans: Mapping[str, Plan] | None = None,
+    require: Sequence[str] = (),
+    warn: Warn | None = None,
+    on_change: OnChange | None = None,
     quiet: bool = False,
 ) -> EndedRun | EndedSweep:
     """Judge LoRA files that any trainer made: `ls.judge("my-000004.safetensors", "base=stable_diffusion", ...)`.
@@ -254,9 +292,10 @@ def judge(
     Args:
         words: files, which are the rungs of one arm; `NAME=FILE`, for arms of their own; and KEY=VALUE.
         steps: of the files, where neither metadata nor names say it.
-        asked: of `judge_files.planned`, in place of words, when it is known already.
-        plans: likewise.
-        quiet: no progress bar.
+        require: bounds, as `overcook<0.5`, on what is judged; `unkept` says which of them are not kept.
+        warn: as in `run_sweep`.
+        on_change: as there; one arm has none.
+        quiet: as there.
 
     Returns:
         The run; of several arms, the sweep. Files that were judged so before are not judged again.
@@ -266,44 +305,49 @@ def judge(
     """
     from lorasweep.sweep import judge_files
 
-    if asked is None or plans is None:
-        asked, plans = judge_files.planned(judge_files.question([str(word) for word in words], steps=steps))
+    required = judge_files.requirements(require)
+    asked, plans = judge_files.planned(judge_files.question(list(map(str, words)), steps=steps), required)
     if len(asked.arms) > 1:
-        return run_sweep(asked, plans=plans, quiet=quiet)
+        return _run_planned(asked, plans, warn, on_change, quiet=quiet)
     from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
 
     (arm,) = asked.arms
     planned = plans[arm.name]
     place = paths.outputs() / paths.JUDGED_RUNS / f"{arm.name}-{planned.fingerprint[:8]}"
-    run = run_trial(arm.recipe, place, planned=planned, quiet=quiet)
+    run = run_trial(arm.recipe, place, planned=planned, warn=warn, quiet=quiet)
     if run.ended.record.status is Status.COMPLETED:
         write.write_step_sheet(place)
         write_report(place.parent)
     return run
 
 
-def _make_links(folder: Path, links: Sequence[Link]) -> None:
-    """Make a folder of links; one that is there already may only hold the same ones, or ConfigError is raised first."""
-    problems = [
-        Problem(str(link.target), "no such folder of images") for link in links if not os.path.isdir(link.target)
-    ]
-    try:
-        for link in links:
-            place = folder / link.name
-            if (place.is_symlink() or place.exists()) and place.resolve() != link.target.resolve():
-                hint = "choose another folder for --link"
-                problems.append(Problem(str(place), "is in the way of a link", hint))
-        if problems:
-            raise ConfigError(problems, subject="the links")
-        for link in links:
-            place = folder / link.name
-            if not place.is_symlink():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.symlink_to(link.target, target_is_directory=True)
-    except OSError as error:  # a name that is too long, a disk that takes no links
-        problem = Problem(str(folder), f"links cannot be made: {error}", "choose another folder for --link")
-        raise ConfigError(problem, subject="the links") from error
+def unkept(judged: Run | Sweep, require: Sequence[str]) -> list[str]:
+    """Tell which bounds the kept file of a run, or of each run of a sweep, does not keep, a sentence each.
+
+    What is not measured keeps no bound.
+
+    Raises:
+        ConfigError: one is no bound.
+    """
+    from lorasweep.sweep.judge_files import requirements
+
+    found = []
+    for run in judged.trials if isinstance(judged, Sweep) else [judged]:
+        for bound in requirements(require):
+            value = run.metrics.get(bound.metric)
+            if value is None:
+                why = run.missing.get(bound.metric, "not measured")
+                found.append(f"{run.name}: {bound}, and it is missing: {why}")
+            elif bound.violation(value) > 0:
+                found.append(f"{run.name}: {bound}, got {value:.3f}")
+    return found
+
+
+def tell(warnings: Iterable[str], warn: Warn | None) -> None:
+    """Hand warnings to whoever wants to hear them."""
+    for warning in warnings if warn is not None else ():
+        warn(warning)
 
 
 def folder_of(recipe: Recipe, planned: Plan) -> Path:

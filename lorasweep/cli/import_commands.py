@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from lorasweep.api.training import import_config
+from lorasweep.api.imports import import_config
 from lorasweep.config.importing.finish import Imported
 from lorasweep.core.printable import readable
 from lorasweep.core.streams import can_show

@@ -7,7 +7,7 @@ import json
 import sys
 
 from lorasweep.api import training
-from lorasweep.cli.plan_view import captions, tables
+from lorasweep.cli.plan_view import tables
 from lorasweep.core.paths import require_picture
 
 
@@ -15,13 +15,10 @@ def run_plan(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
     require_picture(options.png, option="--png")
     planned = training.plan(*options.overrides)
-    describe, show = (
-        (captions.captions_json, captions.print_captions) if options.captions else (tables.plan_json, tables.print_plan)
-    )
     if options.json:
-        print(json.dumps(describe(planned), indent=1))
+        print(json.dumps(planned.captions_json() if options.captions else planned.to_json(), indent=1))
     else:
-        show(planned)
+        (tables.print_captions if options.captions else tables.print_plan)(planned)
     if options.png:
         from lorasweep.cli.plan_view import picture
 

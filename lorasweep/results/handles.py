@@ -19,6 +19,7 @@ from lorasweep.core.run_folder import INDEX_FILE, RunFolder
 from lorasweep.plan.cost import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
+from lorasweep.sweep import beforehand, comparable
 from lorasweep.sweep.ranking.leaderboard import rank_arms
 from lorasweep.sweep.ranking.state import SweepState, read_record, read_state
 
@@ -46,6 +47,17 @@ class _Shows:
         return self._shown().text()
 
     __str__ = __repr__
+
+
+def owned(arms: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Put arms' names before those of their plans' warnings that are not about all of them."""
+    owners: dict[str, list[str]] = {}
+    for name, warnings in arms:
+        for warning in warnings:
+            owners.setdefault(warning, []).append(name)
+    return [
+        warning if len(names) == len(arms) else f"{', '.join(names)}: {warning}" for warning, names in owners.items()
+    ]
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,8 +88,25 @@ class Planned(_Shows):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed, but worth knowing; each once."""
-        return tuple(dict.fromkeys(warning for plan in self.plans.values() for warning in plan.warnings))
+        """What is allowed, but worth knowing; what is not about all arms, with their names."""
+        of_arms = owned([(arm.name, plan.warnings) for arm, plan in self.arms])
+        if isinstance(self.subject, Recipe):
+            return tuple(of_arms)
+        of_space = () if self.subject.search is None else self.subject.search.warnings
+        compared = (beforehand.duplicates, comparable.asked_otherwise)
+        return (*of_space, *(said for about in compared for said in about(self.subject, self.plans)), *of_arms)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that is known of it as JSON-able data; see `results.plan_json`."""
+        from lorasweep.results.plan_json import plan_json
+
+        return plan_json(self.name, self.subject, self.arms, trials=self.trials, seconds=self.seconds)
+
+    def captions_json(self) -> dict[str, Any]:
+        """Return what every arm's captions become, as JSON-able data; see `results.plan_json`."""
+        from lorasweep.results.plan_json import captions_json
+
+        return captions_json(self.arms)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -156,6 +185,11 @@ class Run(_Shows):
     def verdict(self) -> Mapping[str, Any]:
         """Where it was done, from where it burns, which weight to use; "sentence" says it in words."""
         return dict(self.result["verdict"])
+
+    @property
+    def parent(self) -> Mapping[str, Any]:
+        """What it is a variation of: `parent`, a run's name, and `overrides`; empty when of none."""
+        return RunFolder(self.folder).parent
 
     @property
     def adapter(self) -> Path:

@@ -47,6 +47,7 @@ from lorasweep.sweep.workers.worker import note_end
 from lorasweep.trial.judge.score import UTILITY
 
 ARM = "train"
+_EXIT_CODES = {Status.COMPLETED: 0, Status.PRUNED: 0, Status.INVALID: 2, Status.CANCELLED: 130, Status.WAITING: 130}
 Report = Callable[[dict[str, Any]], bool]
 
 
@@ -62,6 +63,11 @@ class TrialResult:
     cooked: bool  # by this call; otherwise it was done already, here or elsewhere
     halted: str = ""  # why it is not done, when that is not the recipe's fault
     mirrored: MirrorReport = MirrorReport()
+
+    @property
+    def exit_code(self) -> int:
+        """0 when there is an answer, 2 when the recipe cannot be cooked, 130 when interrupted, else 1."""
+        return 1 if self.halted else _EXIT_CODES.get(self.record.status, 1)
 
 
 def run_trial(

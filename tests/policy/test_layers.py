@@ -71,15 +71,12 @@ DOORS = {
 BESIDE_THE_DOOR = {
     "cli/__init__.py": {"config.hydra_app", "config.suggest", "results.tracking.address"},
     "cli/cook_commands.py": {
-        *("config", "plan.calibration", "plan.symptoms", "results.handles", "results.runs", "results.report.compare"),
-        *("results.report.notebook", "sweep.beforehand", "sweep.comparable", "sweep.judge_files", "sweep.ranking"),
-        "sweep.single",
+        *("config", "plan.calibration", "plan.symptoms", "results.handles", "results.report.notebook", "sweep.ranking"),
     },
     "cli/dataset_commands.py": {"plan.audit"},
     "cli/import_commands.py": {"config.importing.finish"},
     "cli/plan_view/": {
-        *("config", "data.captions", "data.order", "plan", "results.handles", "results.report.words"),
-        *("sweep.beforehand", "sweep.comparable"),
+        *("config", "plan.learning_rate", "results.handles", "results.report.words", "sweep.comparable"),
     },
     "cli/show_commands.py": {
         *("results.export.forms", "results.ratings", "results.runs", "results.tracking.address", "results.tracking.ui"),

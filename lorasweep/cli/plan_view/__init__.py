@@ -1,5 +1,1 @@
-"""Show a plan to people and to scripts: tables, JSON, a picture of the schedules. No torch; runs nothing.
-
-`tables.py` is the front; the others each show one side of a plan: buckets, captions, exposures,
-regularization, a search's space, the learning rates as a picture.
-"""
+"""Show a plan to people: as tables, and its learning rates as a picture. No torch; runs nothing."""

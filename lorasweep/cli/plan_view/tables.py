@@ -1,12 +1,12 @@
-"""Show a plan to people and to scripts: what would run, how long it would take, what to know first. No torch.
+"""Show a plan to people: what would run, how long it would take, what to know first. No torch.
 
-Takes what `api.plan` gives, and returns JSON or prints tables. Knows nothing about running.
+Takes what `api.plan` gives, whose `to_json` says it all, and prints tables. Knows nothing about running.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,82 +14,21 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from lorasweep.cli.plan_view.buckets import bucket_set_json, bucket_set_table, bucket_table, buckets_json
-from lorasweep.cli.plan_view.exposures import (
-    exposure_table,
-    exposures_json,
-    regularization_json,
-    regularization_table,
-)
-from lorasweep.config import Arm, Search, SweepSpec, places
-from lorasweep.core import registry
 from lorasweep.core.console import text_console, text_table
-from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
-from lorasweep.plan import compute, memory
-from lorasweep.plan.cost import caches, sweep_seconds, trial_disk, trial_seconds
-from lorasweep.plan.learning_rate import curves
-from lorasweep.plan.trainable import trainable
-from lorasweep.results.handles import Planned
+from lorasweep.results.handles import Planned, owned
 from lorasweep.results.report.words import duration
-from lorasweep.sweep import beforehand, comparable
+from lorasweep.sweep import comparable
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
-
-
-def plan_json(planned: Planned) -> dict[str, Any]:
-    """Describe a plan as JSON-able data.
-
-    Returns:
-        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
-        (of run folders, of MLflow's copy; absent where a base does not tell), of every arm `compute` (switches),
-        `estimated_gpu_gib` (the recipe's as "", and by choices of group memory) and `memory` (what a worker has of its
-        device's, what the recipe takes, what is turned on for that; {} where it is not known), `caches` (encoded once),
-        `pack` (trials that a worker trains at a time, and why),
-        `left_out` (symptoms that trials are compared without, with the reason), `duplicates` and `asked_otherwise`
-        (sentences),
-        `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
-        plain words); with a space also `space`, and the recipes at its corners among the arms.
-    """
-    subject, arms, trials = planned.subject, planned.arms, planned.trials
-    plans = [plan for _, plan in arms]
-    question = ""
-    of_sweep: dict[str, Any] = {}
-    if isinstance(subject, SweepSpec):
-        question = subject.question
-        of_sweep["left_out"] = comparable.left_out(subject, planned.plans)
-        of_sweep["duplicates"] = beforehand.duplicates(subject, planned.plans)
-        of_sweep["asked_otherwise"] = comparable.asked_otherwise(subject, planned.plans)
-        if subject.search is not None:
-            of_sweep["space"] = space_json(subject, subject.search, plans)
-    launcher, recipes = registry.load("launcher", subject.launcher.name), [arm.recipe for arm, _ in arms]
-    room, pack = None, 1
-    if hasattr(launcher, "room"):
-        room = launcher.room(subject.launcher, recipes, jobs=trials)
-    if hasattr(launcher, "packing") and trials > 1:
-        pack, why = launcher.packing(subject.launcher, recipes, room=room, **subject.launcher.options)
-        of_sweep["pack"] = {"trials": pack, "why": why}
-    taken = [memory.taken(recipe, room, slots=pack) for recipe in recipes]
-    described = [_arm_json(arm, plan, plans[0], each) for (arm, plan), each in zip(arms, taken, strict=True)]
-    pairs = [(plan, arm.recipe) for arm, plan in arms]
-    if hasattr(launcher, "where"):
-        of_sweep["where"] = launcher.where(subject.launcher)
-    return {
-        "name": planned.name,
-        "question": question,
-        "trials": trials,
-        "estimated_seconds": round(planned.seconds, 1),
-        "caches": caches(pairs),
-        **_disk_json(pairs, trials=trials),
-        **of_sweep,
-        **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
-        "arms": described,
-    }
+_ANY_GPU_GIB = 3.0  # what every GPU for this work has
+_SHOWN_IMAGES, _SHOWN_TAGS = 8, 30  # of captions
+_SHOWN_EXPOSURES, _SHOWN_CAPTIONS = 8, 4
 
 
 def print_plan(planned: Planned, console: Console | None = None) -> None:
     """Print a plan as tables."""
     console = console or text_console()
-    data = plan_json(planned)
+    data = planned.to_json()
     if data["question"]:
         console.print(Text(data["question"], style="bold"))
     warnings = [
@@ -101,15 +40,15 @@ def print_plan(planned: Planned, console: Console | None = None) -> None:
     if warnings:
         console.print(Text(f"{_counted(warnings)} at the end of this plan", style="yellow"))
     if "space" in data:
-        console.print(space_table(data["space"]))
+        console.print(_space_table(data["space"]))
     console.print(_arm_table(data["arms"]))
     if any(arm["overrides"] for arm in data["arms"]):
         console.print(_override_table(data["arms"]))
     console.print(_lr_table(data["arms"], heights=_ASCII if console.options.ascii_only else _BLOCKS))
-    console.print(bucket_table(data["arms"]))
-    console.print(bucket_set_table(data["arms"]))
-    console.print(exposure_table(data))
-    if (regularization := regularization_table(data["arms"])) is not None:
+    console.print(_bucket_table(data["arms"]))
+    console.print(_bucket_set_table(data["arms"]))
+    console.print(_exposure_table(data))
+    if (regularization := _regularization_table(data["arms"])) is not None:
         console.print(regularization)
     for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
         console.print(f"judged after {', '.join(map(str, steps))} steps", highlight=False)
@@ -123,6 +62,14 @@ def print_plan(planned: Planned, console: Console | None = None) -> None:
         console.print(f"a worker trains {at_a_time} at a time: {data['pack']['why']}", highlight=False)
     if "where" in data:
         console.print(f"it would run with {data['where']}", highlight=False)
+
+
+def print_captions(planned: Planned, console: Console | None = None) -> None:
+    """Print what every arm's captions become, as tables."""
+    console = console or text_console()
+    for policy in planned.captions_json()["policies"]:
+        console.print(_image_table(policy))
+        console.print(_tag_table(policy))
 
 
 def _cost(data: dict[str, Any]) -> str:
@@ -144,96 +91,8 @@ def _cost(data: dict[str, Any]) -> str:
     return cost
 
 
-_ANY_GPU_GIB = 3.0  # what every GPU for this work has
-_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "estimated_gpu_gib", "memory", "compute")
-
-
-def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
-    """What the known recipes take, the others taken to be like them."""
-    each = [trial_disk(plan, recipe) for plan, recipe in planned]
-    known = [disk for disk in each if disk is not None]
-    if len(known) < len(each):
-        return {}
-    folders, mirror = (fmean(sizes) * trials for sizes in zip(*((d.run_folder, d.mirror) for d in known), strict=True))
-    return {"estimated_bytes": {"run_folders": round(folders), "mlflow": round(mirror)}}
-
-
 def _megabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def _arm_json(arm: Arm, plan: Plan, first: Plan, taken: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": arm.name,
-        "note": arm.note,
-        "overrides": list(arm.overrides),
-        "differs": _differences(plan, first),
-        "trainable": to_dict(trainable(arm.recipe)),
-        "steps_per_trial": plan.steps,
-        "steps_per_epoch": plan.steps_per_epoch,
-        "exposures": plan.exposures,
-        "exposures_per_image": plan.exposures_per_image,
-        "tag_exposures": plan.tag_exposures,
-        "budget": exposures_json(plan, arm.recipe),
-        "buckets": buckets_json(plan, arm.recipe),
-        "bucket_set": bucket_set_json(plan, arm.recipe),
-        "images": [_image_json(image) for image in plan.images],
-        "trigger": plan.trigger,
-        "rungs": list(plan.rungs),
-        "learning_rate": {
-            curve.part: {"peak": curve.highest, "last": curve.last, "shape": list(curve.shape)}
-            for curve in curves(arm.recipe, plan.steps)
-        },
-        "regularization": regularization_json(arm.recipe, plan),
-        "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
-        "warnings": [*plan.warnings, *memory.warnings(taken)],
-        "fingerprint": plan.fingerprint,
-        "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
-        "estimated_gpu_gib": _gpu_json(arm.recipe),
-        "memory": taken,
-        "compute": compute.told(arm.recipe),
-    }
-
-
-def _gpu_json(recipe: Recipe) -> dict[str, float]:
-    """Peak of a GPU's memory: of the recipe, as "", and by the files of conf/memory/; nothing where it is not known."""
-    kinds = {"": recipe.memory} | {
-        name: MemoryOptions(**places.read_choice("memory", name)) for name in places.choices("memory") if name != "auto"
-    }
-    return {name: round(peak, 1) for name, peak in memory.peaks_gib(recipe, kinds).items()}
-
-
-def _image_json(image: PlannedImage) -> dict[str, Any]:
-    left, top = image.crop_px
-    return {
-        "file": image.file,
-        "split": image.split,
-        "size": [image.width_px, image.height_px],
-        "bucket": [image.bucket.width_px, image.bucket.height_px],
-        "resize": list(image.resize_px),
-        "crop": [left, top, left + image.bucket.width_px, top + image.bucket.height_px],
-        "repeats": image.repeats,
-        "caption": image.caption,
-        "concept": image.concept,
-    }
-
-
-def _short(plan: Plan) -> str:
-    return f"{round(plan.exposures_per_image, 1):g}"
-
-
-def _differences(plan: Plan, first: Plan) -> list[str]:
-    found = []
-    if plan.steps != first.steps:
-        found.append(f"{plan.steps} steps instead of {first.steps}")
-    if plan.exposures != first.exposures:
-        found.append(f"{_short(plan)} exposures per image instead of {_short(first)}")
-    sizes, first_sizes = ({image.bucket for image in p.images} for p in (plan, first))
-    if sizes != first_sizes:
-        found.append(f"{len(sizes)} bucket(s) instead of {len(first_sizes)}")
-    if {i.sha256 for i in plan.images} != {i.sha256 for i in first.images}:
-        found.append("other images")
-    return found
 
 
 def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
@@ -304,49 +163,7 @@ def _print_warnings(console: Console, warnings: Sequence[str]) -> None:
     console.print(Rule(style="yellow", characters="-" if console.options.ascii_only else "─"))
 
 
-def owned(arms: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """Put arms' names before those of their plans' warnings that are not about all of them."""
-    owners: dict[str, list[str]] = {}
-    for name, warnings in arms:
-        for warning in warnings:
-            owners.setdefault(warning, []).append(name)
-    return [
-        warning if len(names) == len(arms) else f"{', '.join(names)}: {warning}" for warning, names in owners.items()
-    ]
-
-
-def space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[str, Any]:
-    """Describe the search of a sweep; the plans are of `spec.known`, in that order."""
-    first, last = _share_of_first_rung(spec, plans), 1.0
-    steps = [plan.steps for plan in plans]
-    seconds = [trial_seconds(plan, arm.recipe) for plan, arm in zip(plans, spec.known, strict=True)]
-    wall_s = [
-        sweep_seconds([end * share], spec.launcher, trials=spec.total)
-        for end, share in ((min(seconds), first), (max(seconds), last))
-    ]
-    return {
-        "axes": search.space.describe(),
-        "sampler": to_dict(search.sampler),
-        "pruner": to_dict(spec.pruner),
-        "constraints": [str(each) for each in spec.constraints],
-        "known_recipes": {
-            "arms": len(spec.arms),
-            "in_the_space": sum(arm.params is not None for arm in spec.arms),
-        },
-        "seeds": list(spec.seeds),
-        "points": -(-(spec.total - len(spec.arms) * len(spec.seeds)) // len(spec.seeds)),
-        "recipes_checked": len(search.corners),
-        "steps": {
-            "per_trial": [min(steps), max(steps)],
-            "total": [round(min(steps) * first) * spec.total, max(steps) * spec.total],
-        },
-        "estimated_seconds_range": [round(end, 1) for end in wall_s],
-        "warnings": list(search.warnings),
-        "caches": caches(zip(plans, (arm.recipe for arm in spec.known), strict=True)),
-    }
-
-
-def space_table(described: dict[str, Any]) -> Table:
+def _space_table(described: dict[str, Any]) -> Table:
     """Return the axes, with what is said of the search around them."""
     sampler, pruner = described["sampler"]["name"], described["pruner"]["name"]
     low, high = described["steps"]["total"]
@@ -371,8 +188,138 @@ def _range(low: Any, high: Any) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _share_of_first_rung(spec: SweepSpec, plans: Sequence[Plan]) -> float:
-    """What the shortest trial trains of its budget: up to its first rung where a pruner may stop it."""
-    if not spec.pruner.active:
-        return 1.0
-    return min(plan.rungs[0] / plan.steps for plan in plans)
+def _bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
+    """Return the buckets of the arm whose set is richest; those of the others are in the JSON."""
+    arm = max(arms, key=lambda candidate: len(candidate["buckets"]))
+    columns = ("bucket", "images", "batches", "aspect error", "cropped", "enlarged at most")
+    table = Table(*columns, title=f"buckets of {arm['name']}", caption="batches: of an epoch")
+    for row in arm["buckets"]:
+        table.add_row(
+            "x".join(map(str, row["size"])),
+            str(row["images"]),
+            str(row["batches_per_epoch"]),
+            f"{row['aspect_error']:.3f}",
+            f"{row['cropped_share']:.0%}",
+            f"{row['largest_enlargement']:.2f}",
+        )
+    return table
+
+
+def _bucket_set_table(arms: Sequence[dict[str, Any]]) -> Table:
+    """Return one line per bucket set; arms with the same one share it."""
+    owners: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms:
+        owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])
+    table = text_table(
+        "bucket sets",
+        texts=["arm"],
+        numbers=["sizes", "aspect error", "cropped", "scaled", "steps"],
+        rows=[(", ".join(names), *cells) for cells, names in owners.items()],
+        caption="mean (worst) of the training images; steps of an epoch (if all shapes could share a batch)",
+    )
+    for column in table.columns[1:]:
+        column.no_wrap = True  # 80 columns leave 13 for the arm
+    return table
+
+
+def _set_cells(found: dict[str, Any]) -> tuple[str, ...]:
+    offered = "any" if found["offered"] is None else found["offered"]
+    errors, cropped, factors, epoch = (found[key] for key in ("aspect_error", "cropped_share", "enlargement", "epoch"))
+    return (
+        f"{found['used']} of {offered}",
+        f"{errors['mean']:.2f} ({errors['max']:.2f})",
+        f"{cropped['mean']:.0%} ({cropped['max']:.0%})",
+        f"{factors['mean']:.2f} ({factors['most']:.2f})",
+        f"{epoch['steps']} ({epoch['steps_if_shared']})",
+    )
+
+
+def _exposure_table(data: dict[str, Any]) -> Table:
+    """Return the exposures of the first arm."""
+    held_out = sum(image["split"] == "held_out" for image in data["images"])
+    table = text_table(
+        f"exposures of {data['arms'][0]['name']}",
+        texts=["seen in training"],
+        numbers=["images", "each", "in all", "x concept"],
+        caption=f"{len(data['images'])} images, {held_out} of them held out for judging",
+    )
+    for concept, row in data["budget"]["concepts"].items():
+        name = f"concept {concept}" if concept else "all images"
+        table.add_row(name, str(row["images"]), f"{row['per_image']:.0f}", str(row["exposures"]), "")
+    largest = max(data["exposures"].values(), default=0)
+    several = len(data["exposures"]) > 1
+    for tag, times in list(data["tag_exposures"].items())[:_SHOWN_EXPOSURES]:
+        table.add_row(f"tag {tag}", "", "", str(times), f"x {times / largest:.1f}" if several else "")
+    return table
+
+
+def _regularization_table(arms: Sequence[dict[str, Any]]) -> Table | None:
+    """Return the regularizers of every arm that has any; None when no arm has."""
+    table = Table(title="regularization", caption=_effect(arms))
+    for name in ("arm", "regularizer"):
+        table.add_column(name, no_wrap=True)
+    for name in ("images", "seen", "loss x", "target", "captions, knobs"):
+        table.add_column(name, justify="right" if name in ("seen", "loss x") else "left", overflow="fold")
+    for arm in arms:
+        for entry in arm["regularization"]["regularizers"]:
+            table.add_row(arm["name"], entry["name"], *_cells(entry))
+    return table if table.row_count else None
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    if "images" not in entry:
+        knobs = ", ".join(f"{key}={value}" for key, value in entry["knobs"].items())
+        return ["-", "", "", "", knobs]
+    images = str(entry["images"])
+    if entry["to_draw"]:
+        images += f", {entry['to_draw']} to draw"
+    captions = list(entry["captions"])
+    shown = " | ".join(captions) if len(captions) <= _SHOWN_CAPTIONS else f"{len(captions)} captions"
+    return [images, str(entry["exposures"]), f"{entry['loss_weight']:g}", entry["target"], shown]
+
+
+def _effect(arms: Sequence[dict[str, Any]]) -> str:
+    """What the images of the first arm that has any do to its training."""
+    for arm in arms:
+        without = arm["regularization"]["without"]
+        if any("images" in entry for entry in arm["regularization"]["regularizers"]):
+            steps, per_epoch, seen = (
+                f"{arm[key]:.0f} {words} instead of {without[other]:.0f}"
+                for key, other, words in (
+                    ("steps_per_trial", "steps", "steps"),
+                    ("steps_per_epoch", "steps_per_epoch", "steps an epoch"),
+                    ("exposures_per_image", "exposures_per_image", "exposures per image"),
+                )
+            )
+            return f"{arm['name']}: {steps}, {per_epoch}, {seen}"
+    return ""
+
+
+def _image_table(policy: dict[str, Any]) -> Table:
+    """Captions that are not as written come first."""
+    rows = sorted(policy["images"], key=lambda row: row["before"] == row["after"])
+    changed = sum(row["before"] != row["after"] for row in rows)
+    shown = min(len(rows), _SHOWN_IMAGES)
+    varies = "exposure" in rows[0]
+    table = text_table(
+        f"captions of {', '.join(policy['arms'])}",
+        texts=["image", "before", "after", *(["one exposure"] if varies else [])],
+        caption=f"{changed} of {len(rows)} are not as written; {shown} shown, all with --json",
+    )
+    table.show_lines = True
+    for row in rows[:_SHOWN_IMAGES]:
+        before = "(no caption file)" if row["before"] is None else row["before"]
+        exposure = [row["exposure"] or "(empty)"] if varies else []
+        table.add_row(Path(row["file"]).name, before, row["after"], *exposure)
+    return table
+
+
+def _tag_table(policy: dict[str, Any]) -> Table:
+    total = sum(image["split"] == "train" for image in policy["images"])
+    return text_table(
+        f"tags of {total} training images",
+        texts=["tag"],
+        numbers=["images before", "after", "seen in training"],
+        rows=[[row[name] for name in ("tag", "before", "after", "seen")] for row in policy["tags"][:_SHOWN_TAGS]],
+        caption="what is in nearly every image is what a trigger can absorb: captions.prune=[...]",
+    )

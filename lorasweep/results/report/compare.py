@@ -24,6 +24,7 @@ SHOWN = 8  # metrics, those that moved most
 class Comparison:
     """Two runs of one recipe."""
 
+    before: Path  # the run folder of the first
     same: bool  # whether the adapters are equal to the bit (or, where one has none, all metrics)
     adapters: bool  # whether both have one
     largest: float | None  # the largest difference of two weights; None unless the same tensors are in both
@@ -70,6 +71,7 @@ def compare_runs(before: Path, now: Path) -> Comparison:
     keys = dict.fromkeys((*made_by[0], *made_by[1]))
     told = {key: tuple(str(each.get(key, "(not recorded)")) for each in made_by) for key in keys}
     return Comparison(
+        before=before,
         same=equal if both else not metrics,
         adapters=both,
         largest=_largest_difference(one, other) if both and not equal else None,

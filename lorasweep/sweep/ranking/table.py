@@ -6,9 +6,10 @@ markup or steers the terminal. Knows nothing about how trials are run.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -67,12 +68,18 @@ def live(*, quiet: bool = False, console: Console | None = None) -> Iterator[Cal
     elif not console.is_terminal:
         yield _Lines(console).show
     else:
-        with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=False) as display:
-            make_safe()  # rich has taken the streams, to print above the table, and would obey colours
+        with ExitStack() as opened:
+
+            @functools.cache
+            def display() -> Live:
+                """Begin with the first snapshot: what is said before it stands above."""
+                begun = opened.enter_context(Live(console=console, refresh_per_second=REFRESH_PER_S, transient=False))
+                make_safe()  # rich has taken the streams, to print above the table, and would obey colours
+                return begun
 
             def show(state: SweepState) -> None:
                 rows = max(4, console.size.height - ROWS_AROUND)
-                display.update(render_state(state, max_rows=rows, width=console.width))
+                display().update(render_state(state, max_rows=rows, width=console.width))
 
             yield show
 

@@ -11,6 +11,7 @@ import pytest
 from lorasweep import api, config
 from lorasweep.cli import main
 from lorasweep.core import files
+from lorasweep.core.errors import InputError
 from lorasweep.core.records import to_dict
 from lorasweep.plan import make_plan
 
@@ -59,6 +60,20 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
     recipe = (Path(forked["run_folder"]) / "recipe.yaml").read_text()
     assert "dim: 8" in recipe and "max_steps: 4" in recipe
     assert files.read_json(Path(forked["run_folder"]) / "parent.json")["parent"] == name
+
+    # The same from Python.
+    assert api.open_run(forked["run_folder"]).parent["overrides"] == forked["overrides"]
+    heard: list[str] = []
+    ended = api.fork(name, "adapter.dim=8", "tracking=none", warn=heard.append, quiet=True)
+    assert str(ended.folder) == forked["run_folder"] and not ended.ended.cooked
+    assert heard == list(api.plan(ended.recipe).warnings) != []
+    with pytest.raises(InputError, match="must change something"):
+        api.fork(name)
+    with pytest.raises(InputError, match="would make it another recipe"):
+        api.train_again(name, "adapter.dim=8")
+    assert api.unkept(ended, ["burn/score<1e9"]) == []
+    (broken,) = api.unkept(ended, ["burn/score>1e9"])
+    assert "burn/score>=1e+09, got" in broken
 
     # A sweep does not cook what `train` has cooked, nor `train` what a sweep has.
     file = tmp_path / "two.yaml"

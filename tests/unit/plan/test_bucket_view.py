@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from lorasweep import api
-from lorasweep.cli.plan_view.tables import plan_json, print_plan
+from lorasweep.cli.plan_view.tables import print_plan
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan
 
@@ -31,7 +31,7 @@ def odd(tmp_path: Path) -> Path:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    found: dict[str, Any] = plan_json(api.plan(recipe))["bucket_set"]
+    found: dict[str, Any] = api.plan(recipe).to_json()["bucket_set"]
     return found
 
 
@@ -88,7 +88,7 @@ def test_three_outfits_train_the_character_three_times(recipe_of: MakeRecipe, tm
         "train.epochs=5",
         "train.max_steps=null",
     ]
-    data = plan_json(api.plan(recipe_of(*given)))
+    data = api.plan(recipe_of(*given)).to_json()
     assert {row["exposures"] for row in data["budget"]["concepts"].values()} == {40}
     assert {row["per_image"] for row in data["budget"]["concepts"].values()} == {10}
     assert {row["steps_per_epoch"] for row in data["budget"]["concepts"].values()} == {2}
@@ -98,7 +98,7 @@ def test_three_outfits_train_the_character_three_times(recipe_of: MakeRecipe, tm
     (warning,) = [text for text in data["warnings"] if "share the trigger" in text]
     assert "3.0 x" in warning and "about 60 times" in warning and "overcook" in warning
     for share, times in shared["zkw"]["decoupled"].items():
-        decoupled = plan_json(api.plan(recipe_of(*given, f"captions.decouple={share}", "captions.prune=[red hair]")))
+        decoupled = api.plan(recipe_of(*given, f"captions.decouple={share}", "captions.prune=[red hair]")).to_json()
         assert decoupled["tag_exposures"]["zkw"] == times  # 4 images each: the shares are whole images
         assert decoupled["exposures"] == data["exposures"]
     assert not any("decouple" in text for text in decoupled["warnings"])

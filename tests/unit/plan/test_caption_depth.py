@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from lorasweep import api
-from lorasweep.cli.plan_view.captions import captions_json
 from lorasweep.config import compose_recipe
 
 TRAITS = {"white hair", "twintails", "red eyes", "dark skin"}  # the subject's own, on every picture of zkw
@@ -16,7 +15,7 @@ TRAITS = {"white hair", "twintails", "red eyes", "dark skin"}  # the subject's o
 
 def tags_after(policy: str) -> list[set[str]]:
     recipe = compose_recipe([f"captions={policy}", "dataset.dollhouse.captions=full"])
-    (shown,) = captions_json(api.plan(recipe))["policies"]
+    (shown,) = api.plan(recipe).captions_json()["policies"]
     return [set(row["after"].split(", ")) for row in shown["images"]]
 
 

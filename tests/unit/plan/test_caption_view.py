@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lorasweep import api
 from lorasweep.cli import main
-from lorasweep.cli.plan_view.captions import captions_json, print_captions
+from lorasweep.cli.plan_view.tables import print_captions
 from lorasweep.config import load_sweep
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan
@@ -24,7 +24,7 @@ def test_captions_before_and_after_with_tags_by_frequency(recipe_of: MakeRecipe,
     files = {file: file.read_bytes() for file in photos.rglob("*.txt")}
     recipe = recipe_of(f"dataset.path={photos}", "captions.prune=[coat]", "dataset.holdout=0")
 
-    (policy,) = json.loads(json.dumps(captions_json(api.plan(recipe))))["policies"]
+    (policy,) = json.loads(json.dumps(api.plan(recipe).captions_json()))["policies"]
 
     assert policy["arms"] == ["recipe"] and policy["trigger"] == "zkw"
     shown = {Path(row["file"]).name: row for row in policy["images"] if "outfit2" in row["file"]}
@@ -44,8 +44,8 @@ def test_captions_before_and_after_with_tags_by_frequency(recipe_of: MakeRecipe,
 def test_a_varied_caption_shows_one_exposure_always_the_same(recipe_of: MakeRecipe, photos: Path) -> None:
     (photos / "3_zkw outfit1" / "0.txt").unlink()
     recipe = recipe_of(f"dataset.path={photos}", "captions=shuffled", "captions.tag_dropout=0.5")
-    images = captions_json(api.plan(recipe))["policies"][0]["images"]
-    assert images == captions_json(api.plan(recipe))["policies"][0]["images"]
+    images = api.plan(recipe).captions_json()["policies"][0]["images"]
+    assert images == api.plan(recipe).captions_json()["policies"][0]["images"]
     assert any(row["exposure"] != row["after"] for row in images)
     for row in images:
         assert set(row["exposure"].split(", ")) <= {*row["after"].split(", "), ""}
@@ -64,7 +64,7 @@ def test_arms_with_equal_captions_are_shown_once(
         "    plain: {}\n    rich: {optimizer: prodigy}\n    bare: {captions.prune: [hat, coat]}\n"
     )
     given = [str(sweep), f"base.path={tiny_sd}", f"dataset.path={photos}"]
-    assert [p["arms"] for p in captions_json(api.plan(load_sweep(given[0], given[1:])))["policies"]] == [
+    assert [p["arms"] for p in api.plan(load_sweep(given[0], given[1:])).captions_json()["policies"]] == [
         ["plain", "rich"],
         ["bare"],
     ]

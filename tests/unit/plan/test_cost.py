@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from lorasweep import api
-from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.core.records import Recipe
 from lorasweep.plan import cost, make_plan
 from lorasweep.plan.cost import (
@@ -46,8 +45,8 @@ def test_a_rung_more_is_an_adapter_more_and_its_pictures(recipe_of: MakeRecipe) 
 
 
 def test_a_copy_in_mlflow_counts_where_there_is_one(recipe_of: MakeRecipe) -> None:
-    with_copy = plan_json(api.plan(recipe_of("tracking=mlflow")))["estimated_bytes"]
-    without = plan_json(api.plan(recipe_of("tracking=none")))["estimated_bytes"]
+    with_copy = api.plan(recipe_of("tracking=mlflow")).to_json()["estimated_bytes"]
+    without = api.plan(recipe_of("tracking=none")).to_json()["estimated_bytes"]
     assert with_copy["run_folders"] == without["run_folders"] > without["mlflow"] == 0 < with_copy["mlflow"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasweep.cli.plan_view.tables import owned
+from lorasweep.results.handles import owned
 
 
 def test_a_warning_is_said_once_with_its_arms_unless_these_are_all() -> None:

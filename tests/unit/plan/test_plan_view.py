@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from lorasweep import api
-from lorasweep.cli.plan_view.tables import plan_json, print_plan
+from lorasweep.cli.plan_view.tables import print_plan
 from lorasweep.config import load_sweep
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError
@@ -29,7 +29,7 @@ def test_a_recipes_json_is_its_plan(recipe_of: MakeRecipe, photos: Path) -> None
     recipe = recipe_of(f"dataset.path={photos}", "buckets=four")
     plan = make_plan(recipe)
 
-    data = json.loads(json.dumps(plan_json(api.plan(recipe)), allow_nan=False))
+    data = json.loads(json.dumps(api.plan(recipe).to_json(), allow_nan=False))
 
     assert (data["trials"], data["steps_per_trial"], data["exposures"]) == (1, plan.steps, plan.exposures)
     assert data["rungs"] == list(plan.rungs) and data["warnings"] == list(plan.warnings)
@@ -49,7 +49,7 @@ def test_a_recipes_json_is_its_plan(recipe_of: MakeRecipe, photos: Path) -> None
 def test_a_sweeps_json_has_every_arm_and_the_first_one_on_top(home: Path, tiny_sd: Path) -> None:
     spec = load_sweep("quickstart", [f"base.path={tiny_sd}"])
 
-    data = plan_json(api.plan(spec))
+    data = api.plan(spec).to_json()
 
     assert (data["name"], data["trials"]) == ("quickstart", spec.total)
     assert [arm["name"] for arm in data["arms"]] == [arm.name for arm in spec.arms]
@@ -62,7 +62,7 @@ def test_a_sweeps_json_has_every_arm_and_the_first_one_on_top(home: Path, tiny_s
 
 def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> None:
     def seconds(*overrides: str) -> float:
-        return float(plan_json(api.plan(recipe_of("launcher.workers=1", *overrides)))["estimated_seconds"])
+        return float(api.plan(recipe_of("launcher.workers=1", *overrides)).to_json()["estimated_seconds"])
 
     short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
     assert long - short == pytest.approx(1000 * 4 * 64 * 64 / DEFAULT_PIXELS_PER_S, abs=0.2)
@@ -117,14 +117,14 @@ def test_schedules_are_drawn_per_part_with_their_own_peaks(recipe_of: MakeRecipe
         "optimizer.text_encoder_lr=2e-4",
         "scheduler=linear",
     )
-    found = plan_json(api.plan(recipe))["learning_rate"]
+    found = api.plan(recipe).to_json()["learning_rate"]
     assert list(found) == ["unet", "text_encoder"]
     assert (found["unet"]["peak"], found["text_encoder"]["peak"]) == (1e-3, 2e-4)
     assert found["unet"]["last"] == pytest.approx(1e-3 / 96)
     # 32 columns of three steps each: the means of a straight line.
     wanted = [1e-3 * (96 - 3 * column - 1) / 96 for column in range(32)]
     assert found["unet"]["shape"] == pytest.approx(wanted)
-    few = plan_json(api.plan(recipe_of("train.max_steps=3", "scheduler=constant")))["learning_rate"]["unet"]
+    few = api.plan(recipe_of("train.max_steps=3", "scheduler=constant")).to_json()["learning_rate"]["unet"]
     assert len(few["shape"]) == 3 and len(set(few["shape"])) == 1
 
 
@@ -151,7 +151,7 @@ def test_problems_of_all_arms_are_raised_together(home: Path, tiny_sd: Path, tmp
     )
 
     with pytest.raises(InputError) as caught:
-        plan_json(api.plan(load_sweep(str(sweep), [f"base.path={tiny_sd}"])))
+        api.plan(load_sweep(str(sweep), [f"base.path={tiny_sd}"])).to_json()
 
     assert [problem.where for problem in caught.value.problems] == [
         "dataset.dollhouse.subject",

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from lorasweep import api
-from lorasweep.cli.plan_view.tables import plan_json, print_plan
+from lorasweep.cli.plan_view.tables import print_plan
 from lorasweep.config import load_sweep
 
 SWEEP = """
@@ -38,7 +38,7 @@ def file(tmp_path: Path, home: Path) -> str:
 
 
 def test_a_search_is_planned_by_its_corners(file: str) -> None:
-    data = plan_json(api.plan(load_sweep(file)))
+    data = api.plan(load_sweep(file)).to_json()
 
     assert json.loads(json.dumps(data)) == data
     assert data["trials"] == 9
@@ -65,7 +65,7 @@ def test_a_search_is_planned_by_its_corners(file: str) -> None:
 
 
 def test_with_a_pruner_the_least_is_every_trial_to_its_first_rung(file: str) -> None:
-    space = plan_json(api.plan(load_sweep(file, ["sweep.pruner=median"])))["space"]
+    space = api.plan(load_sweep(file, ["sweep.pruner=median"])).to_json()["space"]
 
     assert space["steps"]["total"] == [180, 720]
     low, high = space["estimated_seconds_range"]

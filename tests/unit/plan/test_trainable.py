@@ -10,7 +10,6 @@ import pytest
 import shipped
 
 from lorasweep import api
-from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.components.bases import dollhouse, stable_diffusion
 from lorasweep.config import compose_recipe
 from lorasweep.core.records import Component, Recipe
@@ -44,7 +43,7 @@ def test_a_plan_says_how_much_trains(recipe_of: MakeRecipe) -> None:
     assert large.parameters == 2 * small.parameters and large.tensors == small.tensors
     both = trainable(recipe_of("adapter.dim=4", "adapter.text_encoder=true"))
     assert both is not None and both.tensors > small.tensors
-    told = plan_json(api.plan(recipe_of("adapter.dim=4")))["trainable"]
+    told = api.plan(recipe_of("adapter.dim=4")).to_json()["trainable"]
     assert told == {"tensors": small.tensors, "parameters": small.parameters}
 
 
