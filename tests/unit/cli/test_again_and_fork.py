@@ -73,7 +73,7 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
         api.train_again(name, "adapter.dim=8")
     assert api.unkept(ended, ["burn/score<1e9"]) == []
     (broken,) = api.unkept(ended, ["burn/score>1e9"])
-    assert "burn/score>=1e+09, got" in broken
+    assert "burn/score >= 1e+09, got" in broken
 
     # A sweep does not cook what `train` has cooked, nor `train` what a sweep has.
     file = tmp_path / "two.yaml"
