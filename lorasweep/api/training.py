@@ -346,12 +346,13 @@ def unkept(judged: Run | Sweep, require: Sequence[str]) -> list[str]:
 
 def tell(warnings: Iterable[str], warn: Warn | None) -> None:
     """Hand warnings to whoever wants to hear them."""
-    for warning in warnings if warn is not None else ():
-        warn(warning)
+    if warn is not None:
+        for warning in warnings:
+            warn(warning)
 
 
 def folder_of(recipe: Recipe, planned: Plan) -> Path:
-    """Where a single recipe is trained: equal recipes on equal images share a folder."""
+    """Return where a single recipe is trained: equal recipes on equal images share a folder."""
     return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
 
 

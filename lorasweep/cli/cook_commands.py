@@ -85,7 +85,7 @@ def print_warning(warning: str) -> None:
 
 
 def result_json(run: EndedRun) -> dict[str, Any]:
-    """What `--json` prints about a run."""
+    """Return what `--json` prints about a run."""
     result, record = run.result, run.ended.record
     return {
         "run_folder": str(run.folder),

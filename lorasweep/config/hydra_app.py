@@ -80,7 +80,7 @@ def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_words() -> tuple[str | None, list[str]]:
-    """The sweep's name or file that the multirun was asked for, None when there is none, and the overrides."""
+    """Return the sweep's name or file that the multirun was asked for, None when there is none, and the overrides."""
     names = [word for word in _of_multirun if word.startswith(_FILE) or ("=" not in word and word.endswith(".yaml"))]
     overrides = [word for word in _of_multirun if word not in names]
     return names[-1].removeprefix(_FILE) if names else None, overrides

@@ -245,7 +245,7 @@ class Space:
 
 
 def branch_of(when: Sequence[Condition]) -> str:
-    """`[adamw]`, or `[adapter.dim=8]` where it is not a choice of files; empty without conditions."""
+    """Return `[adamw]`, or `[adapter.dim=8]` where it is not a choice of files; empty without conditions."""
     parts = [
         "|".join(str(label_of(value)) for value in condition.values)
         if condition.key in places.GROUPS

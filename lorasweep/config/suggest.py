@@ -13,14 +13,14 @@ MOVED = {"train.min_snr_gamma": "noise.min_snr_gamma", "train.noise_offset": "no
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``did you mean `dim`?``, or an empty string when nothing known is near."""
+    """Ask ``did you mean `dim`?``; an empty string when nothing known is near."""
     plain = {name.lower(): name for name in known}  # LoRA, AdamW8bit
     near = difflib.get_close_matches(word.lower(), list(plain), n=1, cutoff=0.6)
     return f"did you mean `{plain[near[0]]}`?" if near else ""
 
 
 def unknown(what: str, word: str, known: Iterable[str]) -> str:
-    """``no such arm; did you mean `prodigy`?``."""
+    """Say ``no such arm; did you mean `prodigy`?``."""
     return f"{what}; {did_you_mean(word, known)}".removesuffix("; ")
 
 
@@ -34,5 +34,5 @@ def word_advice(word: str) -> str:
 
 
 def folder_advice(word: str) -> str:
-    """``for its images: dataset.path=my/images`` when the word is a folder, else an empty string."""
+    """Advise ``for its images: dataset.path=my/images`` when the word is a folder; else an empty string."""
     return f"for its images: dataset.path={word}" if os.path.isdir(os.path.expanduser(word)) else ""

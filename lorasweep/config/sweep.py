@@ -140,7 +140,7 @@ def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
 
 
 def has_axes(overrides: Sequence[str]) -> bool:
-    """Whether any of these `KEY=VALUE`s has several values, right ones or wrong."""
+    """Tell whether any of these `KEY=VALUE`s has several values, right ones or wrong."""
     _, swept, wrong = split(overrides)
     return bool(swept or wrong)
 

@@ -37,7 +37,7 @@ class Objective:
     worst: float | None = None  # None: of a score in [0, 1], by the goal
 
     def told(self) -> float:
-        """The value of a recipe that failed."""
+        """Return the value of a recipe that failed."""
         by_goal = 0.0 if self.goal == "maximize" else 1.0
         return by_goal if self.worst is None else self.worst
 
@@ -80,7 +80,7 @@ class Constraint:
     bound: float
 
     def violation(self, value: float) -> float:
-        """How far `value` is on the wrong side; at most 0 when the bound is kept."""
+        """Return how far `value` is on the wrong side; at most 0 when the bound is kept."""
         return value - self.bound if self.sign == "<=" else self.bound - value
 
     def __str__(self) -> str:

@@ -24,21 +24,21 @@ _OPENING = re.compile(r"^(?:[-+=]|\d+[.)])")
 
 
 def plain(text: str) -> str:
-    """Text as it is, in one line: nothing in it is taken as Markdown, HTML or a link."""
+    """Return text as it is, in one line: nothing in it is taken as Markdown, HTML or a link."""
     safe = _BY_ENTITY.sub(_entity, _BY_BACKSLASH.sub(r"\\\1", readable(text).strip()))
     safe = _BARE_LINK.sub(_entity, safe)
     return _OPENING.sub(lambda opening: opening[0][:-1] + _entity(opening), safe)
 
 
 def code(text: str) -> str:
-    """Text between backticks, more of them than it holds."""
+    """Return text between backticks, more of them than it holds."""
     shown = readable(text)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     return f"{fence} {shown} {fence}" if "`" in shown else f"`{shown}`"
 
 
 def cell(markdown: str) -> str:
-    """Markdown that stays inside its cell of a table."""
+    """Return Markdown that stays inside its cell of a table."""
     return re.sub(r"(?<!\\)\|", r"\\|", markdown.replace("\n", " "))
 
 

@@ -17,7 +17,7 @@ SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
 
 
 def typed(path: str | Path) -> Path:
-    """A path that a person typed, with `~` as the home folder: shells leave it in `--out=~/x`.
+    """Return a path that a person typed, with `~` as the home folder: shells leave it in `--out=~/x`.
 
     A `Path` was typed before: one that begins with the `~` of nobody is a name.
 
@@ -37,19 +37,19 @@ def typed(path: str | Path) -> Path:
 
 
 def is_portable(name: str) -> bool:
-    """Whether Windows takes a name for a file or a folder too, rather than for a device, or without its last dot."""
+    """Tell whether Windows takes a name for a file or a folder, not for a device or without its last dot."""
     return not name.endswith(".") and not _DEVICE.fullmatch(name.partition(".")[0])
 
 
 def as_here(path: str) -> str:
-    """A path from a file that may come from Windows; with `/` for its backslashes where that names something here."""
+    """Read a path from a file that may come from Windows: with `/` for its backslashes where that names something."""
     here = path.replace("\\", "/")
     found = os.sep == "/" and not os.path.exists(path) and os.path.exists(os.path.expanduser(here))
     return here if found else path
 
 
 def home() -> Path:
-    """The folder that holds `outputs/`, `mlruns/` and `cache/`; absolute."""
+    """Return the folder that holds `outputs/`, `mlruns/` and `cache/`; absolute."""
     return typed(os.environ.get("LORASWEEP_HOME") or ".").resolve()
 
 
@@ -59,12 +59,12 @@ def outputs() -> Path:
 
 
 def cache() -> Path:
-    """Latents, caption embeddings, drawn dollhouse datasets; safe to delete."""
+    """Return the folder of latents, caption embeddings and drawn dollhouse datasets; safe to delete."""
     return home() / "cache"
 
 
 def mlruns() -> Path:
-    """The default MLflow store: `mlruns/mlflow.db` and its artifacts."""
+    """Return the default MLflow store: `mlruns/mlflow.db` and its artifacts."""
     return home() / "mlruns"
 
 

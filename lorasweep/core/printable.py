@@ -38,6 +38,6 @@ def on_one_line(text: str) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Up to three names, and how many more there are."""
+    """Name up to three, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(map(on_one_line, names[:3])) + more

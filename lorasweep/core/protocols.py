@@ -160,7 +160,7 @@ class Base(Protocol):
         """Encode captions: Text, with gradient when a text encoder has an adapter; none is cut."""
 
     def chunks(self, caption: str) -> int:
-        """In how many pieces a caption is read; those of one number need no padding beside each other."""
+        """Count the pieces in which a caption is read; those of one number need no padding beside each other."""
 
     def stack(self, rows: Sequence[Text], empty: Text) -> Text:
         """Put rows of `encode_captions` together; shorter ones get what "" is encoded to, `empty`, behind them."""
@@ -177,7 +177,7 @@ class Base(Protocol):
         """Tell what the denoiser sees, by its middle; (B, D, h, w) fp32."""
 
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
-        """By which pipeline, scheduler and first noise diffusers draws the same; JSON."""
+        """Tell by which pipeline, scheduler and first noise diffusers draws the same; JSON."""
 
 
 class Adapter(Protocol):
@@ -187,13 +187,13 @@ class Adapter(Protocol):
     """
 
     def parameters(self) -> Mapping[str, Sequence[torch.nn.Parameter]]:
-        """Trainable tensors by part of `Base.parts`, the denoiser first. fp32."""
+        """Return trainable tensors by part of `Base.parts`, the denoiser first. fp32."""
 
     def set_weight(self, weight: float) -> None:
-        """Sampling weight as UIs mean it: 0 is the base exactly, 1 is as trained. Training runs at 1."""
+        """Set the sampling weight as UIs mean it: 0 is the base exactly, 1 is as trained. Training runs at 1."""
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Trainable tensors by a stable name; `load_state_dict` restores them bit for bit."""
+        """Return trainable tensors by a stable name; `load_state_dict` restores them bit for bit."""
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore tensors; raises AdapterError when names or shapes differ."""
@@ -467,7 +467,7 @@ class Latents(Protocol):
     """What training asks of the cache."""
 
     def mean_std(self, image: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """(C, H, W) mean and std of a `PlannedImage`'s latent."""
+        """Return (C, H, W) mean and std of a `PlannedImage`'s latent."""
 
     def warm(self, images: Iterable[Any]) -> None:
         """Encode every `PlannedImage` that is not at hand, so that training never waits for it."""

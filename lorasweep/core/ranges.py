@@ -15,7 +15,7 @@ LoraWeight = Annotated[float, Field(gt=0, le=2)]  # at sampling: 1.0 is as train
 
 
 def apart(what: str) -> Any:
-    """For a tuple that may not have a value twice."""
+    """Refuse a tuple that has a value twice."""
 
     def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(values)) < len(values):

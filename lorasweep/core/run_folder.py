@@ -175,7 +175,7 @@ class RunFolder:
     # --------------------------------------------------------------------------------------------- events
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Everything that was logged."""
+        """Return everything that was logged."""
         return files.read_jsonl(self.path / EVENTS_FILE, fits=_is_event)
 
     def last_events(self, tail_bytes: int) -> Iterator[dict[str, Any]]:

@@ -41,7 +41,7 @@ class Used:
         return list(self.concepts) == [self.root]
 
     def names(self, paths: Iterable[Path]) -> str:
-        """Up to three paths from the root, and how many more there are."""
+        """Name up to three paths from the root, and how many more there are."""
         return some(self.places(paths))
 
     def places(self, paths: Iterable[Path]) -> list[str]:
@@ -70,7 +70,7 @@ def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
 
 
 def other_captions(used: Used, folders: Sequence[Folder]) -> list[Path]:
-    """Text files with other suffixes than the captions', beside images that have no caption."""
+    """List text files with other suffixes than the captions', beside images that have no caption."""
     without = {path.with_suffix("") for path in used.images.values() if path not in used.texts}
     if not without:
         return []

@@ -18,7 +18,7 @@ Levels = npt.NDArray[np.float32]
 
 
 def levels(image: Image.Image) -> Levels:
-    """Brightness of an image, (height, width), 0 to 255, its longer side about 512 px or less."""
+    """Return brightness of an image, (height, width), 0 to 255, its longer side about 512 px or less."""
     factor = max(1, round(max(image.size) / _SIDE_PX))
     return np.asarray(image.convert("L").reduce(factor), dtype=np.float32)
 

@@ -46,7 +46,7 @@ def epoch_steps(
 
 
 def batches_per_epoch(images: Sequence[PlannedImage], batch_size: int) -> int:
-    """Number of batches of an epoch: the sum over buckets of ceil(images x repeats / batch size)."""
+    """Count the batches of an epoch: the sum over buckets of ceil(images x repeats / batch size)."""
     return sum(
         math.ceil(sum(images[index].repeats for index in members) / batch_size)
         for members in buckets_of(images).values()

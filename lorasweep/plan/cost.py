@@ -41,7 +41,7 @@ DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 
 
 def training_pixels(plan: Plan) -> float:
-    """Training pixels of a whole training; an answer of the base as the target is one more forward."""
+    """Count the pixels of a whole training; an answer of the base as the target is one more forward."""
     images = plan.trained_on()
     once = sum(_work(image) * image.repeats for image in images)
     seen = sum(plan.exposures.values()) + sum(plan.reg_exposures.values())
@@ -49,7 +49,7 @@ def training_pixels(plan: Plan) -> float:
 
 
 def denoised_pixels(area_px: float, options: SampleOptions) -> float:
-    """Denoised pixels of pictures with so much area in all; guidance takes two forwards per step."""
+    """Count the denoised pixels of pictures with so much area in all; guidance takes two forwards per step."""
     return area_px * options.steps * (1 if options.guidance <= 1 else 2)
 
 
@@ -100,7 +100,7 @@ def pictures(plan: Plan, recipe: Recipe) -> int:
 
 
 def picture_px(recipe: Recipe) -> int:
-    """Area of one of them, px."""
+    """Return area of one of them, px."""
     side = recipe.base.resolution
     return (recipe.sample.width or side) * (recipe.sample.height or side)
 

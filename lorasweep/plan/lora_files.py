@@ -53,7 +53,7 @@ def are_files(adapter: str) -> bool:
 
 
 def base_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """Of the base's weights, by part and module; empty where headers do not tell."""
+    """Return the shapes of the base's weights, by part and module; empty where headers do not tell."""
     parts = registry.load("base", recipe.base.name).weight_shapes(recipe.base) or {}
     return {f"{part}.{name}": shape for part, found in parts.items() for name, shape in found.items()}
 

@@ -57,7 +57,7 @@ class SharedTag:
         return self.times / self.largest
 
     def decoupled(self, share: float) -> int:
-        """About how often it would be trained if a share of each concept's images did without it."""
+        """Estimate how often it would be trained if a share of each concept's images did without it."""
         return round(self.times * (1 - share))
 
 

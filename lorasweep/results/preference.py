@@ -84,7 +84,7 @@ class Strengths:
         return all(self.evidence(*pair) > Z_SETTLED for pair in pairs if not self.is_ruined(pair[0], surely=True))
 
     def evidence(self, one: str, other: str) -> float:
-        """In standard errors, how much worse choices are explained when two items are taken to be equally strong.
+        """Return, in standard errors, how much worse choices are explained when two items are equally strong.
 
         The root of the likelihood ratio: where one always wins, its strength has no end, and Wald's ratio sees little.
         """

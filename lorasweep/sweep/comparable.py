@@ -73,7 +73,7 @@ def problems(spec: SweepSpec) -> Iterator[Problem]:
 
 
 def asked_otherwise(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[str]:
-    """Sentences about arms whose pictures or images to judge by are others than the first arm's."""
+    """List sentences about arms whose pictures or images to judge by are others than the first arm's."""
     first, *others = (_asked_of(arm.recipe, plans[arm.name]) for arm in spec.known)
     differing: dict[str, list[str]] = {}
     for arm, asked in zip(spec.known[1:], others, strict=True):

@@ -44,7 +44,7 @@ class FileSlot:
         self.step = step
 
     def for_use(self) -> AbstractContextManager[None]:
-        """Nothing trains, so the tensors are always those to judge."""
+        """Do nothing: nothing trains, so the tensors are always those to judge."""
         return nullcontext()
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ class ResourceUsage:
 
 
 def taken_mb() -> dict[str, float]:
-    """Memory that this process holds, MB, by kind: "memory" (resident) and "GPU memory"."""
+    """Return the memory that this process holds, MB, by kind: "memory" (resident) and "GPU memory"."""
     taken = {"memory": psutil.Process().memory_info().rss / MB}
     if (torch := _torch_on_gpu()) is not None:
         taken["GPU memory"] = torch.cuda.memory_allocated() / MB

@@ -142,7 +142,7 @@ class TrialResources:
         fidelity: Kind | None = None,
         answers: dict[Any, Any] | None = None,
     ) -> JudgeContext:
-        """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
+        """Return everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
         from lorasweep.trial.judge import gallery
         from lorasweep.trial.judge.context import JudgeContext
 

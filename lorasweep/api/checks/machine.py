@@ -48,7 +48,7 @@ RECIPE = (
 
 
 def memory() -> Check:
-    """Memory that is free now."""
+    """Return the memory that is free now."""
     free = machine.free_bytes()
     told = f"{free / GIB:.1f} GiB free"
     if free < MEMORY_GIB * GIB:
@@ -57,7 +57,7 @@ def memory() -> Check:
 
 
 def disk() -> Check:
-    """Room where results go."""
+    """Return the room where results go."""
     folder = _nearest(paths.home())
     free = shutil.disk_usage(folder).free
     told = f"{free / GIB:.1f} GiB free in {folder}"

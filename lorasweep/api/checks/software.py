@@ -39,7 +39,7 @@ def python() -> Check:
 
 
 def libraries() -> Check:
-    """Everything that lorasweep requires, against the versions that are tested together."""
+    """Compare everything that lorasweep requires with the versions that are tested together."""
     needed = [_name(text) for text in metadata.requires("lorasweep") or () if "extra ==" not in text]
     found = {name: version_of(name) for name in needed}
     missing = [name for name, version in found.items() if version is None]
@@ -80,7 +80,7 @@ def torch() -> Check:
 
 
 def extras() -> Check:
-    """Optional libraries; none of them is needed."""
+    """List optional libraries; none of them is needed."""
     told = []
     for name, (module, what_for, how) in EXTRAS.items():
         there = importlib.util.find_spec(module) is not None

@@ -76,17 +76,17 @@ class FileModule:
     rows: tuple[int, int] | None = None
 
     def can_be_cut(self, outputs: int) -> bool:
-        """Whether each of so many outputs has its own rows of factors."""
+        """Tell whether each of so many outputs has its own rows of factors."""
         own = self.keys.keys() - _ALIKE
         return own <= _BY_ROW and all(self.shapes[factor][:1] == (outputs,) for factor in own)
 
     def cut(self, start: int, count: int) -> FileModule:
-        """What it is for some of its outputs."""
+        """Return it for some of its outputs."""
         shapes = {factor: (count, *shape[1:]) if factor in _BY_ROW else shape for factor, shape in self.shapes.items()}
         return dataclasses.replace(self, shapes=shapes, rows=(start, count))
 
     def rows_of(self, factor: str, tensor: Any) -> Any:
-        """The rows of one of its tensors that are meant."""
+        """Return the rows of one of its tensors that are meant."""
         if self.rows is None or factor not in _BY_ROW:
             return tensor
         start, count = self.rows
@@ -103,7 +103,7 @@ class FileModule:
         return None
 
     def scale(self, alpha_of: Callable[[str], float]) -> float:
-        """Alpha / r, alpha by its key; loaders take a product of two whole matrices as it is."""
+        """Return alpha / r, alpha by its key; loaders take a product of two whole matrices as it is."""
         if self.rank is None or "alpha" not in self.keys:
             return self.told_scale
         return alpha_of(self.keys["alpha"]) / self.rank
@@ -156,7 +156,7 @@ def read_modules(path: Path) -> dict[str, FileModule]:
 
 
 def some(names: list[str]) -> str:
-    """A few names for a message, without what could move a cursor."""
+    """Name a few for a message, without what could move a cursor."""
     shown = ", ".join(ascii(name)[1:-1][:100] for name in names[:3])
     return shown + (", ..." if len(names) > 3 else "")
 

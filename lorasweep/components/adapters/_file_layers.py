@@ -118,7 +118,7 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
         self.weight_of[name] = weight
 
     def added(self, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the base's weight and bias gain at weight 1, fp32.
+        """Return what the base's weight and bias gain at weight 1, fp32.
 
         A `dora_scale` is taken as ComfyUI takes it: over the rows of W, or the columns of W + D. A magnitude of
         PEFT's is over the rows of W + D, as trained.
@@ -136,7 +136,7 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
         return change, own.get("diff_b")
 
     def forward(self, inputs: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        """The base's answer, and in fp32 what the same module answers with only what is added to it."""
+        """Return the base's answer, and in fp32 what the same module answers with only what is added to it."""
         outputs: torch.Tensor = self.base_layer(inputs, *arguments, **options)
         active = [name for name in self.active_adapters if name in self.factors]
         if self.disable_adapters or not active:
@@ -186,12 +186,12 @@ class FileAdapter(PeftAdapter):
     keys: Mapping[str, str]
 
     def delta(self, layer: Any) -> torch.Tensor:
-        """What one layer's base weight gains at weight 1."""
+        """Return what one layer's base weight gains at weight 1."""
         return layer.added(self.name)[0]
 
     @contextlib.contextmanager
     def merged(self, weight: float) -> Iterator[None]:
-        """As for the others, biases too."""
+        """Merge as the others do, biases too."""
         biased = [layer for layer in self.layers.values() if {"diff_b", "up_bias"} & layer.factors[self.name].keys()]
         found = [(layer.get_base_layer(), layer.added(self.name)[1]) for layer in biased]
         kept = [module.bias.data for module, _ in found]
@@ -205,7 +205,7 @@ class FileAdapter(PeftAdapter):
                 module.bias.data = own
 
     def file_names(self) -> dict[str, str]:
-        """The file's own keys."""
+        """Return the file's own keys."""
         return dict(self.keys)
 
     def save(self, path: Path) -> None:

@@ -93,7 +93,7 @@ def place(file: Path, shapes: Mapping[str, Shape]) -> dict[str, FileModule]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a module's name, as files have it, is of a text encoder."""
+    """Tell whether a module's name, as files have it, is of a text encoder."""
     return (
         re.match(r"(lora_te|lycoris_text|text_encoder|text_model\.|clip_[lg]\.|.*model\.text_model\.)", name)
         is not None
@@ -151,7 +151,7 @@ def _add(found: dict[str, Place], part: str, form: str, place: Place) -> None:
 
 
 def family(modules: Mapping[str, FileModule]) -> str | None:
-    """What a file's modules were trained in, told by their names and by the width of the text that they read."""
+    """Return what a file's modules were trained in, told by their names and by the width of the text that they read."""
     if told := _by_names(modules):
         return told
     for name, module in modules.items():
@@ -161,7 +161,7 @@ def family(modules: Mapping[str, FileModule]) -> str | None:
 
 
 def base_family(shapes: Mapping[str, Shape]) -> str:
-    """What a base is, told likewise."""
+    """Return what a base is, told likewise."""
     if told := _by_names(shapes):
         return told
     widths = (shape[1] for path, shape in shapes.items() if path.endswith("attn2.to_k"))
@@ -174,5 +174,5 @@ def _by_names(names: Iterable[str]) -> str | None:
 
 
 def of_width(width: int) -> str:
-    """The family whose text embeddings are that wide."""
+    """Return the family whose text embeddings are that wide."""
     return _WIDTHS.get(width, f"a model with text embeddings of width {width}")

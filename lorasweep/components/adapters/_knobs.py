@@ -23,19 +23,19 @@ Shape = tuple[int, ...]
 
 
 def low_rank(shape: Shape, *, dim: int, conv_dim: int | None = None, **_: object) -> list[Shape]:
-    """Down and up of a product; a convolution's down has its kernel, and one wider than 1 x 1 its own rank."""
+    """Return down and up of a product; a convolution's down has its kernel, and one wider than 1 x 1 its own rank."""
     rank = conv_dim if conv_dim is not None and len(shape) == 4 and shape[2:] != (1, 1) else dim
     return [(rank, *shape[1:]), (shape[0], rank, *[1] * (len(shape) - 2))]
 
 
 def hadamard(shape: Shape, *, dim: int, **_: object) -> list[Shape]:
-    """The four factors of a LoHa, flat over a kernel."""
+    """Return the four factors of a LoHa, flat over a kernel."""
     flat = math.prod(shape[1:])
     return [(shape[0], dim), (dim, flat)] * 2
 
 
 def kronecker(shape: Shape, *, dim: int, factor: int, decompose_both: bool, **_: object) -> list[Shape]:
-    """The factors of a LoKr: a side is one matrix, or two where the rank is under half its longer side."""
+    """Return the factors of a LoKr: a side is one matrix, or two where the rank is under half its longer side."""
     outputs, inputs = _split(shape[0], factor), _split(shape[1], factor)
     kernel = math.prod(shape[2:])
     found: list[Shape] = []

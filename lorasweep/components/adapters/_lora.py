@@ -15,7 +15,7 @@ from lorasweep.core.protocols import Factors
 
 
 def draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
-    """Down Kaiming-uniform, up zero, as in the code of Hu et al.; DoRA's magnitudes stay the base's norms."""
+    """Draw down Kaiming-uniform, up zero, as in the code of Hu et al.; DoRA's magnitudes stay the base's norms."""
     if ".lora_A." in name:
         torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
     elif ".lora_B." in name:
@@ -37,7 +37,7 @@ class DoraAdapter(PeftAdapter):
         """Leave the product inside the norm as trained; the hook weighs the difference."""
 
     def take(self, file: Path) -> dict[str, FileModule]:
-        """A `dora_scale` is over |W|, as ComfyUI reads it; a magnitude is over |W + D|."""
+        """Return a `dora_scale` is over |W|, as ComfyUI reads it; a magnitude is over |W + D|."""
         placed = super().take(file)
         with torch.no_grad():
             for path in (path for path, module in placed.items() if "dora_scale" in module.keys):
@@ -49,11 +49,11 @@ class DoraAdapter(PeftAdapter):
         return placed
 
     def product(self, layer: Any) -> torch.Tensor:
-        """Alpha / dim * up @ down, what is added to the base's weight before each row is rescaled."""
+        """Return alpha / dim * up @ down, what is added to the base's weight before each row is rescaled."""
         return super().delta(layer)
 
     def delta(self, layer: Any) -> torch.Tensor:
-        """The trained layer's weight less the base's: each output's row rescaled to its trained magnitude."""
+        """Return the trained layer's weight less the base's: each output's row rescaled to its trained magnitude."""
         base = layer.get_base_layer().weight
         moved = base + self.product(layer)
         by_row = (-1, *(1 for _ in base.shape[1:]))
@@ -89,7 +89,7 @@ class DyLoraAdapter(PeftAdapter):
         self.rank = random.Random(seed).choice(self.ranks)
 
     def factors(self) -> dict[torch.nn.Module, Factors] | None:
-        """The products at the drawn rank."""
+        """Return the products at the drawn rank."""
         found = super().factors()
         if found is None or self.rank is None:
             return found

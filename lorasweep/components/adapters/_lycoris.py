@@ -26,7 +26,7 @@ class LycorisAdapter(PeftAdapter):
     file_kind = "loha"
 
     def file_names(self) -> dict[str, str]:
-        """LyCORIS's keys."""
+        """Return LyCORIS's keys."""
         parts = {key: key.rsplit(".", 1) for key, _ in self.named_parameters()}
         return {key: f"{self.kohya_name(module)}.{suffix}" for key, (module, suffix) in parts.items()}
 
@@ -82,7 +82,7 @@ class Ia3Layer(torch.nn.Module, BaseTunerLayer):
         self.weight_of[name] = weight
 
     def forward(self, inputs: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        """W * (1 + weight * l) at the inputs, in the base layer's precision; the bias as it is."""
+        """Return W * (1 + weight * l) at the inputs, in the base layer's precision; the bias as it is."""
         active = [name for name in self.active_adapters if name in self.ia3_l]
         if self.disable_adapters or not active:
             return self.base_layer(inputs, *arguments, **options)
@@ -102,17 +102,17 @@ class Ia3Adapter(LycorisAdapter):
     file_kind = "ia3"
 
     def delta(self, layer: Any) -> torch.Tensor:
-        """The base weight times the factors, less itself."""
+        """Return the base weight times the factors, less itself."""
         factors: torch.Tensor = layer.ia3_l[self.name]
         weight_OI = frozen_weight(layer.get_base_layer()).to(factors.device).float()
         return weight_OI * (factors if layer.on_input else factors[:, None])
 
     def trained_scale(self, path: str) -> float:
-        """There is no product."""
+        """Refuse: there is no product."""
         return 1.0
 
     def file_names(self) -> dict[str, str]:
-        """LyCORIS's keys: `weight` for the factors."""
+        """Return LyCORIS's keys: `weight` for the factors."""
         return {f"{module}.ia3_l": f"{self.kohya_name(module)}.weight" for module in self.layers}
 
     def _told(self, layer: Any) -> tuple[str, float]:

@@ -66,7 +66,7 @@ class PeftAdapter:
         }
 
     def parameters(self) -> dict[str, list[torch.nn.Parameter]]:
-        """Trainable tensors by part, in the order of `state_dict`."""
+        """Return trainable tensors by part, in the order of `state_dict`."""
         found: dict[str, list[torch.nn.Parameter]] = {part: [] for part in self._models}
         for key, parameter in self.named_parameters():
             found[key.split(".", 1)[0]].append(parameter)
@@ -111,7 +111,7 @@ class PeftAdapter:
             layer.scaling[self.name] = torch.tensor(layer.scaling[self.name], dtype=torch.float64)
 
     def delta(self, layer: Any) -> torch.Tensor:
-        """What one layer's base weight gains at weight 1, whichever is in force; shaped as that weight."""
+        """Return what one layer's base weight gains at weight 1, whichever is in force; shaped as that weight."""
         self.scale_layer(layer, 1.0)
         gained: torch.Tensor = layer.get_delta_weight(self.name)
         self.scale_layer(layer, self.weight)
@@ -157,7 +157,7 @@ class PeftAdapter:
         )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Copies of the trainable tensors, on the CPU."""
+        """Return copies of the trainable tensors, on the CPU."""
         return {key: parameter.detach().cpu().clone() for key, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -184,11 +184,11 @@ class PeftAdapter:
                 parameter.copy_(state[key])
 
     def kohya_name(self, path: str) -> str:
-        """A layer's name in kohya's and LyCORIS's files."""
+        """Return a layer's name in kohya's and LyCORIS's files."""
         return kohya_name(path, parts=self._models)
 
     def file_names(self) -> dict[str, str]:
-        """Names of the tensors in a file of `save`, by their names in `state_dict`."""
+        """Return names of the tensors in a file of `save`, by their names in `state_dict`."""
         return {key: key for key, _ in self.named_parameters()}
 
     def save(self, path: Path) -> None:
@@ -251,7 +251,7 @@ class PeftAdapter:
         }
 
     def trained_scale(self, path: str) -> float:
-        """Alpha / r of one layer's product."""
+        """Return alpha / r of one layer's product."""
         return float(self.layers[path].scaling[self.name])
 
     def remove(self) -> None:
@@ -318,7 +318,7 @@ def build_peft(
 
 
 def new_name(base: Base) -> str:
-    """The first name that no adapter in a base has: blocks that were compiled for the last trial's serve the next."""
+    """Find the first name that no adapter in a base has: blocks compiled for the last trial's serve the next."""
     modules = (module for part in base.parts.values() for module in part.modules())
     taken = {name for layer in modules if isinstance(layer, BaseTunerLayer) for name in layer._get_available_adapters()}
     return next(name for number in itertools.count() if (name := f"lorasweep_{number}") not in taken)

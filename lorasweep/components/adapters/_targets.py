@@ -23,7 +23,7 @@ FEED_FORWARD = (".ff.net.2", ".mlp.fc2")
 
 
 def targets_by_part(base: Base, scope: str, *, text_encoder: bool) -> dict[str, list[str]]:
-    """Names of the modules in `scope` for the denoiser and, when trained, the text encoders.
+    """Return names of the modules in `scope` for the denoiser and, when trained, the text encoders.
 
     Raises:
         AdapterError: a part has no module of that kind.
@@ -37,7 +37,7 @@ def targets_by_part(base: Base, scope: str, *, text_encoder: bool) -> dict[str, 
 
 
 def trained_parts(base: Base, *, text_encoder: bool) -> dict[str, torch.nn.Module]:
-    """The denoiser and, when they are trained too, the text encoders."""
+    """Return the denoiser and, when they are trained too, the text encoders."""
     return {part: model for part, model in base.parts.items() if text_encoder or not is_text_encoder(part)}
 
 
@@ -53,7 +53,7 @@ def find_targets(model: torch.nn.Module, pattern: str) -> list[str]:
 
 
 def find_spatial(model: torch.nn.Module, names: list[str]) -> list[str]:
-    """Those of `names` that are convolutions wider than 1 x 1: what kohya's conv_dim is for."""
+    """Return those of `names` that are convolutions wider than 1 x 1: what kohya's conv_dim is for."""
     import torch
 
     wanted = set(names)
@@ -65,7 +65,7 @@ def find_spatial(model: torch.nn.Module, names: list[str]) -> list[str]:
 
 
 def find_ends(model: torch.nn.Module, ends: tuple[str, ...]) -> list[str]:
-    """Names of the Linear modules that end in one of `ends`, each with a dot in front."""
+    """Return names of the Linear modules that end in one of `ends`, each with a dot in front."""
     import torch
 
     return [
@@ -74,7 +74,7 @@ def find_ends(model: torch.nn.Module, ends: tuple[str, ...]) -> list[str]:
 
 
 def find_weighted(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """Names and plain modules of whatever has a weight of its own: norms and embeddings too."""
+    """Return names and plain modules of whatever has a weight of its own: norms and embeddings too."""
     import torch
 
     return [

@@ -47,5 +47,5 @@ def build(
 
 
 def layer_shapes(shape: Shape, **knobs: Any) -> list[Shape]:
-    """A LoRA's, and the magnitudes."""
+    """Return a LoRA's, and the magnitudes."""
     return [*low_rank(shape, **knobs), shape[:1]]

@@ -51,5 +51,5 @@ def build(
 
 
 def problems(*, dim: int, unit: int) -> list[tuple[str, str, str]]:
-    """A rank that is no multiple of its unit."""
+    """Name a rank that is no multiple of its unit."""
     return [("unit", f"must divide dim, got {unit} for dim {dim}", "4 is usual")] if dim % unit else []

@@ -77,7 +77,7 @@ def problems_with(path: str | Path, shapes: Mapping[str, Shape]) -> list[Problem
 
 
 def unreadable(path: str | Path) -> list[Problem]:
-    """What keeps a file from being a LoRA at all; nothing when it is one."""
+    """Return what keeps a file from being a LoRA at all; nothing when it is one."""
     try:
         describe(path)
     except InputError as error:
@@ -86,7 +86,7 @@ def unreadable(path: str | Path) -> list[Problem]:
 
 
 def broken(path: str | Path) -> list[Problem]:
-    """What of a whole file is no number."""
+    """Return what of a whole file is no number."""
     if not (spoilt := finite.broken_tensors(Path(path), files.file_digest(Path(path)))):
         return []
     message = f"{len(spoilt)} tensors hold NaN or infinity ({some(spoilt)})"
@@ -94,7 +94,7 @@ def broken(path: str | Path) -> list[Problem]:
 
 
 def changes_nothing(path: str | Path) -> bool:
-    """Whether each of its products has a factor of zeros, as before any training."""
+    """Tell whether each of its products has a factor of zeros, as before any training."""
     zeros = finite.zero_tensors(Path(path))
     return all(_is_idle(module, zeros) for module in read_modules(Path(path)).values())
 

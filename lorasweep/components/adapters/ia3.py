@@ -37,7 +37,7 @@ def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Ad
 
 
 def layer_shapes(shape: Shape, *, name: str, **_: object) -> list[Shape]:
-    """The factors of one layer: of its outputs, of its inputs, or none."""
+    """Return the factors of one layer: of its outputs, of its inputs, or none."""
     if name.endswith(KEYS_AND_VALUES):
         return [shape[:1]]
     return [shape[1:]] if name.endswith(FEED_FORWARD) else []

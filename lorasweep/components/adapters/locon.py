@@ -52,7 +52,7 @@ def build(
 
 
 def problems(*, conv_dim: int, conv_alpha: float, force: bool) -> list[tuple[str, str, str]]:
-    """More than holds up, unless it is meant."""
+    """Name a rank that is more than holds up, unless it is meant."""
     hint = "the convolutions then take over and burn; adapter.force=true if you mean it"
     most = {"conv_dim": (conv_dim, _MOST_CONV_DIM), "conv_alpha": (conv_alpha, _MOST_CONV_ALPHA)}
     return [

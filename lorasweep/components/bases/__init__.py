@@ -32,7 +32,7 @@ def detect(path: Path) -> str | None:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """Hex digest of what a recipe trains on and draws with.
+    """Return hex digest of what a recipe trains on and draws with.
 
     Raises:
         ConfigError: something is wrong with it.

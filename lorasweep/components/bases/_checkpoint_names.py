@@ -32,7 +32,7 @@ _OPEN_CLIP = {
 
 
 def expected(modules: Mapping[str, Mapping[str, Shape]], family: Family) -> Iterator[Wanted]:
-    """Every tensor that a checkpoint holds.
+    """Return every tensor that a checkpoint holds.
 
     Args:
         modules: shapes of weights by part, in diffusers' names; of parts that are not there nothing is said, but for

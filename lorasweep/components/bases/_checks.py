@@ -133,14 +133,14 @@ def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Fin
 
 
 def is_distilled(path: Path, family: Family) -> bool:
-    """Whether a folder, or a file of a denoiser, is of a base that draws in a few steps."""
+    """Tell whether a folder, or a file of a denoiser, is of a base that draws in a few steps."""
     file, key, value = family.distilled or ("", "", None)
     by_name = family.predicts == ("flow",) and _DISTILLED.search(path.name)
     return bool(by_name or (file and read_object(path / file).get(key) == value))
 
 
 def distilled_problems(path: Path, family: Family, options: BaseOptions) -> Iterator[Finding]:
-    """A base that draws in a few steps forgets how once it is trained as others are, unless an adapter undoes it."""
+    """Refuse a base that draws in a few steps, which training makes it forget unless an adapter undoes it."""
     given = {"path": path} | ({"weights": Path(options.weights)} if options.weights else {})
     for key, place in given.items():
         if options.adapter is None and is_distilled(place, family):

@@ -336,7 +336,7 @@ _EDITING = {9: "an inpainting UNet", 8: "a picture-editing UNet", 5: "a depth UN
 
 
 def family_of(tensors: Mapping[str, Tensor]) -> Family | None:
-    """The family of a checkpoint; None when it is of none."""
+    """Return the family of a checkpoint; None when it is of none."""
     whole = (family for family in FAMILIES if family.held)
     return next((family for family in whole if any(name.startswith(family.mark) for name in tensors)), None)
 

@@ -27,13 +27,13 @@ _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
 def family_of_folder(folder: Path) -> Family | None:
-    """The family whose pipeline a folder's index names; None when it is none of ours."""
+    """Return the family whose pipeline a folder's index names; None when it is none of ours."""
     said = ((family, files.read_object(folder / family.index).get("_class_name")) for family in FAMILIES)
     return next((family for family, pipeline in said if family.pipeline == pipeline), None)
 
 
 def config_folder(path: Path, family: Family) -> Path:
-    """Where a base's configs and tokenizers are: itself, or of `some.safetensors` `some/` beside it, else ours."""
+    """Find a base's configs and tokenizers: in itself, or of `some.safetensors` in `some/` beside it, else ours."""
     if path.is_dir():
         return path
     beside = path.with_suffix("")
@@ -42,13 +42,13 @@ def config_folder(path: Path, family: Family) -> Path:
 
 
 def words_folder(tokenizer: Path) -> Path:
-    """Where a tokenizer's words are: all of CLIP's have the same, which ship once."""
+    """Return where a tokenizer's words are: all of CLIP's have the same, which ship once."""
     shipped = any(family.held and tokenizer.parent == family.shipped for family in FAMILIES)
     return STABLE_DIFFUSION.shipped / "tokenizer" if shipped else tokenizer
 
 
 def variant_of(part: Path) -> str | None:
-    """The variant to load from one component's folder: None for plain names, else e.g. "fp16"."""
+    """Return the variant to load from one component's folder: None for plain names, else e.g. "fp16"."""
     names = sorted(file.name for file in part.glob("*.safetensors"))
     if any(name.count(".") == 1 for name in names):
         return None
@@ -56,7 +56,7 @@ def variant_of(part: Path) -> str | None:
 
 
 def digest_of(path: Path, family: Family, parts: Iterable[str] | None = None) -> str:
-    """Hex SHA-256 over the names and contents of the files that are loaded for `parts`, or for all.
+    """Return hex SHA-256 over the names and contents of the files that are loaded for `parts`, or for all.
 
     A single checkpoint is digested whole. A file's digest is remembered in this process by path, size and
     time, so that a second call reads nothing.
@@ -73,20 +73,20 @@ def digest_of(path: Path, family: Family, parts: Iterable[str] | None = None) ->
 
 
 def native_px(folder: Path) -> int | None:
-    """Side of the square that a diffusers folder's UNet was made for; None when its configs do not say."""
+    """Return side of the square that a diffusers folder's UNet was made for; None when its configs do not say."""
     unet, vae = (files.read_object(folder / part / "config.json") for part in ("unet", "vae"))
     side = unet.get("sample_size")
     return side * vae_px(vae) if isinstance(side, int) and "block_out_channels" in vae else None
 
 
 def vae_px(config: Mapping[str, Any]) -> int:
-    """Pixels along the side of a latent; 1 where the config of the VAE does not say."""
+    """Return pixels along the side of a latent; 1 where the config of the VAE does not say."""
     levels = config.get("block_out_channels") or config.get("dim_mult") or [0]
     return int(2 ** (len(levels) - 1))
 
 
 def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, ...]]] | None:
-    """Shapes of the weights by part and the name of their module, biases and the VAE left out.
+    """Return shapes of the weights by part and the name of their module, biases and the VAE left out.
 
     Of a folder by the headers of its files. A checkpoint has other names: its family's shapes ship with its configs.
     """
@@ -99,7 +99,7 @@ def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, 
 
 
 def known_shapes(configs: Path, family: Family) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shapes that the weights of a base must have, by part: of those whose configs are of the sizes that ship."""
+    """Return the shapes of a base's weights, by part: of those whose configs are of the sizes that ship."""
     if not family.held:
         return {}
     shipped = files.read_object(family.shipped / "weight_shapes.json")
@@ -125,12 +125,12 @@ def _part_shapes(part: Path) -> dict[str, tuple[int, ...]]:
 
 
 def numbers(folder: Path, parts: Iterable[str]) -> dict[str, int]:
-    """How many numbers the weights of each part of a folder are, by the headers of its files."""
+    """Return how many numbers the weights of each part of a folder are, by the headers of its files."""
     return {part: sum(math.prod(shape) for shape in _part_shapes(folder / part).values()) for part in parts}
 
 
 def largest_rank(path: Path, family: Family) -> int:
-    """The highest rank that any layer of a base's denoiser can have: its smaller side; from headers."""
+    """Return the highest rank that any layer of a base's denoiser can have: its smaller side; from headers."""
     if path.is_file():
         shapes = [t.shape for name, t in read_header(path).items() if name.startswith(UNET)]
     else:
@@ -139,7 +139,7 @@ def largest_rank(path: Path, family: Family) -> int:
 
 
 def loaded_files(part: Path, *, weights: bool) -> list[Path]:
-    """The files of one component's folder that `load` reads: configs, words and, if asked for, weights."""
+    """Return the files of one component's folder that `load` reads: configs, words and, if asked for, weights."""
     listed = [file for ending in ("json", "txt", "jinja") for file in sorted(part.glob(f"*.{ending}"))]
     if weights:
         variant = variant_of(part)

@@ -24,7 +24,7 @@ _VAE_NUMBERS, _VAE_CHANNELS = 83_653_863, 512  # of Stable Diffusion's
 
 
 def footprint(path: Path, family: Family) -> Footprint | None:
-    """What a base takes; None where its files do not tell the sizes of its weights."""
+    """Return what a base takes; None where its files do not tell the sizes of its weights."""
     shapes = _files.weight_shapes(path, family)
     if shapes is None:
         return None
@@ -38,7 +38,7 @@ def footprint(path: Path, family: Family) -> Footprint | None:
 def of_shapes(
     denoiser: Shapes, family: Family, *, texts: tuple[int, ...], vae: int, vae_config: Mapping[str, object]
 ) -> Footprint:
-    """What a base with such a denoiser takes; see `Footprint`."""
+    """Return what a base with such a denoiser takes; see `Footprint`."""
     width = width_of(denoiser)
     counted, kept, recomputed, asked = min(family.kept, key=lambda each: abs(math.log(each[0] / width)))
     per_px = width / counted / _files.vae_px(vae_config) ** 2
@@ -54,7 +54,7 @@ def of_shapes(
 
 
 def width_of(denoiser: Shapes) -> float:
-    """The width of all layers together; those deeper in a UNet see a quarter of the positions for each level."""
+    """Return the width of all layers together; those deeper in a UNet see a quarter of the positions for each level."""
     named = {name: _LEVEL.match(name) for name in denoiser}
     deepest = max((int(found[2]) for found in named.values() if found and found[2]), default=0)
     total = 0.0

@@ -89,7 +89,7 @@ class LoadedBase:
         return next(iter(self.parts.values()))
 
     def with_clip_skip(self, clip_skip: int) -> Self:
-        """These very modules, with captions read from another layer of the text encoder."""
+        """Return these very modules, with captions read from another layer of the text encoder."""
         other = copy.copy(self)  # making a new one would freeze an adapter that is in them
         other.clip_skip = clip_skip
         other.text_fingerprint = f"{self.text_fingerprint.removesuffix(f'-skip{self.clip_skip}')}-skip{clip_skip}"
@@ -152,7 +152,7 @@ class LoadedBase:
     def features(
         self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
     ) -> torch.Tensor:
-        """Output of the denoiser's `_middle`; (B, D, h, w) fp32."""
+        """Return output of the denoiser's `_middle`; (B, D, h, w) fp32."""
         handle = self._middle().register_forward_hook(_stop_here)
         try:
             self._answer(noisy_BCHW, t_B, text, frames)
@@ -163,7 +163,7 @@ class LoadedBase:
         raise RuntimeError("the denoiser never ran the block that is read")  # pragma: no cover
 
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
-        """By which pipeline, scheduler and first noise diffusers draws the same."""
+        """Tell by which pipeline, scheduler and first noise diffusers draws the same."""
         import diffusers
 
         scheduler = self._scheduler(sampler)

@@ -156,7 +156,7 @@ class Flow:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], *, latents_per_token: int) -> Flow:
-        """The path of diffusers' FlowMatchEulerDiscreteScheduler with that config."""
+        """Return the path of diffusers' FlowMatchEulerDiscreteScheduler with that config."""
         few, many = config["base_image_seq_len"], config["max_image_seq_len"]
         low = high = math.log(config["shift"])
         if config["use_dynamic_shifting"]:

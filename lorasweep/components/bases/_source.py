@@ -61,11 +61,11 @@ class Source:
         return self.family.versions
 
     def place(self, options: BaseOptions) -> Path | None:
-        """Where the base is; None when nobody says."""
+        """Return where the base is; None when nobody says."""
         return Path(options.path).expanduser() if options.path else None
 
     def problems(self, options: BaseOptions) -> list[tuple[str, str, str]]:
-        """What is wrong, each as (key, rule and value, next step).
+        """List what is wrong, each as (key, rule and value, next step).
 
         Reads configs and headers and, once per machine, looks through the weights for NaN.
         """
@@ -81,16 +81,16 @@ class Source:
         return found
 
     def sibling_problems(self, options: BaseOptions, sibling: str) -> list[tuple[str, str, str]]:
-        """What keeps another base's denoiser from drawing in the place of this one's, which is sound."""
+        """Return what keeps another base's denoiser from drawing in the place of this one's, which is sound."""
         return _checks.sibling_problems(self._checked(options), sibling, self.family)
 
     def draws_in_few_steps(self, options: BaseOptions, sibling: str | None) -> bool:
-        """Whether what draws is distilled, so that it needs neither many steps nor guidance."""
+        """Tell whether what draws is distilled, so that it needs neither many steps nor guidance."""
         places = [sibling] if sibling else filter(None, (options.path, options.weights))
         return any(_checks.is_distilled(Path(place).expanduser(), self.family) for place in places)
 
     def noise(self, options: BaseOptions) -> NoiseSchedule:
-        """How the base is noised and what it predicts: as its files say, or `options` for them.
+        """Return how the base is noised and what it predicts: as its files say, or `options` for them.
 
         Raises:
             ConfigError: `problems` found some.
@@ -100,7 +100,7 @@ class Source:
     def fingerprint(
         self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM, *, sibling: str | None = None
     ) -> str:
-        """Hex digest of the files that `load` would read; other noise, weights or storage make it another base.
+        """Return hex digest of the files that `load` would read; other noise, weights or storage make it another base.
 
         Raises:
             ConfigError: `problems` found some.
@@ -120,19 +120,19 @@ class Source:
         return found if memory.storage == "plain" else digest([found, memory.storage, _STORED])
 
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
-        """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
+        """Return shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
         return _files.weight_shapes(self._checked(options), self.family)
 
     def footprint(self, options: BaseOptions) -> Footprint | None:
-        """What the base takes of a device's memory; None where `weight_shapes` is."""
+        """Return what the base takes of a device's memory; None where `weight_shapes` is."""
         return _footprint.footprint(self._checked(options), self.family)
 
     def largest_rank(self, options: BaseOptions) -> int:
-        """The highest rank that any layer of the denoiser can have."""
+        """Return the highest rank that any layer of the denoiser can have."""
         return _files.largest_rank(self._checked(options), self.family)
 
     def text_window(self, options: BaseOptions) -> TextWindow:
-        """How captions are read; see `_tokens.TextWindow`."""
+        """Return how captions are read; see `_tokens.TextWindow`."""
         configs = _files.config_folder(self._checked(options), self.family)
         words = _files.words_folder(configs / self.family.window)
         return _tokens.text_window(words, cut=self.family.cut, tokens=self.family.tokens)

@@ -28,7 +28,7 @@ _BLOCK = 64  # weights of nf4 that share a scale
 
 
 def layers_of(model: torch.nn.Module) -> Iterator[Any]:
-    """The linear layers and convolutions in a model's numbered blocks; those outside are few, and stay as they are."""
+    """List the linear layers and convolutions in a model's numbered blocks; those outside are few, and stay."""
     for name, layer in model.named_modules():
         if _IN_BLOCK.search(name) and isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
             yield layer

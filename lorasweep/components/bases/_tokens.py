@@ -30,14 +30,14 @@ class TextWindow:
         return sum(len(starts(word)) for word in ([text] if reaches_over_blanks else text.split(" ")))
 
     def fits(self, text: str) -> bool:
-        """Whether one chunk holds a text."""
+        """Tell whether one chunk holds a text."""
         if text.isascii() and sum(map(len, text.split())) <= self.length:
             return True  # a token has at least one letter: the tokenizer is not even loaded
         return self.tokens(text) <= self.length
 
 
 def text_window(folder: Path, *, cut: bool = False, tokens: tuple[int, int] | None = None) -> TextWindow:
-    """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`.
+    """Return the window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`.
 
     Args:
         folder: of the tokenizer.

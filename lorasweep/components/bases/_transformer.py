@@ -38,7 +38,7 @@ class TransformerBase(LoadedBase):
         return self.stack([rows[caption] for caption in captions], {})
 
     def chunks(self, caption: str) -> int:
-        """Captions are read in one piece, what goes beyond the tokenizer's length left out."""
+        """Return 1: captions are read in one piece, what goes beyond the tokenizer's length left out."""
         return 1
 
     def stack(self, rows: Sequence[Text], empty: Text) -> Text:

@@ -36,7 +36,7 @@ class StableDiffusionBase(LoadedBase):
         return {"embeds": self._read(0, captions)[0]}
 
     def chunks(self, caption: str) -> int:
-        """In how many pieces of 75 tokens a caption is read, at least 1."""
+        """Count the pieces of 75 tokens in which a caption is read, at least 1."""
         return max(len(_pieces(tokenizer, caption)) for tokenizer in self.tokenizers)
 
     def stack(self, rows: Sequence[Text], empty: Text) -> Text:

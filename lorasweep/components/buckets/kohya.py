@@ -41,7 +41,7 @@ def resolutions(area_px: int, min_px: int, max_px: int, step_px: int) -> tuple[B
 
 
 def problems(*, min_side: int, max_side: int) -> list[tuple[str, str, str]]:
-    """Bounds that are not in order."""
+    """Name bounds that are not in order."""
     if max_side >= min_side:
         return []
     return [("max_side", f"must be >= min_side ({min_side}), got {max_side}", "override: buckets.max_side=1024")]

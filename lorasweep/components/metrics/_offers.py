@@ -36,7 +36,7 @@ def by_ending(encoder: T, also: Iterable[T]) -> dict[str, T]:
 
 
 def is_plain_class(recipe: Recipe, plan: Plan) -> bool:
-    """Whether the class prompts are captions without the trigger, which leave open who comes."""
+    """Tell whether the class prompts are captions without the trigger, which leave open who comes."""
     texts = [image.caption for image in plan.train_images()]
     return are_plain(plan.prompts.get("class", ()), texts, plan.trigger, recipe.captions)
 
@@ -63,7 +63,7 @@ def first_configured(preferred: Sequence[EncoderName], paths: EncoderOptions) ->
 
 
 def is_here(name: EncoderName, paths: EncoderOptions) -> bool:
-    """Whether there is such an encoder."""
+    """Tell whether there is such an encoder."""
     return name == "base" or getattr(paths, name) is not None
 
 

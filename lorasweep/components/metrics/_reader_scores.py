@@ -29,12 +29,12 @@ UNREADABLE = "only the dollhouse's own pictures of its own subjects can be read 
 
 
 def subject_of(context: JudgeContext) -> Subject | None:
-    """The character being trained, if the reader knows it: a drawn dataset, or one with a `world.json`."""
+    """Return the character being trained, if the reader knows it: a drawn dataset, or one with a `world.json`."""
     return None if context.reader is None else _subject(context.recipe)
 
 
 def subject_in(recipe: Recipe) -> Subject | None:
-    """Likewise, before anything is loaded: there is a reader of the dollhouse's bases only."""
+    """Find it before anything is loaded: there is a reader of the dollhouse's bases only."""
     return _subject(recipe) if getattr(registry.load("base", recipe.base.name), "READABLE", False) else None
 
 
@@ -82,7 +82,7 @@ class _ReaderEncoder:
 
 
 def reading_of(context: JudgeContext, pictures: Sequence[Image.Image]) -> Reading:
-    """What pictures of one size show, by the context's reader."""
+    """Return what pictures of one size show, by the context's reader."""
     from lorasweep.dollhouse.reader import Reading
 
     found = dict(context.features(pictures, encoder=_ReaderEncoder(context.reader)))
@@ -90,7 +90,7 @@ def reading_of(context: JudgeContext, pictures: Sequence[Image.Image]) -> Readin
 
 
 def features_shown(reading: Reading, subject: Subject) -> dict[str, float]:
-    """Probability that each of the subject's features shows, mean over pictures; each in [0, 1].
+    """Return probability that each of the subject's features shows, mean over pictures; each in [0, 1].
 
     A feature is a trait (hair colour and style, eyes, skin) or a mark (on head and face, and their colour).
     One by one rather than all at once: likeness comes, and bleeds, feature by feature.

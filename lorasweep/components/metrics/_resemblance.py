@@ -57,10 +57,10 @@ class SimilarityScale(Protocol):
     """How like the subject pictures are, as one encoder sees one dataset."""
 
     def likeness(self, pictures: Pictures) -> Likeness:
-        """How like the subject's pictures are: 0 like the base's, 1 like the subject's; may lie outside."""
+        """Return how like the subject's pictures are: 0 like the base's, 1 like the subject's; may lie outside."""
 
     def gain(self, pictures: Pictures, base: Pictures) -> float:
-        """How much more of the subject pictures show than the base's for the same prompts, on that scale."""
+        """Return how much more of the subject pictures show than the base's for the same prompts, on that scale."""
 
 
 def make_scale(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> SimilarityScale:
@@ -156,7 +156,7 @@ class ByCosines:
         return self._place(mine), dict(details)
 
     def gain(self, pictures: Pictures, base: Pictures) -> float:
-        """Likeness over the base's."""
+        """Return likeness over the base's."""
         return self._place(self._cosine(pictures)) - self._place(self._cosine(base, keep=True))
 
     def _place(self, cosine: float) -> float:
@@ -177,7 +177,7 @@ class ByCosines:
 
 
 def squared_distance(left_ND: torch.Tensor, right_MD: torch.Tensor) -> float:
-    """Unbiased squared distance between two sets' means, per number; about 0 for sets of one kind.
+    """Return unbiased squared distance between two sets' means, per number; about 0 for sets of one kind.
 
     Args:
         left_ND: two or more rows.

@@ -32,7 +32,7 @@ def standardised(tiles_NTD: torch.Tensor, reference_RTD: torch.Tensor) -> torch.
 
 
 def tile_cosines(left_NTD: torch.Tensor, right_MTD: torch.Tensor) -> torch.Tensor:
-    """Cosine of every pair of pictures, tile by tile; (N, M, T) in [-1, 1]."""
+    """Return cosine of every pair of pictures, tile by tile; (N, M, T) in [-1, 1]."""
     import torch
 
     unit = torch.nn.functional.normalize
@@ -40,12 +40,12 @@ def tile_cosines(left_NTD: torch.Tensor, right_MTD: torch.Tensor) -> torch.Tenso
 
 
 def cosines(left_ND: torch.Tensor, right_MD: torch.Tensor) -> torch.Tensor:
-    """Cosine of every pair; (N, M) in [-1, 1]."""
+    """Return cosine of every pair; (N, M) in [-1, 1]."""
     return tile_cosines(left_ND[:, None], right_MD[:, None])[:, :, 0]
 
 
 def vendi(kernel_NN: torch.Tensor) -> float:
-    """Effective number of different pictures, in [1, N].
+    """Return effective number of different pictures, in [1, N].
 
     Args:
         kernel_NN: positive semi-definite, 1 on the diagonal.

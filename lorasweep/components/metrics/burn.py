@@ -86,7 +86,7 @@ build = Burn
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     by_base, least = num_pictures(recipe, plan, PROMPT_TIERS), recipe.metrics["burn"]["min_reference"]
     fine = by_base + len(plan.train_images())
     too_few = "" if fine >= least else f"needs {least} pictures by the base and of training, got {fine}"

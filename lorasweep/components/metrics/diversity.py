@@ -77,14 +77,14 @@ build = Diversity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     pictures = num_pictures(recipe, plan, recipe.metrics[NAME]["tiers"])
     why = "" if pictures >= FEWEST else f"needs {FEWEST} pictures that the base drew as well, got {pictures}"
     return {f"{NAME}/{name}": why for name in ("vendi", "base_vendi", "relative")}
 
 
 def kernel(features_NTD: torch.Tensor, base_NTD: torch.Tensor) -> torch.Tensor:
-    """How much the same every two pictures are, (N, N) in [0, 1], seen from the base's pictures; PSD.
+    """Return how much the same every two pictures are, (N, N) in [0, 1], seen from the base's pictures; PSD.
 
     Args:
         features_NTD: of the pictures to compare, tile by tile; standardised inside.
@@ -95,5 +95,5 @@ def kernel(features_NTD: torch.Tensor, base_NTD: torch.Tensor) -> torch.Tensor:
 
 
 def relative(mine_NN: torch.Tensor, theirs_NN: torch.Tensor) -> float:
-    """Ratio of the two Vendi scores; > 0, 1 when equally varied."""
+    """Return ratio of the two Vendi scores; > 0, 1 when equally varied."""
     return similarity.vendi(mine_NN) / similarity.vendi(theirs_NN)

@@ -109,7 +109,7 @@ build = Generalisation
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     counts = {"train": len(plan.train_images()), "held_out": len(plan.held_out_images())}
     why = "" if counts["held_out"] else NONE_HELD_OUT
     few = "" if min(counts.values()) > 1 else "needs two images on either side"
@@ -135,7 +135,7 @@ def log_ratio_by_timestep(rows: Rows) -> torch.Tensor:
 
 
 def standard_error(train: Rows, held_out: Rows) -> float | None:
-    """Standard error of the gap over images: rows of one image share its luck, so images are the sample."""
+    """Return standard error of the gap over images: rows of one image share its luck, so images are the sample."""
     variance = 0.0
     for rows in (train, held_out):
         images = rows.image.unique()

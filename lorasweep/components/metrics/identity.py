@@ -61,7 +61,7 @@ build = Identity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     knobs = recipe.metrics[NAME]
     tiers = knobs["tiers"]
     few = "" if num_pictures(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
@@ -86,7 +86,7 @@ def _details(recipe: Recipe, encoder: Encoder) -> tuple[tuple[str, ...], str]:
 def by(
     context: JudgeContext, encoder: Encoder, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
 ) -> Measurement:
-    """F by one encoder.
+    """Return F by one encoder.
 
     Args:
         context: gives the reader, the subject and the dataset.

@@ -122,7 +122,7 @@ build = Memorisation
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     train, held_out = len(plan.train_images()), len(plan.held_out_images())
     why = _too_few(train, held_out)
     if not num_pictures(recipe, plan, recipe.metrics[NAME]["tiers"]):

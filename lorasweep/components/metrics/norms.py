@@ -81,7 +81,7 @@ build = Norms
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     decomposed = ("spectral_max", "stable_rank", "intruders")
     why = "" if recipe.metrics[NAME]["decompose"] else f"metrics.{NAME}.decompose is 0"
     return {f"{NAME}/relative": "", f"{NAME}/relative_max": ""} | {f"{NAME}/{name}": why for name in decomposed}

@@ -80,7 +80,7 @@ build = PriorDrift
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     endings = list(by_suffix(recipe.sample.weight, recipe.metrics["prior_drift"]["weights"]))
     if recipe.adapter.options.get("text_encoder"):
         endings += [f"_{part}" for part in PARTS]

@@ -148,7 +148,7 @@ build = PromptControl
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     knobs = recipe.metrics[NAME]
     found: dict[str, str] = {}
     for ending, encoder in by_ending(knobs["encoder"], knobs["also"]).items():

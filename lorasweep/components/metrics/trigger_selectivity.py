@@ -56,7 +56,7 @@ build = TriggerSelectivity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     why = "" if plan.trigger else NO_TRIGGER
     return {f"{NAME}/gain": "", f"{NAME}/gain_without": why, f"{NAME}/score": why}
 

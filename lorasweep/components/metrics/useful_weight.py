@@ -54,17 +54,17 @@ build = UsefulWeight
 
 
 def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:
-    """Nothing but the base itself."""
+    """Refuse to measure nothing but the base itself."""
     return [] if any(weights) else [("weights", f"needs a weight above 0, got {list(weights)}", "e.g. [0.4,1.0]")]
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
-    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     return dict.fromkeys(NAMES, "" if plan.held_out_images() else NONE_HELD_OUT)
 
 
 def lowest(points: Sequence[Point]) -> float:
-    """Weight of the lowest loss, never outside of the weights that were asked.
+    """Return weight of the lowest loss, never outside of the weights that were asked.
 
     Args:
         points: three or more of ascending weight.
@@ -78,7 +78,7 @@ def lowest(points: Sequence[Point]) -> float:
 
 
 def slope(points: Sequence[Point], weight: float) -> float:
-    """Derivative at one of the points, of the parabola through it and its neighbours.
+    """Return derivative at one of the points, of the parabola through it and its neighbours.
 
     Args:
         points: three or more of ascending weight.

@@ -29,7 +29,7 @@ TextEncoderRate = _Rate | tuple[_Rate, ...] | None
 
 
 def param_groups(groups: Groups, *, lr: float, text_encoder_lr: TextEncoderRate) -> list[dict[str, Any]]:
-    """One torch param group per part, with its peak lr."""
+    """Return one torch param group per part, with its peak lr."""
     peaks = peak_rates(list(groups), lr=lr, text_encoder_lr=text_encoder_lr)
     return [
         {"params": list(parameters), "name": name, "lr": peaks[name], "initial_lr": peaks[name]}
@@ -38,7 +38,7 @@ def param_groups(groups: Groups, *, lr: float, text_encoder_lr: TextEncoderRate)
 
 
 def peak_rates(parts: Sequence[str], *, lr: float, text_encoder_lr: TextEncoderRate) -> dict[str, float]:
-    """Peak lr by part; of text encoders their own where given, one for all or one each, else `lr`.
+    """Return peak lr by part; of text encoders their own where given, one for all or one each, else `lr`.
 
     Raises:
         ValueError: there are more or fewer rates than text encoders.

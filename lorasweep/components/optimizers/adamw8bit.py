@@ -43,7 +43,7 @@ def build(
 
 
 def problems() -> list[tuple[str, str, str]]:
-    """Whether the library is there."""
+    """Refuse where the library is not there."""
     if importlib.util.find_spec("bitsandbytes") is not None:
         return []
     hint = "pip install 'lorasweep[cuda]', or override: optimizer=adamw"
@@ -51,6 +51,6 @@ def problems() -> list[tuple[str, str, str]]:
 
 
 def logged(optimizer: _knobs.Optimizer) -> dict[str, float]:
-    """What to log beside the lr: the share of trained numbers whose states are 8-bit, in [0, 1]."""
+    """Return what to log beside the lr: the share of trained numbers whose states are 8-bit, in [0, 1]."""
     sizes = [parameter.numel() for group in optimizer.param_groups for parameter in group["params"]]
     return {"share_8bit": sum(size for size in sizes if size >= _FEWEST_NUMBERS) / sum(sizes)}

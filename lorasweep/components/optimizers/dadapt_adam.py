@@ -30,6 +30,6 @@ def build(
 
 
 def logged(optimizer: _knobs.Optimizer) -> dict[str, float]:
-    """What to log beside the lr: the estimate `d`, and `d_lr`, the lr that it amounts to."""
+    """Return what to log beside the lr: the estimate `d`, and `d_lr`, the lr that it amounts to."""
     group = optimizer.param_groups[0]
     return {"d": float(group["d"]), "d_lr": float(group["d"] * group["lr"])}

@@ -51,7 +51,7 @@ def build(
 
 
 def problems(*, lr: float, text_encoder_lr: _knobs.TextEncoderRate) -> list[tuple[str, str, str]]:
-    """Two rates, of which it has one."""
+    """Refuse two rates, of which it has one."""
     rates = text_encoder_lr if isinstance(text_encoder_lr, Sequence) else [text_encoder_lr]
     if all(rate in (None, 0, lr) for rate in rates):
         return []
@@ -60,12 +60,12 @@ def problems(*, lr: float, text_encoder_lr: _knobs.TextEncoderRate) -> list[tupl
 
 
 def warnings(recipe: Recipe) -> Iterator[str]:
-    """What a person would want to know, for `plan`."""
+    """List what a person would want to know, for `plan`."""
     if "restarts" in recipe.scheduler.name and not recipe.optimizer.options["safeguard_warmup"]:
         yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
 
 
 def logged(optimizer: _knobs.Optimizer) -> dict[str, float]:
-    """What to log beside the lr: the estimate `d`, and `d_lr`, the lr that it amounts to."""
+    """Return what to log beside the lr: the estimate `d`, and `d_lr`, the lr that it amounts to."""
     group = optimizer.param_groups[0]
     return {"d": group["d"], "d_lr": group["d"] * max(g["lr"] for g in optimizer.param_groups)}

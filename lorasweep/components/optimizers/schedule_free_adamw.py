@@ -38,7 +38,7 @@ def build(
 
 
 def warnings(recipe: Recipe) -> Iterator[str]:
-    """What a person would want to know, for `plan`."""
+    """List what a person would want to know, for `plan`."""
     schedule = recipe.scheduler.name
     if schedule != "constant":
         yield (
@@ -51,7 +51,7 @@ def warnings(recipe: Recipe) -> Iterator[str]:
 
 @contextlib.contextmanager
 def weights_for_use(optimizer: Any) -> Iterator[None]:
-    """Inside, the parameters are the average; afterwards training's own again, bit for bit."""
+    """Put the average in the parameters' place; afterwards training's own again, bit for bit."""
     import torch
 
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -47,7 +47,7 @@ class AntiBleed(Source):
 
 
 def words_of(trigger: str) -> list[str]:
-    """The words inside a trigger, each once: Mona_Taco has Mona and Taco, MonaTaco is one word."""
+    """List the words inside a trigger, each once: Mona_Taco has Mona and Taco, MonaTaco is one word."""
     first: dict[str, str] = {}
     for word in _WORD.findall(trigger):
         first.setdefault(word.casefold(), word)

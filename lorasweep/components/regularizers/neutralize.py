@@ -44,7 +44,7 @@ class Neutralize(Source):
 
 
 def captured_tags(planner: ImagePlanner, share: float) -> list[str]:
-    """Tags in at least this share of the training captions, the commonest first; not the trigger's own."""
+    """List tags in at least this share of the training captions, the commonest first; not the trigger's own."""
     options = planner.recipe.captions
     found = [captions.tags(image.caption, options) for image in planner.train]
     counts = Counter(tag for tags in found for tag in dict.fromkeys(tags))

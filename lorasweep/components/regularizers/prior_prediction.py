@@ -30,7 +30,7 @@ class PriorPrediction(Source):
     only_alone = True
 
     def images(self, planner: ImagePlanner) -> list[PlannedImage]:
-        """Without another source: the dataset's own images once more, their captions without the trigger."""
+        """Return, without another source, the dataset's own images once more, captions without the trigger."""
         trigger = planner.trigger
         if trigger is None:
             raise planner.wrong(

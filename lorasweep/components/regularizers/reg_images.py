@@ -46,7 +46,7 @@ build = RegImages
 
 
 def problems(*, path: str | None) -> list[tuple[str, str, str]]:
-    """A folder that is not there."""
+    """Name a folder that is not there."""
     if path is None or Path(path).expanduser().is_dir():
         return []
     return [("path", f"no such folder: {path!r}", f"looked at {Path(path).expanduser().absolute()}")]

@@ -15,7 +15,7 @@ _SHORTER = "a share of the training: scheduler.warmup=0.05"
 
 
 def warmup_steps(warmup: int | float, total_steps: int) -> int:
-    """Steps of warm-up: an int is steps, a float below 1 is a share of `total_steps`, rounded."""
+    """Count the steps of warm-up: an int is steps, a float below 1 is a share of `total_steps`, rounded."""
     return warmup if isinstance(warmup, int) else round(warmup * total_steps)
 
 
@@ -33,7 +33,7 @@ def after_warmup(total_steps: int, warmup: int | float, curve: Callable[[int, in
 def misfits(
     total_steps: int, *, warmup: int | float = 0, num_cycles: float = 1, **_: object
 ) -> Iterator[tuple[str, str, str]]:
-    """What has no room in a training, as (key, rule and value, next step).
+    """List what has no room in a training, as (key, rule and value, next step).
 
     A warm-up that never reaches its peak, and cycles that have no step of their own.
     """

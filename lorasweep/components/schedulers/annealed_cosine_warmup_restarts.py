@@ -67,7 +67,7 @@ def build(
 
 
 def misfits(total_steps: int, *, num_cycles: int, warmup: int | float, **_: object) -> Iterator[tuple[str, str, str]]:
-    """What has no room in a training: cycles without a step, and a warm-up as long as its cycle."""
+    """List what has no room in a training: cycles without a step, and a warm-up as long as its cycle."""
     if num_cycles > total_steps:
         yield from _warmup.misfits(total_steps, num_cycles=num_cycles)
         return

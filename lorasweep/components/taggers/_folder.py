@@ -37,7 +37,7 @@ def problems(path: str, needed: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def refused(message: str, hint: str) -> ConfigError:
-    """The error for a folder that turns out wrong when it is loaded."""
+    """Return the error for a folder that turns out wrong when it is loaded."""
     return ConfigError(Problem("tagger.path", message, hint), subject="the tagger")
 
 

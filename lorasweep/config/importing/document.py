@@ -85,7 +85,7 @@ def _yaml(text: str) -> Any:
 
 
 def strange_numbers(at: str, value: Any, depth: int = 0) -> Iterator[str]:
-    """Whole numbers beyond 64 bits, which cannot even be shown, and a nesting beyond any option."""
+    """List whole numbers beyond 64 bits, which cannot even be shown, and a nesting beyond any option."""
     if depth > _DEEPEST:
         yield f"{at} is nested deeper than any option"
     elif isinstance(value, Mapping):

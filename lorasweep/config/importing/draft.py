@@ -154,7 +154,7 @@ class Draft:
         return row.default if value is None else value
 
     def choose(self, option: str) -> Any:
-        """Our word for the one that an option has; a stand-in, and told, where there is none."""
+        """Choose our word for the one that an option has; a stand-in, and told, where there is none."""
         row = self.table.translated[option]
         asked = str(self.take(option)).strip().lower()
         if asked not in row.values:

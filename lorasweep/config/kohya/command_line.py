@@ -37,7 +37,7 @@ def options(text: str) -> dict[str, Any] | None:
 
 
 def unset(options: Mapping[str, Any]) -> list[str]:
-    """Words that name a variable, or an array, which the script does not set."""
+    """List words that name a variable, or an array, which the script does not set."""
     words = (word for value in options.values() for word in (value if isinstance(value, list) else [value]))
     return [word for word in words if isinstance(word, str) and _UNSET.search(word)]
 

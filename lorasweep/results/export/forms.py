@@ -33,7 +33,7 @@ _TRANSFORMERS_READ_BY = ("comfyui", "diffusers")  # under the names that a trans
 
 
 def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, ...]:
-    """The programs of `READERS` that read this form of this kind of adapter, on a base, as it was judged."""
+    """Return the programs of `READERS` that read this form of this kind of adapter, on a base, as it was judged."""
     if form == "factors":
         readers = tuple(registry.load("adapter", adapter).READ_BY)
     else:
@@ -44,7 +44,7 @@ def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, 
 
 
 def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:
-    """The smallest form that all `readers` read.
+    """Return the smallest form that all `readers` read.
 
     With none named: the factors, unless ComfyUI and Forge have no reader for them; then what every program
     reads.
@@ -61,12 +61,12 @@ def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:
 
 
 def plain_form(adapter: str, form: Form) -> Form:
-    """The form, or the factors where these are a plain LoRA already, which all programs read."""
+    """Return the form, or the factors where these are a plain LoRA already, which all programs read."""
     is_lora = set(read_by(adapter, "factors")) == set(READERS)
     return "factors" if form == "lora" and is_lora else form
 
 
 def names(readers: Iterable[str]) -> str:
-    """Programs as people write them: `ComfyUI, Forge and A1111`."""
+    """Name programs as people write them: `ComfyUI, Forge and A1111`."""
     *most, last = [READERS[reader] for reader in readers]
     return f"{', '.join(most)} and {last}" if most else last

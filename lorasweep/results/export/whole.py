@@ -68,7 +68,7 @@ def in_its_base(saved: Checkpoint) -> Any:
 
 
 def differences(adapter: PeftAdapter) -> Tensors:
-    """W' - W as `<module>.diff`, shaped as the weight; no kind of adapter moves a bias."""
+    """Return W' - W as `<module>.diff`, shaped as the weight; no kind of adapter moves a bias."""
     return {
         f"{adapter.kohya_name(path)}.diff": adapter.delta(layer).detach().float().contiguous().numpy()
         for path, layer in adapter.layers.items()
@@ -108,7 +108,7 @@ def _factors(module: str, down: np.ndarray, up: np.ndarray) -> Tensors:
 
 
 def dora_scales(adapter: DoraAdapter) -> Tensors:
-    """`dora_scale` of each module, a number per output; the adapter sits in its base."""
+    """Return `dora_scale` of each module, a number per output; the adapter sits in its base."""
     import torch
 
     found: Tensors = {}
@@ -150,7 +150,7 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
 
 
 def alpha_of(path: str, config: Mapping[str, Any]) -> float:
-    """Alpha of one module, `unet.<module>` or `text_encoder.<module>`."""
+    """Return the alpha of one module, `unet.<module>` or `text_encoder.<module>`."""
     part, module = path.split(".", 1)
     patterns: Mapping[str, float] = config[f"{part}.alpha_pattern"]
     return float(patterns.get(module, config[f"{part}.lora_alpha"]))

@@ -50,7 +50,7 @@ class Comparison:
             yield "  versions, code and machine are the same: is something not deterministic?"
 
     def document(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the comparison for `--json`."""
         return {
             "same": self.same,
             "largest_weight_difference": self.largest,

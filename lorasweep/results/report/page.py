@@ -94,7 +94,7 @@ def templates() -> Environment:
 
 
 def as_text(value: object) -> str:
-    """Markup as it is, anything else as one line of text with nothing hidden; None is nothing."""
+    """Return markup as it is, anything else as one line of text with nothing hidden; None is nothing."""
     if isinstance(value, Markup):
         return value
     if value is None:
@@ -127,7 +127,7 @@ def worked(trials: Sequence[TrialFindings]) -> str:
 
 
 def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequence[factors.Change]] | None:
-    """Importance of a space's axes, else what single changes made; None with a single arm, and of judged files."""
+    """Return a space's important axes, else what single changes made; None with one arm and of judged files."""
     if len(findings.arms) < 2 or not findings.state.seeds_tell:
         return None
     space = factors.is_space(findings)

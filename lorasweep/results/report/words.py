@@ -94,7 +94,7 @@ def failure(trial: TrialState) -> str:
 
 
 def spoken(status: str) -> str:
-    """`OUT_OF_MEMORY` in a person's words."""
+    """Say `OUT_OF_MEMORY` in a person's words."""
     return status.lower().replace("_", " ")
 
 
@@ -112,7 +112,7 @@ def quoted(name: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `3 min 05 s`, `2 h 07 min`."""
+    """Return `48 s`, `3 min 05 s`, `2 h 07 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -232,7 +232,7 @@ def commands(trial: TrialFindings) -> Iterator[str]:
 
 
 def facts(trial: TrialFindings) -> Iterator[tuple[str, str]]:
-    """Seed, fingerprint, versions, commit, machine and parent, as (what, which): those that are known."""
+    """List seed, fingerprint, versions, commit, machine and parent, as (what, which): those that are known."""
     yield "seed", str(trial.state.seed)
     if trial.state.fingerprint:
         yield "fingerprint", trial.state.fingerprint

@@ -163,7 +163,7 @@ class RayLauncher(RemoteLauncher):
         return self._bridge.line(cpus=self._threads, gpus=self._gpus)
 
     def waiting(self) -> str:
-        """For how many workers Ray has found no room yet."""
+        """Count the workers for which Ray has found no room yet."""
         waiting = sum(member.place is None for member in self.members)
         return f"waiting for room on the cluster for {waiting} of {len(self.members)} workers" if waiting else ""
 

@@ -55,13 +55,13 @@ def rank_arms(state: SweepState) -> list[ArmRow]:
 
 
 def standing(state: SweepState) -> Ranking | None:
-    """What the repeats say about the arms' order; None while no arm has a value, and where seeds say nothing."""
+    """Return what the repeats say about the arms' order; None while no arm has a value, and where seeds say nothing."""
     values = arm_values(state) if state.seeds_tell else {}
     return rank(values, goal=state.goal, interim_looks=interim_looks(state)) if values else None
 
 
 def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
-    """The values that count, by arm and seed."""
+    """Return the values that count, by arm and seed."""
     values: dict[str, dict[int, float]] = {}
     for trial in state.trials:
         if (value := _counted(trial)) is not None:
@@ -70,7 +70,7 @@ def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
 
 
 def interim_looks(state: SweepState) -> int:
-    """How often the ranking decided whether to cook repeats: once more than the most repeated arm says."""
+    """Count how often the ranking decided whether to cook repeats: once more than the most repeated arm says."""
     extra = Counter(trial.arm for trial in state.trials if trial.extra)
     return 1 + max(extra.values()) if extra else 0
 
@@ -95,7 +95,7 @@ def repeats_wanted(state: SweepState, *, limit: int) -> list[tuple[str, int]]:
 
 
 def standing_json(ranking: Ranking | None) -> dict[str, Any] | None:
-    """What `status --json` and leaderboard.json say about noise."""
+    """Return what `status --json` and leaderboard.json say about noise."""
     if ranking is None:
         return None
     return {
@@ -115,7 +115,7 @@ def rank_trials(state: SweepState) -> list[tuple[int | None, TrialState]]:
 
 
 def best_trial(state: SweepState) -> TrialState | None:
-    """The trial with the best value; None while none has one."""
+    """Return the trial with the best value; None while none has one."""
     return next((trial for rank, trial in rank_trials(state) if rank == 1), None)
 
 
@@ -143,7 +143,7 @@ def status_json(state: SweepState) -> dict[str, Any]:
 
 
 def document(state: SweepState) -> dict[str, Any]:
-    """The content of leaderboard.json."""
+    """Return the content of leaderboard.json."""
     trials = [
         {
             "rank": rank,

@@ -143,7 +143,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
 
 
 def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType:
-    """Arms, best first, with as many columns as `width` characters leave room for beside the arms' names."""
+    """Render arms, best first, with as many columns as `width` leaves room for beside their names."""
     rows = rank_arms(state)
     columns = [(heading, name) for heading, name in COLUMNS if any(name in row.metrics for row in rows)]
     columns = [(heading, name) for heading, name in columns if name != state.metric]
@@ -189,17 +189,17 @@ def _warned(sentences: Sequence[str]) -> list[RenderableType]:
 
 
 def short_name(metric: str) -> str:
-    """The last part of a metric's name, as a column heading."""
+    """Return the last part of a metric's name, as a column heading."""
     return metric.rpartition("/")[2]
 
 
 def number(value: float | None) -> str:
-    """Three decimals; `-` when there is none."""
+    """Return three decimals; `-` when there is none."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def duration(seconds: float | None) -> str:
-    """`1:23` or `2:01:23`; empty when unknown."""
+    """Return `1:23` or `2:01:23`; empty when unknown."""
     if seconds is None:
         return ""
     minutes, rest = divmod(math.ceil(seconds), 60)

@@ -379,7 +379,7 @@ class RemoteLauncher:
         return news
 
     def end_hung(self) -> None:
-        """Each host does so for its own worker."""
+        """Do nothing: each host ends its own worker."""
 
     def replace(self, member: RemoteMember) -> None:
         """Dial the same node again, at once or after its patience."""

@@ -77,7 +77,7 @@ class WorkerProcess:
         theirs.close()  # so that the worker's death is an EOF here
 
     def received(self) -> tuple[list[Message], bool]:
-        """Everything that has arrived, and whether the worker is still there."""
+        """Return everything that has arrived, and whether the worker is still there."""
         alive = self.process.exitcode is None  # asked first: what a dead worker sent has all arrived
         messages: list[Message] = []
         try:
@@ -189,10 +189,10 @@ class WorkerPool:
         self._looked = time.monotonic()
 
     def reach(self) -> None:
-        """Nothing can be missing here."""
+        """Return at once: nothing can be missing here."""
 
     def waiting(self) -> str:
-        """Nothing: workers here are there at once."""
+        """Return 0: workers here are there at once."""
         return ""
 
     def __enter__(self) -> WorkerPool:
@@ -334,7 +334,7 @@ def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) ->
 
 
 def visible_gpus() -> list[str]:
-    """CUDA devices that workers may use, found without importing torch; honours CUDA_VISIBLE_DEVICES."""
+    """Return CUDA devices that workers may use, found without importing torch; honours CUDA_VISIBLE_DEVICES."""
     declared = os.environ.get("CUDA_VISIBLE_DEVICES")
     if declared is not None:
         return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
@@ -372,5 +372,5 @@ def _nvidia_smi(*words: str) -> str:
 
 
 def cpu_cores() -> int:
-    """Cores that this process may use."""
+    """Return cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -57,13 +57,13 @@ def replicate(
 
 
 def standard_error(replicates: Replicates, name: str) -> float | None:
-    """Standard error of one number; None when some replicate lacks it or there are fewer than two."""
+    """Return standard error of one number; None when some replicate lacks it or there are fewer than two."""
     values = [replicate[name] for replicate in replicates if name in replicate]
     return _jackknife(values) if len(values) == len(replicates) else None
 
 
 def paired_error(left: Replicates, right: Replicates, name: str) -> float | None:
-    """Standard error of the difference of one number between two rungs; None when it cannot be had."""
+    """Return standard error of the difference of one number between two rungs; None when it cannot be had."""
     if len(left) != len(right) or any(name not in one for one in (*left, *right)):
         return None
     return _jackknife([a[name] - b[name] for a, b in zip(left, right, strict=True)])

@@ -80,7 +80,7 @@ def summarise(
 
 
 def overcook(grades: Mapping[str, float]) -> float:
-    """O of some symptoms' grades, in [0, 1]; of those with the same letter the worst counts."""
+    """Return O of some symptoms' grades, in [0, 1]; of those with the same letter the worst counts."""
     worst: dict[str, float] = {}
     for symptom in SYMPTOMS:
         if symptom.name in grades:
@@ -128,7 +128,7 @@ def kind_of(rungs: Sequence[Mapping[str, float]]) -> Kind | None:
 
 
 def fidelity(metrics: Mapping[str, float], calibration: Calibration, kind: Kind | None = None) -> float | None:
-    """F: the identity read from pictures, or a stand-in from what was gained on held-out images; in [0, 1].
+    """Return F: the identity read from pictures, or what was gained on held-out images for it; in [0, 1].
 
     The stand-in is 1 - exp(-gain / calibration.gain), with gain = -log of the held-out loss over the base's.
     It orders the checkpoints of one dataset; it does not compare datasets.

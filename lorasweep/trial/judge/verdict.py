@@ -129,7 +129,7 @@ def _of_scores(scored: Sequence[RungFacts], calibration: Calibration, *, after: 
 
 
 def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
-    """What one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
+    """Name what one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
     if metrics.get(SCORE, 0.0) > OVERCOOKED:
         return "overcooked"
     if UTILITY not in metrics:

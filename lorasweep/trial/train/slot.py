@@ -76,7 +76,7 @@ class Slot:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def for_use(self) -> AbstractContextManager[None]:
-        """Inside, the adapter's tensors are those to judge and save.
+        """Make the adapter's tensors, inside, those to judge and save.
 
         They are not those that train when the optimizer averages its iterates.
         """

@@ -84,7 +84,7 @@ def whole_frames(base: Base, latent_BCHW: torch.Tensor) -> list[Frame]:
 
 
 def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """RGB pictures of one size as (B, 3, H, W) in [-1, 1]."""
+    """Return RGB pictures of one size as (B, 3, H, W) in [-1, 1]."""
     import numpy as np
     import torch
 

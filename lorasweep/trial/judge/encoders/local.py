@@ -49,7 +49,7 @@ class Clip(_Local):
     """See `protocols.Encoder`; gives "whole" (B, D)."""
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """Projected image embeddings."""
+        """Return projected image embeddings."""
         import torch
 
         model = _transformers_model("CLIPModel", self.path, self.device)
@@ -58,7 +58,7 @@ class Clip(_Local):
             return {"whole": model.visual_projection(seen.pooler_output).float().cpu()}
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Projected text embeddings (K, D); words beyond the model's length are cut."""
+        """Return projected text embeddings (K, D); words beyond the model's length are cut."""
         import torch
         from transformers import CLIPTokenizer
 
