@@ -132,7 +132,7 @@ def _recipe_of(root: Path, overrides: Sequence[str]) -> Recipe:
 
 
 def _tagger_and_policy(root: Path, words: Sequence[str]) -> tuple[Component | None, Recipe]:
-    """The tagger, if there is one, and the policy; raises ConfigError with the problems of both."""
+    """Return the tagger, if there is one, and the policy; raises ConfigError with the problems of both."""
     tagger, policy, problems = config.take_component("tagger", words)
     try:
         recipe = _recipe_of(root, policy)

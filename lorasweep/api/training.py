@@ -70,7 +70,7 @@ def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides:
 def _subject(
     what: Recipe | config.SweepSpec | str | Path | None, overrides: Sequence[str]
 ) -> Recipe | config.SweepSpec:
-    """A sweep where one is named or a key has several values, else a recipe."""
+    """Return a sweep where one is named or a key has several values, else a recipe."""
     if what is None or isinstance(what, Recipe):
         return compose() if what is None else compose(what, *overrides)
     if isinstance(what, config.SweepSpec):
@@ -357,7 +357,7 @@ def folder_of(recipe: Recipe, planned: Plan) -> Path:
 
 
 def _heard(steps: int, *, quiet: bool, on_event: OnEvent | None) -> AbstractContextManager[progress.Report]:
-    """What a run's events go to: the caller's own, nothing, or a bar."""
+    """Return what a run's events go to: the caller's own, nothing, or a bar."""
     if on_event is not None:
         hear = on_event
         return nullcontext(lambda event: hear(event) is not False)

@@ -137,7 +137,7 @@ def _no_such_command(word: str) -> int:
 
 
 def _is_hydras(words: list[str]) -> bool:
-    """Whether somebody uses lorasweep as the Hydra app that it also is."""
+    """Tell whether somebody uses lorasweep as the Hydra app that it also is."""
     return (not words or words[0] not in COMMANDS or words[0] == "train") and any(
         word.split("=")[0] in HYDRA_FLAGS for word in words
     )

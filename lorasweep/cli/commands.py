@@ -47,7 +47,7 @@ def _steps(text: str) -> list[int]:
 
 
 def _path(text: str) -> Path:
-    """A file or folder, `~` read as the home folder."""
+    """Return a file or folder, `~` read as the home folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must name a file or folder, got nothing")
     try:
@@ -57,7 +57,7 @@ def _path(text: str) -> Path:
 
 
 def _arg(*names: str, **how: Any) -> Argument:
-    """One argument; those of the same `group` exclude each other."""
+    """Return one argument; those of the same `group` exclude each other."""
     return names, how
 
 
@@ -70,7 +70,7 @@ _OLDER_FORMS = {"comfyui": "factors", "any": "diff"}  # as `--form` was called u
 
 
 def _command(summary: str, more: str, *arguments: Argument) -> tuple[str, str, tuple[Argument, ...]]:
-    """One command: a summary, examples and more, what it takes."""
+    """Return one command: a summary, examples and more, what it takes."""
     return summary, more, arguments
 
 

@@ -30,7 +30,7 @@ def run_import(options: argparse.Namespace) -> int:
 
 
 def _say(imported: Imported, out: Path | None) -> None:
-    """The headline, on stderr: stdout may carry the recipe."""
+    """Print the headline, on stderr: stdout may carry the recipe."""
     counts = (
         (len(imported.lines), "key translated", "keys translated"),
         (len(imported.untranslated), "option could not be translated", "options could not be translated"),

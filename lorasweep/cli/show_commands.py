@@ -41,7 +41,7 @@ def run_status(options: argparse.Namespace) -> int:
 
 
 def _all_sweeps() -> tuple[list[SweepState], int]:
-    """Every sweep that can be read, and how many cannot; a damaged one must not hide the others."""
+    """Return every sweep that can be read, and how many cannot; a damaged one must not hide the others."""
     states, unread = [], 0
     for sweep in results.sweeps():
         try:
@@ -126,7 +126,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def _readers(saved: runs.Checkpoint, form: Form) -> str:
-    """Which programs read the file as it was judged, and what to type for the others."""
+    """Tell which programs read the file as it was judged, and what to type for the others."""
     kind, base = saved.recipe.adapter.name, saved.recipe.base.name
     able = forms.read_by(kind, form, base=base)
     line = f"read as judged by {forms.names(able) if able else 'no program that is known'}"
@@ -136,7 +136,7 @@ def _readers(saved: runs.Checkpoint, form: Form) -> str:
 
 
 def _verdict(saved: runs.Checkpoint) -> str:
-    """What the judges said, at which weight to use it included; nothing about a rung that was not kept."""
+    """Return what the judges said, at which weight to use it included; nothing about a rung that was not kept."""
     verdict = RunFolder(saved.folder).result["verdict"]
     return str(verdict.get("sentence", "")) if verdict.get("kept") == saved.step else ""
 

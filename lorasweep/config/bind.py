@@ -149,7 +149,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def _from_lists(hint: Any) -> Any:
-    """The hint with its tuples taken from lists, which is what YAML has."""
+    """Return the hint with its tuples taken from lists, which is what YAML has."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return Annotated[(_from_lists(arguments[0]), *arguments[1:])]
@@ -182,7 +182,7 @@ def _problem(hint: Any, value: Any, errors: Sequence[ErrorDetails], at: str, def
 
 
 def _fields(hint: Any) -> Iterator[FieldInfo]:
-    """Every `Field` in a hint, those of its parts included."""
+    """Return every `Field` in a hint, those of its parts included."""
     for part in typing.get_args(hint):
         if isinstance(part, FieldInfo):
             yield part
@@ -190,7 +190,7 @@ def _fields(hint: Any) -> Iterator[FieldInfo]:
 
 
 def _limits(field: FieldInfo) -> dict[str, Any]:
-    """What a `Field` demands, in pydantic's words: {"ge": 0, "lt": 1}."""
+    """Return what a `Field` demands, in pydantic's words: {"ge": 0, "lt": 1}."""
     parts: list[Any] = field.metadata  # frozen dataclasses for bounds, plain objects for the rest
     found = [dataclasses.asdict(part) if hasattr(part, "__dataclass_fields__") else vars(part) for part in parts]
     return {key: value for limits in found for key, value in limits.items()}
@@ -282,7 +282,7 @@ def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> t
 
 
 def _relations(module: types.ModuleType, bound: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What the module says about its knobs together; nothing when one that it needs is wrong."""
+    """Return what the module says about its knobs together; nothing when one that it needs is wrong."""
     check = getattr(module, "problems", None)
     if check is None or not (needed := inspect.signature(check).parameters.keys()) <= bound.keys():
         return []

@@ -105,7 +105,7 @@ def refuse_launcher(name: str) -> None:
 
 
 def _setting_problems(words: Sequence[str]) -> Iterator[Problem]:
-    """Settings of Hydra's own, which would have no effect here."""
+    """Name settings of Hydra's own, which would have no effect here."""
     for word in words:
         key, _, name = word.partition("=")
         if key == LAUNCHER:
@@ -119,7 +119,7 @@ def _setting_problems(words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _option_problems(options: Sequence[str]) -> Iterator[Problem]:
-    """Options that do not apply, and several of Hydra's questions at once, of which it answers one."""
+    """Name options that do not apply, and several of Hydra's questions at once, of which it answers one."""
     kinds = {"-m": "--multirun", "-c": "--cfg", "-i": "--info"}
     given = [word.split("=")[0] for word in options if word.startswith("-")]
     yield from (
@@ -132,14 +132,14 @@ def _option_problems(options: Sequence[str]) -> Iterator[Problem]:
 
 
 def _unknown_files(words: Sequence[str]) -> list[Problem]:
-    """What composes to nothing, in our words."""
+    """Return what composes to nothing, in our words."""
     overrides, problems = parse([word for word in words if not re.match(rf"\+?{_OWN}[.=]", word)])
     return problems + compose_tree(overrides)[1]
 
 
 def _hydra(words: Sequence[str]) -> None:
     def task(config: Any) -> None:
-        """Nothing: a single run is `lorasweep train`, and a multirun is the sweeper's."""
+        """Do nothing: a single run is `lorasweep train`, and a multirun is the sweeper's."""
 
     sys.argv = ["lorasweep", *search_path(), *words]
     hydra.main(version_base=None, config_path=str(conf_dir()), config_name="recipe")(task)()

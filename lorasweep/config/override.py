@@ -198,7 +198,7 @@ def first_line(error: Exception) -> str:
 
 
 def _advice(parser: OverridesParser, text: str) -> str:
-    """What was probably meant: the same without slips of typing, or else with quotes."""
+    """Return what was probably meant: the same without slips of typing, or else with quotes."""
     key, equals, value = text.partition("=")
     if not equals:
         return f"write {text}=VALUE"

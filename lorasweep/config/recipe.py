@@ -146,7 +146,7 @@ def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict
 
 
 def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> list[Problem]:
-    """Buckets are pure arithmetic on the base's options, so they can be tried here."""
+    """Try the buckets here: they are pure arithmetic on the base's options."""
     try:
         registry.load("buckets", name).build(base, **options)
     except InputError as error:
@@ -155,7 +155,7 @@ def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> l
 
 
 def _missing_base(base: BaseOptions) -> list[Problem]:
-    """What `plan` would say next of a base that is not there, so that one round tells of both folders."""
+    """Return what `plan` would say next of a base that is not there, so that one round tells of both folders."""
     module = find_module("base", base.name, at="base.name", problems=[])
     if module is None or base.path is None or Path(base.path).expanduser().exists():
         return []

@@ -166,7 +166,7 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
 
 
 def _pick(group: str, value: Any, default: Any) -> str | None:
-    """The file that comes closest to a group's values; None when that is the default's."""
+    """Return the file that comes closest to a group's values; None when that is the default's."""
     if group in places.LIST_GROUPS:
         if set(value) == set(default or {}):
             return None
@@ -181,7 +181,7 @@ def _pick(group: str, value: Any, default: Any) -> str | None:
 
 
 def _distance(typed: Mapping[str, Any], other: Any) -> tuple[bool, int]:
-    """Another module is farther than any number of other keys."""
+    """Count what differs; another module is farther than any number of other keys."""
     if not isinstance(other, Mapping):
         return True, len(typed)
     other_name = typed.get("name", _ABSENT) != other.get("name", _ABSENT)
@@ -189,14 +189,14 @@ def _distance(typed: Mapping[str, Any], other: Any) -> tuple[bool, int]:
 
 
 def _as_typed(value: Any) -> Any:
-    """A component as people type it: its options beside its name."""
+    """Return a component as people type it: its options beside its name."""
     if isinstance(value, Mapping) and set(value) == {"name", "options"}:
         return {"name": value["name"], **value["options"]}
     return value
 
 
 def _differences(wanted: Mapping[str, Any], have: Mapping[str, Any], prefix: str) -> list[str]:
-    """Overrides for every key that differs; people's own dicts whole. Null is what a key has that is not there."""
+    """List overrides for every key that differs; people's own dicts whole. Null is what a key has that is not there."""
     found = []
     for key, value in wanted.items():
         before = have.get(key, _ABSENT)
@@ -209,7 +209,7 @@ def _differences(wanted: Mapping[str, Any], have: Mapping[str, Any], prefix: str
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equal as data: 1 and 1.0 are, True and 1 are not."""
+    """Compare as data: 1 and 1.0 are equal, True and 1 are not."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

@@ -109,7 +109,7 @@ _ENCODER_FILES = {
 
 
 def _asked_encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
-    """An encoder that a metric names must be there; `auto` takes what is."""
+    """Demand the encoder that a metric names; `auto` takes what is."""
     for metric in ("identity", "prompt_control"):
         chosen, also = (look_up(values, f"metrics.{metric}.{knob}") for knob in ("encoder", "also"))
         asked = {"encoder": [chosen], "also": also if isinstance(also, list) else []}
@@ -121,7 +121,7 @@ def _asked_encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _useful_weights(values: Mapping[str, Any]) -> Iterator[Problem]:
-    """A parabola takes a third weight, beside 0 and the one that counts."""
+    """Demand a third weight for a parabola, beside 0 and the one that counts."""
     weights, counts = (look_up(values, key) for key in ("metrics.useful_weight.weights", "sample.weight"))
     asked = set(weights) if isinstance(weights, list) and all(map(_is_number, weights)) else set()
     if any(asked) and not asked - {0, counts}:
@@ -153,7 +153,7 @@ def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _module(group: str, name: Any) -> Any:
-    """The module of a name; None of one that is wrong, which is told once, where it is bound."""
+    """Return the module of a name; None of one that is wrong, which is told once, where it is bound."""
     return find_module(group, name, at=group, problems=[])
 
 
@@ -175,5 +175,5 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a finite number: what is none is told once, by `bind`."""
+    """Tell whether it is a finite number: what is none is told once, by `bind`."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf

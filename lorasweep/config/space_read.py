@@ -130,7 +130,7 @@ def read_space(
 
 
 def _flat(data: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested keys mean the same as dotted ones; below `when` they are conditions."""
+    """Return nested keys as the dotted ones that they mean; below `when` they are conditions."""
     rows: list[tuple[str, Any]] = []
     for key, value in data.items():
         if isinstance(value, Mapping) and not (key == WHEN and not prefix):
@@ -279,7 +279,7 @@ def read_override(text: str) -> Swept | Problem | None:
 
 
 def _parser() -> OverridesParser:
-    """Hydra's parser, whose `choice()` takes no null although `a,b` does."""
+    """Make Hydra's parser, whose `choice()` takes no null although `a,b` does."""
     functions = create_functions()
     signature = functions.definitions["choice"]
     (values,) = signature.parameters.values()

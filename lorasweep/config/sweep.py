@@ -111,7 +111,7 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
 
 
 def _cooked_by(name: str) -> list[str]:
-    """What a sweep of `outputs/` was asked by: a name, file or KEY=VALUE, and further KEY=VALUEs; empty: not known."""
+    """Return what asked a sweep of `outputs/`: a name, file or KEY=VALUE, and more KEY=VALUEs; empty: not known."""
     file = paths.outputs() / name / MANIFEST_FILE
     try:
         return [str(word) for word in load_yaml(file.read_text(encoding="utf-8")).get("typed") or ()]
@@ -146,7 +146,7 @@ def has_axes(overrides: Sequence[str]) -> bool:
 
 
 def _sweep_of_recipe(recipe: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> SweepSpec:
-    """One recipe's file with axes on the command line; its seed is the sweep's."""
+    """Return one recipe's file with axes on the command line; its seed is the sweep's."""
     if not has_axes(overrides):
         hint = f"several values make a sweep: lorasweep sweep {path} optimizer.lr=1e-4,1e-3; or lorasweep train {path}"
         raise ConfigError(Problem(str(path), "holds one recipe, and nothing to compare it with", hint))
@@ -187,7 +187,7 @@ def find_sweep(name_or_file: str) -> Path:
 
 
 def _is_sweep(path: Path) -> bool:
-    """Whether a file beside the caller is a sweep of ours at all, and not another program's."""
+    """Tell whether a file beside the caller is a sweep of ours at all, and not another program's."""
     try:
         return _OWN in read_yaml(path)
     except (ConfigError, TypeError):
@@ -294,7 +294,7 @@ def _set(node: Any, path: Sequence[str], override: Override) -> Any:
 
 
 def _parted(body: Mapping[str, Any], problems: list[Problem]) -> tuple[dict[str, Any], tuple[Objective, ...]]:
-    """`metric:` may be a list: the first ranks, the second is optimised as well."""
+    """Part a list of `metric:`: the first ranks, the second is optimised as well."""
     metric = body.get("metric")
     if not isinstance(metric, list):
         return dict(body), ()

@@ -114,7 +114,7 @@ def _own_overrides(name: str, keys: Mapping[str, Any], problems: list[Problem]) 
 
 
 def _reader(overrides: Sequence[Override]) -> Any:
-    """A function from a key to the value that it has in a composed recipe; a group's is the file chosen."""
+    """Return a function from a key to the value that it has in a composed recipe; a group's is the file chosen."""
     tree, _ = compose_tree(overrides)
     picks = {each.key: each.value for each in overrides if each.key in places.GROUPS}
 
@@ -194,7 +194,7 @@ def try_random_points(
 
 
 def _random_points(space: Space) -> list[Point]:
-    """Every point of a space that has few, else some drawn at random, the same ones each time."""
+    """Return every point of a space that has few, else some drawn at random, the same ones each time."""
     if all(axis.domain.values is not None for axis in space.axes):
         points = list(itertools.islice(space.grid(), RANDOM_POINTS + 1))
         if len(points) <= RANDOM_POINTS:
@@ -219,7 +219,7 @@ def corner_points(space: Space) -> list[Point]:
 
 
 def _tried(axis: Axis, *, turn: int) -> Sequence[Any]:
-    """Every file of a group, and of each other axis the `turn`-th of its ends."""
+    """Return every file of a group, and of each other axis the `turn`-th of its ends."""
     ends = _ends(axis)
     return ends if axis.key in places.GROUPS else (ends[turn % len(ends)],)
 
@@ -229,7 +229,7 @@ def _ends(axis: Axis) -> Sequence[Any]:
 
 
 def _traits(point: Point) -> Iterator[tuple[str, str, str]]:
-    """Each value together with the file that it is a knob of."""
+    """Return each value together with the file that it is a knob of."""
     for name, label in point.params.items():
         owner = point.values.get(name.split(".")[0].split("[")[0], "")
         yield name, str(owner), str(label)
@@ -315,7 +315,7 @@ def _total(
     seeds: int,
     problems: list[Problem],
 ) -> int:
-    """How many trials there will be; a problem when that is not said, or cannot be."""
+    """Return how many trials there will be; a problem when that is not said, or cannot be."""
     if sampler.name == "grid":
         points = sum(1 for _ in itertools.islice(space.grid(), LARGEST_GRID + 1))
         wanted = (points + arms) * seeds

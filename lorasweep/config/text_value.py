@@ -52,7 +52,7 @@ def is_text(key: str) -> bool:
 
 
 def _is_whole(key: str) -> bool:
-    """Whether commas and brackets are part of a text key's value."""
+    """Tell whether commas and brackets are part of a text key's value."""
     return is_path(key) or key in _OF_A_SWEEP
 
 
@@ -194,7 +194,7 @@ class _Reader:
 
 
 def _hint(key: str) -> Any:
-    """The type of a key of the recipe; None where that depends on which part is chosen, or there is none."""
+    """Return the type of a key of the recipe; None where that depends on which part is chosen, or there is none."""
     if key in _OF_A_SWEEP:
         return str
     group, *path = key.split(".")

@@ -128,7 +128,7 @@ def without_replaced(texts: Sequence[str], later: Sequence[str]) -> list[str]:
 
 
 def _chosen(group: str, choice: str | Sequence[str]) -> Mapping[str, Any]:
-    """The values of a group: of a file, or of several by name."""
+    """Return the values of a group: of a file, or of several by name."""
     if group not in places.LIST_GROUPS:
         return places.read_choice(group, str(choice))
     names = [choice] if isinstance(choice, str) else choice

@@ -125,7 +125,7 @@ def _refused(path: Path, message: str, hint: str = "") -> ConfigError:
 
 
 def _where_and_why(error: yaml.YAMLError) -> str:
-    """`line 8: could not find expected ':'`, where what is at fault begins."""
+    """Say `line 8: could not find expected ':'`, where what is at fault begins."""
     mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
     why = getattr(error, "problem", None) or " ".join(str(error).split())
     return f"line {mark.line + 1}: {why}" if mark else why

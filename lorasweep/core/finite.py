@@ -62,7 +62,7 @@ def _is_broken(content: np.ndarray, tensor: Tensor) -> bool:
 
 
 def _bits(content: np.ndarray, tensor: Tensor) -> Iterator[np.ndarray]:
-    """A tensor's numbers as unsigned integers, some at a time."""
+    """Return a tensor's numbers as unsigned integers, some at a time."""
     kind, _ = _EXPONENTS[tensor.dtype]
     own = content[tensor.begin : tensor.end]
     if own.size % np.dtype(kind).itemsize:

@@ -114,7 +114,7 @@ def require_picture(path: Path | None, *, option: str) -> None:
 
 
 def _is_our_picture(path: Path) -> bool:
-    """Whether a PNG says that it was drawn by lorasweep."""
+    """Tell whether a PNG says that it was drawn by lorasweep."""
     from PIL import Image
 
     with Image.open(path) as picture:

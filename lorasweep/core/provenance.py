@@ -44,7 +44,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _compute() -> dict[str, Any] | None:
-    """What torch computes with, which decides the last digits; None where nothing was computed."""
+    """Return what torch computes with, which decides the last digits; None where nothing was computed."""
     torch: Any = sys.modules.get("torch")
     if torch is None:
         return None

@@ -253,7 +253,7 @@ class SweepFolder:
 
 
 def _is_event(row: dict[str, Any]) -> bool:
-    """Whether a row is what a run logs: a kind at a time and a step, and the numbers that go with the kind."""
+    """Tell whether a row is what a run logs: a kind at a time and a step, and the numbers that go with the kind."""
     kind, metrics = row.get("kind"), row.get("metrics", None if row.get("kind") in ("step", "rung") else {})
     numbers = [row.get("time"), row.get("step"), row.get("exposures_per_image", None if kind == "rung" else 0)]
     return (

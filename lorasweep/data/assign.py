@@ -100,7 +100,7 @@ def assign_without_upscale(width_px: int, height_px: int, *, area_px: int, step_
 
 
 def _shrunk(ratio: float, area_px: int, step_px: int) -> tuple[int, int]:
-    """Size of about `area_px` with one side in whole steps, whichever side then keeps the ratio better."""
+    """Return the size of about `area_px` with one side in whole steps, whichever side then keeps the ratio better."""
     ideal_width = math.sqrt(area_px * ratio)
     width = _stepped(ideal_width, step_px)
     height = _stepped(area_px / ideal_width, step_px)

@@ -131,7 +131,7 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
 
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows with the numbers of their lines; one that cannot be read is a problem."""
+    """Return rows with the numbers of their lines; one that cannot be read is a problem."""
     where = f"{file.parent.name}/{file.name}"
     number = 0
     try:

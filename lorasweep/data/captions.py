@@ -188,6 +188,6 @@ def _is_trigger(tag: str, trigger: str | None) -> bool:
 
 
 def _word(trigger: str) -> re.Pattern[str]:
-    """The trigger as a word of its own; `hatsune_miku` and `hatsune miku` are the same word."""
+    """Return the trigger as a word of its own; `hatsune_miku` and `hatsune miku` are the same word."""
     parts = "[ _]+".join(map(re.escape, re.split("[ _]+", trigger)))
     return re.compile(rf"(?<!\w){parts}(?!\w)", re.IGNORECASE)

@@ -65,7 +65,7 @@ def conversion(icc: bytes | None, mode: str) -> Conversion | None:
 
 @functools.lru_cache(maxsize=8)  # a dataset has few, and each takes up to 16 MB and a tenth of a second
 def _conversion(icc: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """The colour space of a profile and the transform to sRGB, None when there is nothing to convert."""
+    """Return the colour space of a profile and the transform to sRGB, None when there is nothing to convert."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         space = profile.profile.xcolor_space.strip()
@@ -87,7 +87,7 @@ def _conversion_of_lab() -> Conversion:
 
 
 def _changes_nothing(convert: Conversion) -> bool:
-    """Whether grays, and 9 x 9 x 9 colours, stay what they are."""
+    """Tell whether grays, and 9 x 9 x 9 colours, stay what they are."""
     if convert.mode not in ("RGB", "L"):
         return False
     steps = [min(255, 32 * step) for step in range(9)]

@@ -143,7 +143,7 @@ def find_images(
 
 
 def _concepts(root: Path, folders: Sequence[Folder]) -> dict[Path, _Concept]:
-    """The folders whose images are trained on; none lies inside another, nor is another by a link."""
+    """Return the folders whose images are trained on; none lies inside another, nor is another by a link."""
     found: dict[Path, _Concept] = {}
     inside: set[Path] = set()  # real folders of concepts
     for folder in sorted(folders, key=lambda folder: (folder.linked, folder.path.parts)):
@@ -163,7 +163,7 @@ def _concepts(root: Path, folders: Sequence[Folder]) -> dict[Path, _Concept]:
 def _images_of(
     root: Path, folders: Sequence[Folder], concepts: Collection[Path], metadata: Sequence[Metadata]
 ) -> list[File]:
-    """The images in the concepts' own folders; of a plain dataset, also those that its metadata name."""
+    """Return the images in the concepts' own folders; of a plain dataset, also those that its metadata name."""
     listed = {path for table in metadata for path in table.captions} if root in concepts else set()
     return [
         file
@@ -174,7 +174,7 @@ def _images_of(
 
 
 def _once(files: Sequence[File]) -> dict[str, Path]:
-    """One path to each file by where it really lies, sorted by path; the one without a link on it is kept."""
+    """Return one path to each file by where it really lies, sorted by path; the one without a link on it is kept."""
     first: dict[str, Path] = {}
     for file in sorted(files, key=lambda file: (file.linked, file.path.parts)):
         first.setdefault(file.real, file.path)
@@ -193,7 +193,7 @@ def _badly_named(images: Iterable[Path], concepts: Mapping[Path, _Concept]) -> I
 
 
 def _regularization_above(folder: Path, root: Path) -> Path | None:
-    """The outermost folder between here and the root that is named as one of regularization images."""
+    """Return the outermost folder between here and the root that is named as one of regularization images."""
     inside = folder.relative_to(root).parts
     for depth, name in enumerate(inside, 1):
         if _REGULARIZATION.fullmatch(name):

@@ -185,7 +185,7 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
 
 
 def _is_animated(image: Image.Image) -> bool:
-    """Whether there are frames behind the first; a phone's MPO has another view of it, or a depth map."""
+    """Tell whether there are frames behind the first; a phone's MPO has another view of it, or a depth map."""
     try:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception:  # what is broken behind the first frame is not needed
@@ -199,7 +199,7 @@ def _is_see_through(image: Image.Image) -> bool:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """What the metadata say of it; None when they are broken: viewers then show the picture as it is."""
+    """Return what the metadata say of it; None when they are broken: viewers then show the picture as it is."""
     try:
         return int(image.getexif()[_ORIENTATION])
     except Exception:  # broken metadata make Pillow's readers raise whatever they like
@@ -207,7 +207,7 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def _white(image: Image.Image) -> float:
-    """The value that stands for white in an image whose mode does not say so."""
+    """Return the value that stands for white in an image whose mode does not say so."""
     if image.mode.startswith("I"):
         return 65535.0
     brightest = image.getextrema()[1] if image.mode == "F" else 255.0

@@ -45,7 +45,7 @@ class Used:
         return some(self.places(paths))
 
     def places(self, paths: Iterable[Path]) -> list[str]:
-        """Paths from the root."""
+        """Return paths from the root."""
         return [on_one_line(path.relative_to(self.root).as_posix()) for path in paths]
 
 
@@ -83,7 +83,7 @@ def other_captions(used: Used, folders: Sequence[Folder]) -> list[Path]:
 
 
 def _folders(used: Used, images: Sequence[Path]) -> Iterator[str]:
-    """Folders whose images are left out, or whose name may have been meant otherwise."""
+    """List folders whose images are left out, or whose name may have been meant otherwise."""
     counts = Counter(path.parent for path in images)
     if loose := counts.pop(used.root, 0):
         yield f"left out, since there are folders with repeats: {_count(loose)} directly in {used.root.name}"
@@ -119,7 +119,7 @@ def _count(images: int) -> str:
 
 
 def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Iterator[str]:
-    """Files that are neither read nor anybody's leftovers."""
+    """List files that are neither read nor anybody's leftovers."""
     told_elsewhere = set(other_captions(used, folders))
     files = [file.path for folder in folders for file in folder.files] if unused else []
     with_image = {path.with_suffix("") for path in files if is_image(path)}
@@ -153,7 +153,7 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
 
 
 def _named_anew(used: Used, astray: Sequence[Path]) -> str:
-    """`0.png.txt` becomes `0.txt`; what is named after no image at all is set aside."""
+    """Rename `0.png.txt` to `0.txt`; what is named after no image at all is set aside."""
     renamed = {path: Path(path.stem).with_suffix(used.extension) for path in astray if is_image(Path(path.stem))}
     if not renamed:
         return mending.aside(used.root, astray)
@@ -161,7 +161,7 @@ def _named_anew(used: Used, astray: Sequence[Path]) -> str:
 
 
 def _is_output(used: Used, path: Path) -> bool:
-    """Whether a file was written by kohya's GUI into the project of which `img` is trained on."""
+    """Tell whether a file was written by kohya's GUI into the project of which `img` is trained on."""
     first = path.relative_to(used.root).parts[0].lower()
     images = used.root / "img"
     return first in _KOHYAS_OUTPUT and any(images in concept.parents for concept in used.concepts)
@@ -207,7 +207,7 @@ def _captions(used: Used) -> Iterator[str]:
 
 
 def _tables(used: Used) -> Iterator[str]:
-    """What tables of captions say of no image, or in vain."""
+    """Return what tables of captions say of no image, or in vain."""
     images = set(used.images.values())
     for table in used.metadata:
         name = used.names([table.file])

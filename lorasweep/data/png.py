@@ -44,7 +44,7 @@ def without_metadata(content: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _is_needed(kind: bytes, body: bytes) -> bool:
-    """Whether a text may say how the picture is turned, and is short."""
+    """Tell whether a text may say how the picture is turned, and is short."""
     key, _, rest = body.partition(b"\0")
     if key not in _MAY_TURN:
         return False

@@ -34,7 +34,7 @@ def audit(recipe: Recipe) -> Audit:
 
 
 def _finding(root: Path, problem: Problem) -> Finding:
-    """A problem with a file: its hint is what mends it where that is a command."""
+    """Return a problem with a file: its hint is what mends it where that is a command."""
     _, is_command, command = problem.hint.partition("lorasweep caption ")
     file = _file(root, problem) or root
     mends = is_command + command if is_command else mending.aside(root, [file])
@@ -42,7 +42,7 @@ def _finding(root: Path, problem: Problem) -> Finding:
 
 
 def _file(root: Path, problem: Problem) -> Path | None:
-    """The file of the dataset that a problem is about: problems name it by its folder and name."""
+    """Return the file of the dataset that a problem is about: problems name it by its folder and name."""
     inside = (root.parent, root, *(path for path in root.rglob("*") if path.is_dir()))
     names = (problem.where, problem.where.rpartition(":")[0])
     return next((folder / name for folder in inside for name in names if name and (folder / name).is_file()), None)

@@ -83,7 +83,7 @@ def rungs(steps: int, count: int) -> tuple[int, ...]:
 def _exposures(
     images: Sequence[PlannedImage], options: TrainOptions, *, steps: int, steps_per_pass: int, seed: int
 ) -> list[int]:
-    """Times each image is seen: whole passes see it `repeats` times, only the last pass has to be walked."""
+    """Count how often each image is seen: whole passes, `repeats` times each; only the last one is walked."""
     passes, rest = divmod(steps, steps_per_pass)
     seen = [passes * image.repeats for image in images]
     if rest == 0:

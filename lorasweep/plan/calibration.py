@@ -146,14 +146,14 @@ def read(path: Path) -> Calibration:
 
 
 def _dataset_kind(recipe: Recipe) -> str:
-    """Drawn pictures have one look, people's own have theirs."""
+    """Name the kind: drawn pictures have one look, people's own have theirs."""
     path = recipe.dataset.path
     drawn = path is None or (Path(path).expanduser() / "world.json").is_file()
     return "dollhouse" if drawn else "folder"
 
 
 def _difference(made: Calibration, wanted: Mapping[str, Any]) -> str:
-    """Why a calibration does not fit; empty when it does."""
+    """Tell why a calibration does not fit; empty when it does."""
     differ = [key for key, value in wanted.items() if made.holds_for.get(key) != value]
     if not differ:
         return ""

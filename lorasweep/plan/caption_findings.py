@@ -86,7 +86,7 @@ def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[F
 
 
 def _prompt_syntax(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
-    """Weights, choices, LoRAs of prompts, and places for a trigger: which choice is right nobody knows."""
+    """Find weights, choices, LoRAs of prompts, and places for a trigger: which choice is right nobody knows."""
     syntax = (_CHOICE, _WEIGHT, _PLACE)
     found = dict.fromkeys(tag for _, tags in tagged for tag in tags if any(each.search(tag) for each in syntax))
     if found:
@@ -122,7 +122,7 @@ def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:
 
 
 def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
-    """Tags that always come with the trigger: the LoRA cannot learn which of the two is meant."""
+    """Find tags that always come with the trigger: the LoRA cannot learn which of the two is meant."""
     if len(tagged) < FEWEST or not triggers:
         return
     root, concept = Path(recipe.dataset.path or ""), tagged[0][0].concept or "the dataset"
@@ -178,7 +178,7 @@ def _spellings(root: Path, tagged: Tagged) -> Iterator[Finding]:
 
 
 def _side_by_side(root: Path, tagged: Tagged) -> Iterator[Finding]:
-    """Tags twice in a caption, or beside one that says the same and more."""
+    """Find tags twice in a caption, or beside one that says the same and more."""
 
     def twice(tags: list[str]) -> bool:
         return len({captions.plain(tag) for tag in tags}) < len(tags)

@@ -77,7 +77,7 @@ def texts(recipe: Recipe, root: Path, edits: Edits, look: Look | None = None) ->
 
 
 def _looked_at(images: Sequence[FoundImage], look: Look, edits: Edits, separator: str) -> tuple[FoundImage, ...]:
-    """The images with what they show for captions; all are opened before the first is looked at."""
+    """Return the images with what they show for captions; all are opened before the first is looked at."""
     facts, problems = inspect_all([i.path for i in images if i.caption is None or not edits.new_only])
     if problems:
         raise DatasetError(problems, subject="the images")

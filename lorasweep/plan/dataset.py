@@ -148,7 +148,7 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _no_images(recipe: Recipe) -> Dataset:
-    """What files are judged by that come without images: the trigger, if it is told; raises where one would train."""
+    """Return what files are judged by without images: the trigger, if it is told; raises where one would train."""
     if not has_files(recipe):
         raise DatasetError(Problem("dataset", "there are no images to train on", "dataset.path=FOLDER"))
     given = recipe.captions.trigger
@@ -165,7 +165,7 @@ def _kept_apart(recipe: Recipe) -> ImageFolder | None:
 
 
 def _of_kept_apart(folder: ImageFolder) -> Iterator[str]:
-    """What is worth knowing of the images that a person kept apart."""
+    """Return what is worth knowing of the images that a person kept apart."""
     said = [*folder.warnings, *(f"{path.name}/ in it is left out" for path in folder.regularization)]
     if without := [image.short for image in folder.images if image.caption is None]:
         said.append(f"no caption file for {len(without)} of {len(folder.images)} images ({some(without)})")
@@ -173,7 +173,7 @@ def _of_kept_apart(folder: ImageFolder) -> Iterator[str]:
 
 
 def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> frozenset[int]:
-    """The images that `dataset.holdout_files` names: by name or pattern, with their folders and suffix or without.
+    """Find the images that `dataset.holdout_files` names: by name or pattern, with folders and suffix or without.
 
     Raises DatasetError where a name matches nothing, or nothing is left to train on.
     """
@@ -216,13 +216,13 @@ def _kept_copies(
 
 
 def _root(recipe: Recipe) -> Path:
-    """The folder of the images, drawn when the dataset is the dollhouse's."""
+    """Return the folder of the images, drawn when the dataset is the dollhouse's."""
     options = recipe.dataset
     return draw_dataset(options.dollhouse) if options.path is None else Path(options.path).expanduser()
 
 
 def _placing(recipe: Recipe) -> Callable[[int, int], Assignment | None]:
-    """A function from an image's width and height to where it goes; None where it fits in no bucket."""
+    """Return a function from an image's width and height to where it goes; None where it fits in no bucket."""
     base, options = recipe.base, recipe.buckets.options
     buckets = registry.load("buckets", recipe.buckets.name).build(base, **options)
     if options["upscale"]:
@@ -233,14 +233,14 @@ def _placing(recipe: Recipe) -> Callable[[int, int], Assignment | None]:
 
 
 def _without_word(image: FoundImage, recipe: Recipe) -> FoundImage:
-    """A drawn image that another trigger calls: the word that the subject was drawn under goes."""
+    """Rename a drawn image that another trigger calls: the word that the subject was drawn under goes."""
     word = recipe.dataset.dollhouse.subject
     caption = captions.without_trigger(image.caption or "", word, recipe.captions)
     return dataclasses.replace(image, caption=caption)
 
 
 def _decoupled(recipe: Recipe, rows: Sequence[Row], held_out: Collection[int]) -> set[int]:
-    """The share of each concept's training images that do without the trigger: the same in every trial."""
+    """Return the share of each concept's training images that do without the trigger: the same in every trial."""
     share, seed = recipe.captions.decouple, recipe.dataset.holdout_seed
     concepts: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
@@ -254,7 +254,7 @@ def _decoupled(recipe: Recipe, rows: Sequence[Row], held_out: Collection[int]) -
 
 
 def _with_trigger(recipe: Recipe, folder: ImageFolder, *, new_only: bool) -> str:
-    """The command that puts a trigger into captions: the one that is known, else one to think of."""
+    """Return the command that puts a trigger into captions: the one that is known, else one to think of."""
     known = trigger.by_images(folder.images, trigger.find_triggers(recipe, folder.images))
     word = next(iter(known), trigger.first_word(folder.images[0].class_tokens) or "WORD")
     keys = (f"captions.trigger={word}", "captions.add_trigger=true")

@@ -73,7 +73,7 @@ def _aside(recipe: Recipe, said: str, rows: Sequence[Row], *, level: Level) -> F
 
 
 def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> Iterator[Finding]:
-    """Images that are there more than once; across concepts they call one picture by two names."""
+    """Find images that are there more than once; across concepts they call one picture by two names."""
     across = [g for g in groups if len({rows[index].found.concept for index in g}) > 1]
     within = [group for group in groups if len(group) > 1 and group not in across]
     for which, said in (
@@ -87,7 +87,7 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
 
 
 def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding]:
-    """Images that fit no bucket: one of which much is lost, or all of which some is."""
+    """Find images that fit no bucket: one of which much is lost, or all of which some is."""
     share = fmean(image.cropped_share for image in images)
     worst = max(images, key=lambda image: image.cropped_share)
     lost = [image for image in images if image.cropped_share > _MOST_CROPPED]

@@ -42,7 +42,7 @@ def curves(recipe: Recipe, steps: int, *, points: int = 32) -> list[Curve]:
 
 
 def _peaks(recipe: Recipe) -> dict[str, float]:
-    """Peak lr by part; an optimizer's `text_encoder_lr` of null is its `lr`."""
+    """Return peak lr by part; an optimizer's `text_encoder_lr` of null is its `lr`."""
     options, (denoiser, *texts) = recipe.optimizer.options, registry.load("base", recipe.base.name).PARTS
     parts = [denoiser, *(texts if recipe.adapter.options.get("text_encoder") else [])]
     return peak_rates(parts, lr=options["lr"], text_encoder_lr=options.get("text_encoder_lr"))

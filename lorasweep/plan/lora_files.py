@@ -134,7 +134,7 @@ def _ordered(paths: Sequence[Path], steps: Sequence[int], unit: Unit) -> Ordered
 
 
 def _complete(told: Sequence[int | None]) -> list[int] | None:
-    """Steps that are all known and differ; one that has none is the last, as the end of a training has no number."""
+    """Return steps that are all known and differ; one that has none is the last, as a training's end has no number."""
     known = sorted(step for step in told if step)
     if len(known) < len(told) - 1 or not known or len(set(known)) < len(known):
         return None
@@ -143,7 +143,7 @@ def _complete(told: Sequence[int | None]) -> list[int] | None:
 
 
 def _named(path: Path, patterns: Sequence[str]) -> int | None:
-    """The number in a file's name, else in its folder's."""
+    """Return the number in a file's name, else in its folder's."""
     for name in (path.stem, path.absolute().parent.name):
         for pattern in patterns:
             if (found := re.search(pattern, name, re.IGNORECASE)) and int(found[1]) > 0:
@@ -168,13 +168,13 @@ def _start_problems(recipe: Recipe, path: Path) -> list[Problem]:
 
 
 def _start(recipe: Recipe) -> Path | None:
-    """The file that training starts from (`adapter.init`)."""
+    """Return the file that training starts from (`adapter.init`)."""
     path = recipe.adapter.options.get("init")
     return None if path is None else Path(path).expanduser()
 
 
 def _scale(recipe: Recipe, shape: tuple[int, ...]) -> float:
-    """Alpha / r of what is beside a weight; (IA)^3 has none."""
+    """Return alpha / r of what is beside a weight; (IA)^3 has none."""
     options = recipe.adapter.options
     kernel = "conv_" if "conv_dim" in options and len(shape) == 4 and shape[2:] != (1, 1) else ""
     return float(options[f"{kernel}alpha"] / options[f"{kernel}dim"]) if "dim" in options else 1.0

@@ -89,7 +89,7 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
 
 
 def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]) -> dict[str, Any]:
-    """What of a plan depends on the recipe's seed."""
+    """Return what of a plan depends on the recipe's seed."""
     return {
         "fingerprint": digest([recipe.fingerprint(), material, *(each.digest() for each in registry.used(recipe))]),
         "exposures": counted.by_concept,
@@ -116,7 +116,7 @@ def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
 
 
 def _identity(image: PlannedImage) -> dict[str, object]:
-    """What decides the result, without where the file happens to lie.
+    """Return what decides the result, without where the file happens to lie.
 
     A profile counts once there is one: what was cooked from images without is what it was.
     """

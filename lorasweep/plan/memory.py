@@ -125,7 +125,7 @@ class Room:
     on_gpu: bool
 
     def __str__(self) -> str:
-        """For people."""
+        """Say it for people."""
         shared = f" that {self.workers} workers share" if self.workers > 1 else ""
         return f"{self.gib:.1f} GiB of {'a GPU' if self.on_gpu else 'this machine'}{shared}"
 

@@ -58,6 +58,6 @@ def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> t
 
 
 def _peak_gib(recipes: Sequence[Recipe], count: int) -> float:
-    """The highest use of a card by `count` of the largest of the recipes at a time; infinite where it is not known."""
+    """Return the highest use of a card by `count` of the largest recipes at a time; infinite where it is not known."""
     found = (memory.peaks_gib(recipe, {"": memory.resolve(recipe, None)}, slots=count) for recipe in recipes)
     return max(peaks.get("", float("inf")) for peaks in found)

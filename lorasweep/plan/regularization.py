@@ -109,7 +109,7 @@ class ImagePlanner:
         )
 
     def _file_of(self, drawing: GeneratedImage, bucket: Bucket) -> Path:
-        """Where the picture is, or will be: by everything that it depends on."""
+        """Return where the picture is, or will be: by everything that it depends on."""
         base, sample = self.recipe.base, self.recipe.sample
         by_base = [self.base_fingerprint, base.clip_skip, base.negative_prompt, self.recipe.train.precision]
         how = [*by_base, sample.sampler, sample.steps, sample.guidance]
@@ -128,7 +128,7 @@ class ImagePlanner:
         return [Problem(key, message, "add .txt files, or name their folder like `1_girl`")]
 
     def _not_of_their_own(self, rows: Sequence[Row], count: int, key: str) -> list[Problem]:
-        """Images of the dataset itself would hold the subject back, or show the judge what is held out."""
+        """Refuse the dataset's own images: they would hold the subject back, or show what is held out."""
         ours = {image.sha256 for image in self.dataset.images} if self.dataset else set()
         same = [row.found for row in rows if row.facts.sha256 in ours]
         if not same:

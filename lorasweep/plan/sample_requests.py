@@ -109,7 +109,7 @@ def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
 
 @functools.cache
 def _of_the_world(subject: str, seed: int) -> Mapping[str, Sequence[str]]:
-    """What the dollhouse's world is asked to draw, by tier: the same for every recipe of a sweep."""
+    """Return what the dollhouse's world is asked to draw, by tier: the same for every recipe of a sweep."""
     from lorasweep.dollhouse import world
 
     found = world.prompts(subject, count=PER_TIER, seed=seed)
@@ -118,7 +118,7 @@ def _of_the_world(subject: str, seed: int) -> Mapping[str, Sequence[str]]:
 
 
 def _called(prompt: str, word: str, options: CaptionOptions) -> str:
-    """A drawn subject's prompt, with the recipe's trigger in the place of the word it was drawn under."""
+    """Return a drawn subject's prompt, with the recipe's trigger in the place of the word it was drawn under."""
     if options.trigger is None or not captions.has_trigger(prompt, word):
         return prompt
     return captions.with_trigger(captions.without_trigger(prompt, word, options), options.trigger, options)
@@ -142,7 +142,7 @@ def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
 
 
 def _without_images(recipe: Recipe, trigger: str | None) -> dict[str, tuple[str, ...]]:
-    """Prompts that need no caption: the trigger alone and in scenes, the base's other subjects, the unrelated.
+    """Ask what needs no caption: the trigger alone and in scenes, the base's other subjects, the unrelated.
 
     A base that names no other subjects draws one kind alone: its unrelated prompts are these, but for the last.
     """

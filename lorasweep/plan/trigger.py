@@ -96,7 +96,7 @@ def _unsaid(recipe: Recipe, called: dict[FoundImage, str], trigger: str, others:
 
 
 def _is_near(tag: str, trigger: str) -> bool:
-    """Whether one letter more, less, another or a swap of two makes one word the other."""
+    """Tell whether one letter more, less, another or a swap of two makes one word the other."""
     one, other = sorted((captions.plain(tag), captions.plain(trigger)), key=len)
     if one == other or len(one) < 3 or len(other) - len(one) > 1 or is_class(tag):
         return False
@@ -140,7 +140,7 @@ def first_word(tokens: str) -> str | None:
 
 
 def _beginnings(tokens: str) -> Iterator[str]:
-    """What a folder's words begin with, the longest first, class words at its end left out."""
+    """Return what a folder's words begin with, the longest first, class words at its end left out."""
     words = re.split("[ _]+", tokens.strip(" _"))
     while words and is_class(words[-1]):
         words.pop()
@@ -156,7 +156,7 @@ def is_class(word: str) -> bool:
 
 
 def _leading(tagged: Sequence[Sequence[str]]) -> str | None:
-    """The tag that nearly all captions begin with, when it can be a name."""
+    """Return the tag that nearly all captions begin with, when it can be a name."""
     firsts = Counter(tags[0] for tags in tagged if tags)
     tag, count = firsts.most_common(1)[0] if firsts else ("", 0)
     fits = count >= _MOST * firsts.total() and len(tag.split()) <= _LONGEST and not is_class(tag)

@@ -65,7 +65,7 @@ def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
 
 
 def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
-    """Several outfits of one character also train the character: the article's warning, with the numbers."""
+    """Warn, with the numbers, that several outfits of one character also train the character."""
     shared = next((tag for tag in shared_tags(plan, recipe.captions) if tag.tag == plan.trigger), None)
     if shared is None:
         return
@@ -116,7 +116,7 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 
 def _scaled(recipe: Recipe) -> Iterator[str]:
-    """A regularizer that scales weights, with an optimizer that reckons with them."""
+    """Name a regularizer that scales weights, with an optimizer that reckons with them."""
     if finds_step_size(recipe.optimizer.name) is None:
         return
     for name in recipe.regularization:

@@ -81,5 +81,5 @@ class DrawingModel:
 
 
 def _load_pyfunc(path: str) -> DrawingModel:
-    """MLflow's way in; `path` is the folder of the model's files, in older models the model's own."""
+    """Load for MLflow; `path` is the folder of the model's files, in older models the model's own."""
     return DrawingModel(Path(path))

@@ -85,7 +85,7 @@ def plan_json(
 
 
 def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
-    """What the known recipes take, the others taken to be like them."""
+    """Return what the known recipes take, the others taken to be like them."""
     each = [trial_disk(plan, recipe) for plan, recipe in planned]
     known = [disk for disk in each if disk is not None]
     if len(known) < len(each):
@@ -128,7 +128,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan, taken: dict[str, Any]) -> dict[
 
 
 def _gpu_json(recipe: Recipe) -> dict[str, float]:
-    """Peak of a GPU's memory: of the recipe, as "", and by the files of conf/memory/; nothing where it is not known."""
+    """Return a GPU's peak memory: of the recipe, as "", and by the files of conf/memory/; nothing where not known."""
     kinds = {"": recipe.memory} | {
         name: MemoryOptions(**places.read_choice("memory", name)) for name in places.choices("memory") if name != "auto"
     }
@@ -200,7 +200,7 @@ def _space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[
 
 
 def _share_of_first_rung(spec: SweepSpec, plans: Sequence[Plan]) -> float:
-    """What the shortest trial trains of its budget: up to its first rung where a pruner may stop it."""
+    """Return what the shortest trial trains of its budget: up to its first rung where a pruner may stop it."""
     if not spec.pruner.active:
         return 1.0
     return min(plan.rungs[0] / plan.steps for plan in plans)
@@ -254,7 +254,7 @@ def _bucket_set_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
 
 
 def _epoch_json(train: Sequence[PlannedImage], recipe: Recipe) -> dict[str, Any]:
-    """Batches never mix buckets, so each bucket may leave one batch short, and an epoch takes longer."""
+    """Return epochs: batches never mix buckets, so each bucket may leave one short, and an epoch takes longer."""
     options = recipe.train
     seen = sum(image.repeats for image in train)
     batches = order.batches_per_epoch(train, options.batch_size)

@@ -152,7 +152,7 @@ class _Posterior:
         return np.asarray(found.x)
 
     def cost(self, log_P: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Negative log density, its gradient, its Hessian."""
+        """Return the negative log density, its gradient, its Hessian."""
         from scipy.special import logsumexp, softmax
 
         utility_NO = self.design_NOP @ log_P
@@ -164,7 +164,7 @@ class _Posterior:
         return float(value), gradient_P, second_PP - expected_NP.T @ expected_NP + self.prior_PP
 
     def merged(self, one: int, other: int) -> _Posterior:
-        """With two items that are equally strong."""
+        """Return it with two items that are equally strong."""
         merge_PQ = np.delete(np.eye(len(self.observed_P)), other, axis=1)
         merge_PQ[other, one - (one > other)] = 1
         prior_QQ = merge_PQ.T @ self.prior_PP @ merge_PQ

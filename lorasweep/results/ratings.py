@@ -182,12 +182,12 @@ def strengths(answers: tuple[Answer, ...], items: tuple[str, ...] = ()) -> Stren
 
 
 def _runs(folder: Path) -> list[RunFolder]:
-    """The runs that are rated: one by its steps, or those of a sweep."""
+    """Return the runs that are rated: one by its steps, or those of a sweep."""
     return [RunFolder(folder)] if RunFolder(folder).exists else SweepFolder(folder).runs
 
 
 def _judged(folder: Path) -> Judged:
-    """What was measured at each checkpoint, over the symptoms that all trials of a sweep have."""
+    """Return what was measured at each checkpoint, over the symptoms that all trials of a sweep have."""
     left_out = {} if RunFolder(folder).exists else read_state(folder).left_out
     return {
         (run.path.name, step): score.without(metrics, left_out)
@@ -241,7 +241,7 @@ def _standing(item: str, fitted: Strengths, answers: Sequence[Answer]) -> Standi
 
 
 def _outcome(answer: Answer, side: str) -> str:
-    """What an answer says of the picture on one side."""
+    """Return what an answer says of the picture on one side."""
     if answer.answer in ("left", "right"):
         return "won" if answer.answer == side else "lost"
     return answer.answer
@@ -280,7 +280,7 @@ def _agreement(
 
 
 def _answer(row: Mapping[str, Any]) -> Answer | None:
-    """A line as an answer; None when it is none."""
+    """Return a line as an answer; None when it is none."""
     try:
         left, right = (
             Shown(item=str(row[side]["item"]), run=str(row[side]["run"]), step=int(row[side]["step"]))

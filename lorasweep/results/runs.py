@@ -191,7 +191,7 @@ def settle(sweep: Path) -> None:
 
 
 def _candidates(named: str) -> Iterator[Path]:
-    """Where it may be: in the output folder, or at the path as typed; a sweep's file stands for the sweep."""
+    """Return where it may be: in the output folder, or at the path as typed; a sweep's file stands for the sweep."""
     typed = named.rstrip("/" + os.sep) or named
     places = [paths.outputs() / typed, paths.typed(typed or ".")]
     if typed.endswith((".yaml", ".yml")):
@@ -205,7 +205,7 @@ def _first_run(named: str) -> Path | None:
 
 
 def _run_at(place: Path) -> Path | None:
-    """The run folder at this place, or of this number in the sweep above it."""
+    """Return the run folder at this place, or of this number in the sweep above it."""
     if RunFolder(place).exists:
         return place
     sweep = SweepFolder(place.parent)

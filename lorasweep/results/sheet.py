@@ -65,13 +65,13 @@ def contact_sheet(rows: Sequence[Row], columns: Sequence[str], *, title: str = "
 
 
 def _cell(pictures: Sequence[Image.Image]) -> tuple[int, int]:
-    """Width and height in px of every place: the largest picture after scaling."""
+    """Return width and height in px of every place: the largest picture after scaling."""
     sizes = [_scaled(picture.size) for picture in pictures] or [(CELL_PX, CELL_PX)]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
 def _scaled(size: tuple[int, int]) -> tuple[int, int]:
-    """Whole factors for small pictures, so that every pixel stays the same size; large ones shrink."""
+    """Return whole factors for small pictures, so that every pixel stays the same size; large ones shrink."""
     side = max(size)
     if side <= CELL_PX:
         return size[0] * (CELL_PX // side), size[1] * (CELL_PX // side)

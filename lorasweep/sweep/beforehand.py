@@ -62,7 +62,7 @@ def duplicates(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[str]:
 
 
 def _asked(spec: SweepSpec) -> Iterator[tuple[str, str, bool]]:
-    """Where a number is asked for, its name, and whether it must be known at the rungs."""
+    """Return where a number is asked for, its name, and whether it must be known at the rungs."""
     yield from (("sweep.metric.name", each.name, False) for each in spec.objectives)
     yield from ((f"sweep.constraints.{each.metric}", each.metric, False) for each in spec.constraints)
     if spec.pruner.active:
@@ -82,7 +82,7 @@ def unmeasured(asked: Iterable[tuple[str, str, bool]], offers: Offers) -> Iterat
 
 
 def _why_not(name: str, known: Mapping[str, str], offer: offered.Offer, *, early: bool) -> tuple[str, str] | None:
-    """Why a number cannot be had, and the next step; None when it can."""
+    """Tell why a number cannot be had, and the next step; None when it can."""
     if name in known:
         return (f"{name} cannot be measured: {known[name]}", "") if known[name] else None
     if early and name in offer.in_the_end:
@@ -98,7 +98,7 @@ def _why_not(name: str, known: Mapping[str, str], offer: offered.Offer, *, early
 
 
 def _wrong_way(spec: SweepSpec) -> Iterator[Problem]:
-    """A goal that would choose the worst recipe; `maximize` is what is taken when none is given."""
+    """Name a goal that would choose the worst recipe; `maximize` is what is taken when none is given."""
     ways = [(each.name, each.goal, "sweep.metric.goal") for each in spec.objectives]
     if spec.pruner.metric is not None and spec.pruner.goal is not None:
         ways.append((spec.pruner.metric, spec.pruner.goal, "sweep.pruner.goal"))
@@ -112,7 +112,7 @@ def _wrong_way(spec: SweepSpec) -> Iterator[Problem]:
 
 
 def _idle_pruner(spec: SweepSpec, plans: Mapping[str, Plan]) -> Iterator[Problem]:
-    """A pruner that can stop nothing, whatever the trials do."""
+    """Name a pruner that can stop nothing, whatever the trials do."""
     pruner = spec.pruner
     if not pruner.active:
         return
@@ -140,7 +140,7 @@ def _idle_pruner(spec: SweepSpec, plans: Mapping[str, Plan]) -> Iterator[Problem
 
 
 def _stops(pruner: PrunerOptions, plan: Plan) -> Sequence[int]:
-    """The rungs at which a trial of this plan can be stopped."""
+    """Return the rungs at which a trial of this plan can be stopped."""
     before = plan.rungs[:-1]
     if pruner.name == "patient":
         before = before[pruner.patience + 1 :]
@@ -149,5 +149,5 @@ def _stops(pruner: PrunerOptions, plan: Plan) -> Sequence[int]:
 
 
 def _exposures(plan: Plan, step: int) -> int:
-    """Exposures per image by a step, as pruners count them."""
+    """Return exposures per image by a step, as pruners count them."""
     return in_exposures(plan.exposures_per_image * step / plan.steps)

@@ -247,7 +247,7 @@ def _load_trials(
 
 
 def _reported(trial: Trial, spec: SweepSpec, manifest: Manifest) -> dict[int, float]:
-    """What the study was told at the rungs: exposures per image -> the sweep's metric."""
+    """Return what the study was told at the rungs: exposures per image -> the sweep's metric."""
     if spec.further:  # Optuna knows reports of a single objective only
         return {}
     rungs = {in_exposures(at): score.without(metrics, manifest.left_out) for at, metrics in trial.rungs.items()}

@@ -113,7 +113,7 @@ def requirements(texts: Sequence[str]) -> tuple[Constraint, ...]:
 
 
 def _parted(words: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
-    """The files of every arm, and the overrides."""
+    """Return the files of every arm, and the overrides."""
     bare: list[Path] = []
     named: dict[str, list[Path]] = {}
     overrides = []
@@ -135,7 +135,7 @@ def _parted(words: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def _files(word: str) -> list[Path]:
-    """The files that a word names: itself, those that match it where no shell has expanded it, or a folder's."""
+    """Return the files that a word names: itself, those that match it where no shell has expanded it, or a folder's."""
     path = paths.typed(word)
     if path.is_dir():
         return sorted(path.glob(f"*{lora_files.SUFFIX}")) or [path]
@@ -145,7 +145,7 @@ def _files(word: str) -> list[Path]:
 
 
 def _common_name(files: Sequence[Path]) -> str:
-    """The file's name, or what the names of several begin with; their folder's, where that is nothing."""
+    """Return the file's name, or what the names of several begin with; their folder's, where that is nothing."""
     common = files[0].stem
     if len(files) > 1:
         common = os.path.commonprefix([path.stem for path in files]).rstrip("0123456789")
@@ -154,7 +154,7 @@ def _common_name(files: Sequence[Path]) -> str:
 
 
 def _defaults(overrides: Sequence[str]) -> list[str]:
-    """What is judged by, where the person does not say: no images; or all of them were trained on."""
+    """Return what is judged by, where the person does not say: no images; or all of them were trained on."""
     keys = {text.split("=")[0].lstrip("+~") for text in overrides}
     if "dataset" not in keys and not keys & {"dataset.path", "dataset.dollhouse.images"}:
         return ["dataset=none"]

@@ -137,7 +137,7 @@ class SweepLoop:
             self._give(member, trial, trial, trial.folder)
 
     def _next(self) -> Trial | None:
-        """The next trial: one that waits, or else one of a point that is asked for now."""
+        """Return the next trial: one that waits, or else one of a point that is asked for now."""
         while (trial := self._queue.take()) is None and self._source.open and not self._stopping:
             self._ask()
         return trial
@@ -161,7 +161,7 @@ class SweepLoop:
         self._reuse_cooked()
 
     def _add_repeats(self) -> None:
-        """When all is cooked and the best arm is not known, queue what would tell most about it."""
+        """Queue, when all is cooked and the best arm is not known, what would tell most about it."""
         if self._repeats is None or self._more or self._cooking:
             return
         for arm, seed in leaderboard.repeats_wanted(self._announcer.snapshot(), limit=self._repeats):
@@ -274,7 +274,7 @@ class SweepLoop:
         return True
 
     def _no_room(self, member: Member, reason: str) -> bool:
-        """A disk is full: do without the node, or stop; returns whether it goes on without."""
+        """Do without a node whose disk is full, or stop; returns whether it goes on without."""
         node = _node(member)
         if node and self._bench(node, f"its disk is full ({reason})"):
             return True

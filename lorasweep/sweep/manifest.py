@@ -186,7 +186,7 @@ def _with_asked(declared: Manifest, rows: Sequence[AddedTrials]) -> Manifest:
 
 
 def _search(spec: SweepSpec, search: Search) -> dict[str, Any]:
-    """How the space is searched, as plain data."""
+    """Return how the space is searched, as plain data."""
     how = {"sampler": search.sampler, "pruner": spec.pruner, "further": spec.further, "constraints": spec.constraints}
     described: dict[str, Any] = to_dict(how)
     return described
@@ -229,7 +229,7 @@ def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]]
 def _search_differences(
     previous: Manifest, now: Manifest, rename: str, *, declared: int, extend: bool
 ) -> Iterator[Problem]:
-    """A space that was searched in part may grow, with `--extend`; the recipe around it may not change."""
+    """Let a space that was searched in part grow, with `--extend`; the recipe around it may not change."""
     points = sum(trial.asked and not trial.extra for trial in previous.trials) + declared
     if now.space and now.total < points:
         yield Problem("total", f"is {now.total}, but {points} trials were asked for already", f"at least {points}")

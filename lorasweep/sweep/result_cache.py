@@ -77,7 +77,7 @@ class ResultCache:
 
 
 def _is_whole(run: RunFolder) -> bool:
-    """Whether the result is there and was made by the code of today."""
+    """Tell whether the result is there and was made by the code of today."""
     there = (run.path / RESULT_FILE).exists() and run.adapter.exists()
     return there and run.provenance.get("code") == code_digest()
 

@@ -205,7 +205,7 @@ def _cooked(trial: Trial, cook: Callable[[], Outcome]) -> Outcome:
 
 
 def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | None:
-    """The launcher of a recipe whose worker is on another machine, which was reached; None for this process."""
+    """Return the launcher of a recipe whose worker is on another machine, which was reached; None for this process."""
     module = registry.load("launcher", recipe.launcher.name)
     if not getattr(module, "ELSEWHERE", False):
         return None
@@ -223,7 +223,7 @@ def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | No
 
 
 def _cook_elsewhere(trial: Trial, launcher: Launcher, *, report: Report, should_stop: Callable[[], bool]) -> Outcome:
-    """As a trial module's `cook`, by a worker on another machine; when that goes away, by the next one there."""
+    """Cook, as a trial module does, by a worker on another machine; when that goes away, by the next one there."""
     with launcher:
         while True:
             for member, message in launcher.listen(TICK_S):

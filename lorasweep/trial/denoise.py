@@ -116,7 +116,7 @@ def guided(
 
 
 def _asked_once(noisy_BCHW: torch.Tensor, negative: Text | None, frames: Sequence[Frame]) -> Text | None:
-    """One row of `negative` where all pictures ask the same without their prompts: at the first step of one seed."""
+    """Return one row of `negative` where all pictures ask the same without their prompts, at one seed's first step."""
     if negative is None or len(set(frames)) > 1:
         return negative
     same = all(bool((rows == rows[:1]).all()) for rows in (noisy_BCHW, *negative.values()))

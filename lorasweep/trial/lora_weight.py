@@ -51,7 +51,7 @@ def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[Non
 
 
 def _has_room(base: Base) -> bool:
-    """Whether the base's own weights can hold an adapter's without rounding it away."""
+    """Tell whether the base's own weights can hold an adapter's without rounding it away."""
     import torch
 
     return base.dtype == torch.float32 and base.memory.storage == "plain" and not base.memory.offload_denoiser

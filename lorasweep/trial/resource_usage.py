@@ -59,7 +59,7 @@ def _gpu_utilization() -> dict[str, float]:
 
 
 def _torch_on_gpu() -> ModuleType | None:
-    """The torch of this process when it works on a GPU; never imported for this."""
+    """Return the torch of this process when it works on a GPU; never imported for this."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None

@@ -100,12 +100,12 @@ class TrialResources:
         return self._bases[clip_skip]
 
     def _base_key(self, recipe: Recipe) -> str:
-        """What decides the modules in memory: prompts and `clip_skip` do not."""
+        """Return what decides the modules in memory: prompts and `clip_skip` do not."""
         where = [_device(recipe.train.device), recipe.train.precision, self._memory(recipe)]
         return digest([recipe.base.name, bases.fingerprint(recipe), *where])
 
     def _memory(self, recipe: Recipe) -> MemoryOptions:
-        """What is traded for room on the recipe's device; trials that share a base in use have the same."""
+        """Return what is traded for room on the recipe's device; trials that share a base in use have the same."""
         import torch
 
         if self.adapters:
@@ -220,7 +220,7 @@ class TrialResources:
         )
 
     def _feature_cache(self) -> FeatureCache:
-        """Features of pictures, of the base's and the dataset's once per machine, by their pixels."""
+        """Keep features of pictures, of the base's and the dataset's once per machine, by their pixels."""
         from lorasweep.trial.cache import Store
         from lorasweep.trial.judge.features import FeatureCache
 
@@ -229,7 +229,7 @@ class TrialResources:
         return self._features
 
     def _read_with(self, base: BaseOptions) -> Any:
-        """The dollhouse's reader on its bases, None elsewhere: no other has a ground truth."""
+        """Return the dollhouse's reader on its bases, None elsewhere: no other has a ground truth."""
         if not getattr(registry.load("base", base.name), "READABLE", False):
             return None
         if self._reader is None:
@@ -266,7 +266,7 @@ def _module(recipe: Recipe) -> Any:
 
 
 def _device(wanted: str) -> str:
-    """The device that is meant.
+    """Return the device that is meant.
 
     Raises:
         InputError: this machine has none of this name.

@@ -301,7 +301,7 @@ class TrialRun:
         )
 
     def _warning(self) -> str:
-        """What a person should hear before the trial is over: that it has burned; empty while unsure."""
+        """Return what a person should hear before the trial is over: that it has burned; empty while unsure."""
         from lorasweep.trial.judge import summary, verdict
 
         rungs = [to_dict(rung) for rung in self._rungs()]

@@ -194,7 +194,7 @@ def _names(requests: Sequence[ImageRequest]) -> list[str]:
 
 
 def _how(base: Base, options: SampleOptions) -> dict[str, Any]:
-    """Everything besides a picture's own entry that diffusers needs to draw it again."""
+    """Return everything besides a picture's own entry that diffusers needs to draw it again."""
     own, base = options.guidance_rescale, base.drawn
     return {
         "base": base.fingerprint,

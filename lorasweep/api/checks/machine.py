@@ -121,7 +121,7 @@ def ui_port() -> Check:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder itself, or the first above it that exists: a check makes nothing."""
+    """Return the folder itself, or the first above it that exists: a check makes nothing."""
     while not os.path.lexists(folder):
         folder = folder.parent
     return folder

@@ -106,7 +106,7 @@ def plugins() -> Check:
 
 
 def _tested() -> dict[str, str]:
-    """The pinned versions, in a checkout; an installed wheel has no such file."""
+    """Return the pinned versions, in a checkout; an installed wheel has no such file."""
     path = Path(lorasweep.__file__).resolve().parents[1] / "constraints.txt"
     if not path.is_file():
         return {}
@@ -115,7 +115,7 @@ def _tested() -> dict[str, str]:
 
 
 def _name(requirement: str) -> str:
-    """A requirement's project, spelled as pip compares it."""
+    """Return a requirement's project, spelled as pip compares it."""
     return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]).lower()
 
 
@@ -141,7 +141,7 @@ def dollhouse() -> Check:
 
 
 def _recorded() -> dict[Path, str]:
-    """Digests of the weights in an installed wheel's RECORD; empty in a checkout."""
+    """Return digests of the weights in an installed wheel's RECORD; empty in a checkout."""
     found = {}
     for entry in metadata.files("lorasweep") or ():
         if "dollhouse/weights/" in entry.as_posix() and entry.hash is not None:
@@ -150,14 +150,14 @@ def _recorded() -> dict[Path, str]:
 
 
 def _digest(path: Path) -> str:
-    """As RECORD has it: base64 without padding."""
+    """Return a digest as RECORD has it: base64 without padding."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _changed_since_commit(folder: Path) -> list[str] | None:
-    """Files that differ from the checkout's commit; None when this is no checkout."""
+    """List files that differ from the checkout's commit; None when this is no checkout."""
     command = ["git", "-C", str(folder), "status", "--porcelain", "--", "."]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)

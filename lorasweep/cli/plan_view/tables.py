@@ -110,7 +110,7 @@ def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 
 def _override_table(arms: Sequence[dict[str, Any]]) -> Table:
-    """What each arm changes; apart from the numbers, so that a terminal of 80 columns has room for it."""
+    """Return what each arm changes; apart from the numbers, so that a terminal of 80 columns has room for it."""
     rows = [(arm["name"], "  ".join(arm["overrides"])) for arm in arms]
     table = text_table("what each changes", texts=["arm", "overrides"], rows=rows)
     table.columns[0].max_width = 30
@@ -118,7 +118,7 @@ def _override_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 
 def _short_count(found: dict[str, int] | None) -> str:
-    """Numbers that train, in the unit that people talk in."""
+    """Return the numbers that train, in the unit that people talk in."""
     if found is None:
         return "?"
     count = found["parameters"]
@@ -279,7 +279,7 @@ def _cells(entry: dict[str, Any]) -> list[str]:
 
 
 def _effect(arms: Sequence[dict[str, Any]]) -> str:
-    """What the images of the first arm that has any do to its training."""
+    """Return what the images of the first arm that has any do to its training."""
     for arm in arms:
         without = arm["regularization"]["without"]
         if any("images" in entry for entry in arm["regularization"]["regularizers"]):
@@ -296,7 +296,7 @@ def _effect(arms: Sequence[dict[str, Any]]) -> str:
 
 
 def _image_table(policy: dict[str, Any]) -> Table:
-    """Captions that are not as written come first."""
+    """List captions, those that are not as written first."""
     rows = sorted(policy["images"], key=lambda row: row["before"] == row["after"])
     changed = sum(row["before"] != row["after"] for row in rows)
     shown = min(len(rows), _SHOWN_IMAGES)

@@ -162,7 +162,7 @@ def some(names: list[str]) -> str:
 
 
 def _split(key: str) -> tuple[str, str] | None:
-    """Module and factor of a key."""
+    """Return module and factor of a key."""
     if match := _LORA.fullmatch(key):
         factor = _RENAMED.get(match["factor"], match["factor"])
         if match["end"] == "bias":
@@ -174,7 +174,7 @@ def _split(key: str) -> tuple[str, str] | None:
 
 
 def _plain(module: str) -> str:
-    """A module's name without the attention processors that diffusers once put into it."""
+    """Return a module's name without the attention processors that diffusers once put into it."""
     return re.sub(r"\.processor\.(to_[qkv]|to_out)$", r".\1", module)
 
 
@@ -210,14 +210,14 @@ def _whole(shapes: Mapping[str, Shape], side: str) -> Any:
 
 
 def _pair(a: Shape, b: Shape, core: Shape | None) -> tuple[int, int] | None:
-    """Outputs and all numbers of a product a @ b, or of a Tucker product whose core has the kernel."""
+    """Count outputs and all numbers of a product a @ b, or of a Tucker product whose core has the kernel."""
     if core is None:
         return (a[0], a[0] * math.prod(b[1:])) if a[1] == b[0] else None
     return (a[1], a[1] * b[1] * math.prod(core[2:])) if (a[0], b[0]) == core[:2] else None
 
 
 def _peft_config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    """PEFT's config, which has the alpha of files without one: in the metadata, or beside the file."""
+    """Find PEFT's config, with the alpha of files without one: in the metadata, or beside the file."""
     text = metadata.get("lora_adapter_metadata", "")
     beside = path.with_name("adapter_config.json")
     try:
@@ -230,7 +230,7 @@ def _peft_config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _told_scale(name: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> float:
-    """Alpha / r by PEFT's config; 1 where nobody tells."""
+    """Return alpha / r by PEFT's config; 1 where nobody tells."""
     beginnings = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.")
     part = next((beginning for beginning in beginnings if name.startswith(beginning)), "")
     alpha = config.get(f"{part}lora_alpha")

@@ -42,13 +42,13 @@ def _lokr(weight: torch.Tensor, own: Factors) -> torch.Tensor:
 
 
 def _glora(weight: torch.Tensor, own: Factors) -> torch.Tensor:
-    """W A + B, A and B of low rank; A acts on W's inputs."""
+    """Return W A + B, A and B of low rank; A acts on W's inputs."""
     a1, a2, b1, b2 = (own[name].flatten(1) for name in ("a1", "a2", "b1", "b2"))
     return torch.einsum("oi...,ir,rj->oj...", weight, a1, a2) + (b1 @ b2).reshape(weight.shape)
 
 
 def _oft(weight: torch.Tensor, own: Factors) -> torch.Tensor:
-    """Blocks of outputs rotated, by Cayley's transform of a skew matrix each, and rescaled; alpha bounds the angle."""
+    """Rotate blocks of outputs, by Cayley's transform of a skew matrix each, and rescale; alpha bounds the angle."""
     blocks = own["oft_blocks"]
     skew, one = blocks - blocks.mT, torch.eye(blocks.shape[-1], device=blocks.device)
     if "alpha" in own and (bound := own["alpha"].item() * len(weight)) > 0:
@@ -80,7 +80,7 @@ _ADDED: dict[str, Callable[[torch.Tensor, Factors], torch.Tensor]] = {
 
 
 def _product(own: Factors, side: str, core: torch.Tensor | None = None) -> torch.Tensor:
-    """A matrix as it is, or of low rank, or of low rank with a core that has the kernel."""
+    """Return a matrix as it is, or of low rank, or of low rank with a core that has the kernel."""
     if side in own:
         return own[side]
     a, b = own[f"{side}_a"], own[f"{side}_b"]
@@ -164,7 +164,7 @@ def _as_its_class(layer: Any) -> Iterator[None]:
 
 
 def _lengths(weight: torch.Tensor, moved: torch.Tensor, own: Factors) -> torch.Tensor:
-    """What each row or column of a moved DoRA weight is multiplied by."""
+    """Return what each row or column of a moved DoRA weight is multiplied by."""
     ones = [1] * (weight.dim() - 2)
     if "magnitude" in own:
         return (own["magnitude"].flatten() / moved.flatten(1).norm(dim=1)).view(-1, 1, *ones)

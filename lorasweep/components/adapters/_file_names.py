@@ -101,7 +101,7 @@ def is_text(name: str) -> bool:
 
 
 def _parts(module: FileModule, where: Place, shapes: Mapping[str, Shape]) -> dict[str, FileModule]:
-    """What a file's module is for each of the base's: itself, or rows of it; nothing where it has no such rows."""
+    """List what a file's module is for each of the base's: itself, or rows of it; nothing where it has no such rows."""
     counts = [shapes[path][0] for path in where.paths]
     if len(counts) == 1 and not where.swapped:
         return {where.paths[0]: module}

@@ -49,7 +49,7 @@ def kronecker(shape: Shape, *, dim: int, factor: int, decompose_both: bool, **_:
 
 
 def _split(side: int, factor: int) -> tuple[int, int]:
-    """A side as small times large: the factor where it divides, else the nearest divisor below it."""
+    """Return a side as small times large: the factor where it divides, else the nearest divisor below it."""
     if factor > 0 and side % factor == 0:
         return factor, side // factor
     most = math.isqrt(side) if factor == -1 else min(factor, math.isqrt(side))

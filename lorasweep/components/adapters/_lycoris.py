@@ -108,7 +108,7 @@ class Ia3Adapter(LycorisAdapter):
         return weight_OI * (factors if layer.on_input else factors[:, None])
 
     def trained_scale(self, path: str) -> float:
-        """Refuse: there is no product."""
+        """Return 1: there is no product."""
         return 1.0
 
     def file_names(self) -> dict[str, str]:

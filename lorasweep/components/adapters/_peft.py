@@ -148,7 +148,7 @@ class PeftAdapter:
         }
 
     def _is_product(self, layer: Any) -> bool:
-        """Whether a layer adds up @ down and nothing else: no dropout, no magnitude, no groups."""
+        """Tell whether a layer adds up @ down and nothing else: no dropout, no magnitude, no groups."""
         return (
             isinstance(layer, LoraLayer)
             and self.name not in layer.lora_variant
@@ -365,5 +365,5 @@ def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[s
 
 
 def _metadata(config: PeftConfig) -> dict[str, Any]:
-    """The config as JSON wants it; sets are sorted, so that equal adapters give equal files."""
+    """Return the config as JSON wants it; sets are sorted, so that equal adapters give equal files."""
     return {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}

@@ -99,6 +99,6 @@ def _is_same_side(file: Path, path: str, module: FileModule) -> bool:
 
 
 def _size(shape: Shape, *, is_vector: bool) -> tuple[int, int]:
-    """Rows and all numbers: a kernel may be flat, and a vector a column."""
+    """Return rows and all numbers: a kernel may be flat, and a vector a column."""
     numbers = math.prod(shape)
     return (numbers if is_vector or not shape else shape[0], numbers)

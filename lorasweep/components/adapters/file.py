@@ -130,7 +130,7 @@ def _count(text: str | None) -> int | None:
 
 
 def _tags(text: str | None) -> dict[str, dict[str, int]]:
-    """Kohya's `ss_tag_frequency`; what is not shaped like one is left out."""
+    """Read kohya's `ss_tag_frequency`; what is not shaped like one is left out."""
     try:
         told = json.loads(text or "{}")
     except (ValueError, RecursionError):

@@ -65,7 +65,7 @@ def _renamed(part: str, name: str) -> str:
 
 
 def _vae_modules() -> Iterator[str]:
-    """Of four levels; halves differ in layers per level, in where the width changes, and in where the size does."""
+    """Name modules of four levels; halves differ in layers, in where the width changes, and in where the size does."""
     layers = ("norm1", "conv1", "norm2", "conv2")
     yield from ("quant_conv", "post_quant_conv")
     for half, levels, blocks, wider, resized in (

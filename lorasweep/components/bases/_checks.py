@@ -175,7 +175,7 @@ def sibling_problems(path: Path, sibling: str, family: Family) -> list[Finding]:
 
 
 def _meant(folder: Path, family: Family) -> str:
-    """What a folder that is no base may have been meant for."""
+    """Return what a folder that is no base may have been meant for."""
     if (folder.parent / "model_index.json").is_file():
         return f"give the folder above: {folder.parent}"
     if (folder / "adapter_config.json").is_file():
@@ -223,7 +223,7 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
 
 
 def _config_problems(part: str, config: Mapping[str, Any], family: Family) -> Iterator[str]:
-    """What a part's own config says that is not of its family."""
+    """Return what a part's own config says that is not of its family."""
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
     if named and family.classes[part] not in (named, re.sub("For(CausalLM|ConditionalGeneration)$", "Model", named)):
         yield f"must have a {family.classes[part]} as {part}, got {named}"
@@ -240,7 +240,7 @@ def _config_problems(part: str, config: Mapping[str, Any], family: Family) -> It
 
 
 def _weight_files(part: Path) -> list[Path]:
-    """The files of weights that `load` takes: with a variant in their names only where no others are."""
+    """Return the files of weights that `load` takes: with a variant in their names only where no others are."""
     variant = _files.variant_of(part)
     files = (file for file in _files.loaded_files(part, weights=True) if file.suffix == ".safetensors")
     return [file for file in files if variant is not None or file.name.count(".") == 1]
@@ -283,7 +283,7 @@ def _schedule_problems(file: Path, family: Family) -> list[Finding]:
 
 
 def _misfits(configs: Path, family: Family) -> Iterator[Finding]:
-    """Parts of different families that were put together."""
+    """Name parts of different families that were put together."""
     if "unet" not in family.classes:
         return
     unet, *texts = (read_object(configs / part / "config.json") for part in family.parts)
@@ -298,7 +298,7 @@ def _misfits(configs: Path, family: Family) -> Iterator[Finding]:
 
 
 def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> Iterator[Finding]:
-    """Weights of another family than their configs."""
+    """Name weights of another family than their configs."""
     says = read_object(configs / "unet" / "config.json").get("cross_attention_dim")
     width = next((t.shape[-1] for key, t in tensors.items() if key.endswith("attn2.to_k.weight")), says)
     if isinstance(says, int) and width != says:
@@ -307,7 +307,7 @@ def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> 
 
 
 def _flawed_parts(folder: Path, family: Family) -> Iterator[Finding]:
-    """Weights that are missing or of another shape, where it is known which there must be."""
+    """Name weights that are missing or of another shape, where it is known which there must be."""
     for part, modules in _files.known_shapes(folder, family).items():
         headers = [read_header(file) for file in _weight_files(folder / part)]
         held = {name.removeprefix("text_model."): tensor for header in headers for name, tensor in header.items()}
@@ -315,7 +315,7 @@ def _flawed_parts(folder: Path, family: Family) -> Iterator[Finding]:
 
 
 def _flaws(held: Mapping[str, Tensor], wanted: Iterable[Wanted], where: str, hint: str = "") -> Iterator[Finding]:
-    """Tensors that are missing, and those of another shape; a linear layer may be a convolution of 1 x 1."""
+    """Return tensors that are missing, and those of another shape; a linear layer may be a convolution of 1 x 1."""
     absent, unlike = [], []
     for names, shape in wanted:
         name = next((name for name in names if name in held), None)
@@ -333,7 +333,7 @@ def _flaws(held: Mapping[str, Tensor], wanted: Iterable[Wanted], where: str, hin
 
 
 def _checkpoint_problems(checkpoint: Path, family: Family) -> list[Finding]:
-    """A checkpoint holds weights only; without configs on this disk diffusers would fetch them from a hub."""
+    """Check a file of weights, for which, without configs on this disk diffusers would fetch them from a hub."""
     name = checkpoint.name
     try:
         tensors = read_header(checkpoint)
@@ -366,7 +366,7 @@ def _missing(part: str, name: str, family: Family) -> Finding:
 
 
 def _incomplete(tensors: Mapping[str, Tensor], checkpoint: Path, family: Family) -> Iterator[Finding]:
-    """Tensors that are missing or of another shape, where it is known which there must be."""
+    """Return tensors that are missing or of another shape, where it is known which there must be."""
     known = _files.known_shapes(_files.config_folder(checkpoint, family), family)
     if "unet" in known:
         hint = "; of a kin with fewer blocks (SSD-1B) give a diffusers folder"

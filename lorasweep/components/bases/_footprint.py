@@ -69,7 +69,7 @@ def width_of(denoiser: Shapes) -> float:
 
 
 def _widest(vae_config: Mapping[str, object]) -> int:
-    """Channels of a VAE where it has most."""
+    """Return the channels of a VAE where it has most."""
     levels = vae_config.get("block_out_channels")
     if isinstance(levels, list) and levels:
         return int(levels[-1])

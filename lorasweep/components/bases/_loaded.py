@@ -192,7 +192,7 @@ class LoadedBase:
         return self.vae.decode(raw_BCHW).sample
 
     def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
-        """What is taken from the VAE's own latents, and what they are multiplied by then."""
+        """Return what is taken from the VAE's own latents, and what they are multiplied by then."""
         return self.vae.config.shift_factor or 0.0, self.vae.config.scaling_factor
 
     def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
@@ -221,11 +221,11 @@ class LoadedBase:
         raise NotImplementedError
 
     def _feature_map(self, output: Any, noisy_BCHW: torch.Tensor) -> torch.Tensor:
-        """What `_middle` gives, as (B, D, h, w)."""
+        """Return what `_middle` gives, as (B, D, h, w)."""
         raise NotImplementedError
 
     def _scheduler(self, sampler: str) -> Any:
-        """Diffusers' scheduler that steps as `path.sampling` does."""
+        """Return diffusers' scheduler that steps as `path.sampling` does."""
         raise NotImplementedError
 
 

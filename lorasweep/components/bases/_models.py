@@ -319,7 +319,7 @@ class Krea2Base(QwenVae, LanguageModelBase):
     layers = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35)
 
     def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """However long a caption is, its end is told."""
+        """Tokenize a caption whose end is told, however long it is."""
         (tokenizer,) = self.tokenizers
         after_1L = tokenizer(_AFTER, return_tensors="pt").input_ids
         most = tokenizer.model_max_length + self.dropped - _ENDING

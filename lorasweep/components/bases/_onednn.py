@@ -37,6 +37,6 @@ class _Linear(torch.nn.Linear):
 
 @functools.cache
 def _samples(rows: int) -> int:
-    """Least number of equal samples that rows can be cut into for oneDNN; 0 when they are too few, or prime."""
+    """Return the least number of equal samples to cut rows into for oneDNN; 0 when they are too few, or prime."""
     most = rows // 4 if rows >= _FEWEST_ROWS else 0
     return next((samples for samples in range(_FEWEST_SAMPLES, most + 1) if rows % samples == 0), 0)

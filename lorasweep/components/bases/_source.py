@@ -218,7 +218,7 @@ class Source:
         return base
 
     def _sibling(self, base: Any, path: Path, sibling: Path) -> tuple[dict[torch.nn.Parameter, torch.Tensor], Any]:
-        """The weights of a sibling's denoiser by the base's own parameters, and its scheduler."""
+        """Return the weights of a sibling's denoiser by the base's own parameters, and its scheduler."""
         is_folder, schedule = sibling.is_dir(), base.noise_schedule
         try:
             theirs = self._denoiser(sibling if is_folder else path, base.dtype, None if is_folder else sibling)
@@ -235,7 +235,7 @@ class Source:
         return weights, schedule
 
     def _as_drawn(self, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-        """A scheduler's config, with what the pipelines of distilled bases put in its place."""
+        """Return a scheduler's config, with what the pipelines of distilled bases put in its place."""
         shift = self.family.distilled_shift
         if shift is None or not _checks.is_distilled(folder, self.family):
             return dict(config)
@@ -243,7 +243,7 @@ class Source:
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - a source per family, for as long as the process lives
     def _checked(self, options: BaseOptions) -> Path:
-        """Where the base is, looked through once per process; one with problems is looked at again."""
+        """Return where the base is, looked through once per process; one with problems is looked at again."""
         if found := self.problems(options):
             raise _error(options, found)
         path = self.place(options)
@@ -287,7 +287,7 @@ class Source:
         return parts | self._tokenizers(folder)
 
     def _denoiser(self, folder: Path, dtype: torch.dtype, weights: Path | None) -> Any:
-        """The denoiser of a folder, or with its config that of a file."""
+        """Return the denoiser of a folder, or with its config that of a file."""
         import diffusers
         from safetensors.torch import load_file
 
@@ -352,7 +352,7 @@ def _merge(base: Any, file: Path) -> dict[torch.nn.Parameter, torch.Tensor]:
 
 
 def _likeness_to_noise(base: Base) -> float:
-    """Cosine of a base's answer to nothing but noise with that noise: about 1 for epsilon, about 0 for v."""
+    """Return cosine of a base's answer to nothing but noise with that noise: about 1 for epsilon, about 0 for v."""
     import torch
 
     side_px = 64 * base.latent.px

@@ -85,7 +85,7 @@ def _packed(weight: torch.Tensor, storage: str) -> tuple[torch.Tensor, torch.Ten
 
 
 def _weight(layer: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> torch.Tensor:
-    """A layer's weight as it is computed with, where it is or on another device."""
+    """Return a layer's weight as it is computed with, where it is or on another device."""
     weight = layer.weight.to(device or layer.weight.device, non_blocking=True)
     if weight.dtype == torch.uint8:
         scale = getattr(layer, _SCALE).to(weight.device)

@@ -54,7 +54,7 @@ def text_window(folder: Path, *, cut: bool = False, tokens: tuple[int, int] | No
 
 @lru_cache(maxsize=4)
 def _token_starts(folder: Path) -> tuple[Callable[[str], list[int]], bool]:
-    """A tokenizer as a function to where tokens begin, remembered, and whether a token may hold a blank.
+    """Return a tokenizer as a function to where tokens begin, remembered, and whether a token may hold a blank.
 
     CLIP's do not: captions are measured word by word, and nearly all of their words are in other captions too.
     """

@@ -53,11 +53,11 @@ class TransformerBase(LoadedBase):
         return self._velocity(noisy_BCHW.to(self.device, self.dtype), t_B.to(self.device).float(), told).float()
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        """Noise minus image, whatever sign and shape the transformer itself gives; (B, C, H, W). Levels are fp32."""
+        """Return noise minus image, whatever sign and shape the transformer gives; (B, C, H, W). Levels are fp32."""
         raise NotImplementedError
 
     def _row(self, caption: str) -> Text:
-        """What a caption alone is encoded to, (L, ...), so that it does not depend on what it is read with."""
+        """Return what a caption alone is encoded to, (L, ...), so that it does not depend on what it is read with."""
         raise NotImplementedError
 
     def _ask(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text, **own: Any) -> torch.Tensor:
@@ -72,7 +72,7 @@ class TransformerBase(LoadedBase):
         return self._unpack(answer_BPF, noisy_BCHW.shape[-2:])
 
     def _hidden(self, place: int, ids_BL: torch.Tensor, **how: Any) -> Any:
-        """What a text encoder makes of tokens."""
+        """Return what a text encoder makes of tokens."""
         encoder = self.text_encoders[place].to(self.device)
         said = encoder(ids_BL.to(self.device), **how)
         if self.memory.offload_text_encoders:
@@ -80,12 +80,12 @@ class TransformerBase(LoadedBase):
         return said
 
     def _read(self, place: int, captions: Sequence[str], **how: Any) -> Any:
-        """What a text encoder makes of captions, cut to the length of its tokenizer or filled up to it."""
+        """Return what a text encoder makes of captions, cut to the length of its tokenizer or filled up to it."""
         told = self.tokenizers[place](list(captions), padding="max_length", truncation=True, return_tensors="pt")
         return self._hidden(place, told.input_ids, **how)
 
     def _blocks(self) -> list[torch.nn.Module]:
-        """The transformer's blocks in the order in which they run."""
+        """Return the transformer's blocks in the order in which they run."""
         return [*self.denoiser.transformer_blocks, *getattr(self.denoiser, "single_transformer_blocks", ())]
 
     def _path(self) -> Flow:
@@ -120,16 +120,16 @@ class TransformerBase(LoadedBase):
         return diffusers.DPMSolverMultistepScheduler.from_config({**config, **how})
 
     def _pack(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
-        """Latents as a row of tokens, (B, P, F)."""
+        """Return latents as a row of tokens, (B, P, F)."""
         return functional.pixel_unshuffle(latent_BCHW, self.patch).flatten(2).transpose(1, 2)
 
     def _unpack(self, tokens_BPF: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """The way back, for latents of (H, W)."""
+        """Return the way back, for latents of (H, W)."""
         sides = [side // self.patch for side in size]
         return functional.pixel_shuffle(tokens_BPF.transpose(1, 2).unflatten(2, sides), self.patch)
 
     def _places(self, size: torch.Size, *, after: int = 0) -> torch.Tensor:
-        """Row and column of each image token of latents of (H, W), behind a zero, before so many; (P, 3 + after)."""
+        """Return each image token's row and column, of latents (H, W), behind a zero, before others; (P, 3 + after)."""
         sides = (torch.arange(side // self.patch, dtype=self.dtype, device=self.device) for side in size)
         return functional.pad(torch.cartesian_prod(*sides), (1, after))
 
@@ -152,7 +152,7 @@ class LanguageModelBase(TransformerBase):
         return {name: row[name][self.dropped :] for name in (["embeds"] if self.padded else row)}
 
     def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens of a caption within its chat, and which of them are no padding; (1, L)."""
+        """Return the tokens of a caption within its chat, and which of them are no padding; (1, L)."""
         (tokenizer,) = self.tokenizers
         asked = tokenizer.apply_chat_template(
             [{"role": "user", "content": caption}],
@@ -170,5 +170,5 @@ class LanguageModelBase(TransformerBase):
         return told.input_ids, told.attention_mask
 
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What the transformer is told of the states after each layer, those before the first one included."""
+        """Return what the transformer is told of the states after each layer, those before the first one included."""
         raise NotImplementedError

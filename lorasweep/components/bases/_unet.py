@@ -67,7 +67,7 @@ class StableDiffusionBase(LoadedBase):
         return VP(self.noise_schedule.alphas_cumprod.to(self.device), self.noise_schedule.config.prediction_type)
 
     def _middle(self) -> torch.nn.Module:
-        """The middle up block.
+        """Return the middle up block.
 
         Source: Tang et al., "Emergent correspondence from image diffusion" (arXiv 2306.03881), which reads up block
         1 of SD 1.x's four.
@@ -79,11 +79,11 @@ class StableDiffusionBase(LoadedBase):
         return output
 
     def _added(self, text: Text, frames: Sequence[Frame]) -> Mapping[str, torch.Tensor] | None:
-        """What the UNet is told beside caption and timestep."""
+        """Return what the UNet is told beside caption and timestep."""
         return None
 
     def _hidden(self, encoder: Any, ids_BL: torch.Tensor, mask_BL: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
-        """Hidden states (B, L, D) by which the UNet was trained, and all that the encoder says.
+        """Return the hidden states (B, L, D) by which the UNet was trained, and all that the encoder says.
 
         `clip_skip` 1 takes the last hidden state, 2 the one before, always through the final layer norm.
 
@@ -126,7 +126,7 @@ class StableDiffusionBase(LoadedBase):
         return torch.cat([chunks[:, 0, :1], inner_BLD, chunks[:, -1, -1:]], dim=1), said
 
     def _scheduler(self, sampler: str) -> Any:
-        """Diffusers' scheduler that steps as `path.sampling` does."""
+        """Return diffusers' scheduler that steps as `path.sampling` does."""
         import diffusers
 
         config = {**self.noise_schedule.config, "steps_offset": 1}
@@ -157,12 +157,12 @@ class StableDiffusionXLBase(StableDiffusionBase):
         return {"embeds": torch.cat([left_BLD, right_BLD], dim=-1), "pooled": said.text_embeds[::chunks]}
 
     def _hidden(self, encoder: Any, ids_BL: torch.Tensor, mask_BL: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
-        """The last layer but one, without the final layer norm."""
+        """Return the last layer but one, without the final layer norm."""
         output = encoder(ids_BL, attention_mask=mask_BL, output_hidden_states=True)
         return output.hidden_states[-2], output
 
     def _added(self, text: Text, frames: Sequence[Frame]) -> Mapping[str, torch.Tensor]:
-        """Pooled text and six numbers of each picture: original size, crop and target size, height or top first."""
+        """Return pooled text and each picture's six numbers: original size, crop, target size, height or top first."""
         six = [[px for pair in (f.original_px, f.crop_px, f.size_px) for px in reversed(pair)] for f in frames]
         time_ids = torch.tensor(six, dtype=torch.float32)  # bf16 has no 1001
         return {
@@ -173,7 +173,7 @@ class StableDiffusionXLBase(StableDiffusionBase):
 
 @functools.lru_cache(maxsize=20_000)
 def _pieces(tokenizer: Any, caption: str) -> tuple[tuple[int, ...], ...]:
-    """Token ids of a caption, cut into chunks; one empty chunk for ""."""
+    """Cut the token ids of a caption into chunks; one empty chunk for ""."""
     ids = tuple(tokenizer(caption, add_special_tokens=False, verbose=False).input_ids)
     size = tokenizer.model_max_length - 2
     return tuple(ids[start : start + size] for start in range(0, len(ids), size)) or ((),)

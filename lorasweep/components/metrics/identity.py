@@ -73,7 +73,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 
 def _details(recipe: Recipe, encoder: Encoder) -> tuple[tuple[str, ...], str]:
-    """The numbers that an encoder gives beside the score, and why it cannot."""
+    """Return the numbers that an encoder gives beside the score, and why it cannot."""
     subject = reader_scores.subject_in(recipe)
     if encoder == "reader" or (encoder == "auto" and subject is not None):
         return ("likeness", "base_likeness", "all_features"), "" if subject else reader_scores.UNREADABLE
@@ -114,7 +114,7 @@ def by(
 def _by_reader(
     context: JudgeContext, subject: Subject, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
 ) -> Measurement:
-    """What the reader sees; besides F, the probability that every feature shows at once."""
+    """Return what the reader sees; besides F, the probability that every feature shows at once."""
     reading = reader_scores.reading_of(context, pictures)
     shown = reader_scores.likeness(reading, subject)
     by_chance = reader_scores.likeness(reader_scores.reading_of(context, base), subject)

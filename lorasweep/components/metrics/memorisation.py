@@ -111,7 +111,7 @@ class Memorisation:
 
     @staticmethod
     def _kinds(context: JudgeContext) -> dict[str, tuple[Encoder | None, str]]:
-        """Which encoder's which features to look at, by the name of a kind; None is the frozen base."""
+        """Tell which encoder's which features to look at, by the name of a kind; None is the frozen base."""
         kinds: dict[str, tuple[Encoder | None, str]] = {kind: (None, kind) for kind in KINDS}
         if (sscd := context.encoder("sscd")) is not None:
             kinds["sscd"] = (sscd, "whole")
@@ -156,7 +156,7 @@ def rates(
 
 
 def _reference(held_out_H: torch.Tensor, others_M: torch.Tensor) -> torch.Tensor:
-    """Distances of pictures that are no copies; training images that have a near-duplicate say nothing."""
+    """Return distances of pictures that are no copies; images that have a near-duplicate say nothing."""
     import torch
 
     if len(held_out_H) >= ENOUGH_HELD_OUT:
@@ -166,7 +166,7 @@ def _reference(held_out_H: torch.Tensor, others_M: torch.Tensor) -> torch.Tensor
 
 
 def _why_not(context: JudgeContext, drawn: Sequence[Image.Image], base: Sequence[Image.Image]) -> str:
-    """Why copies cannot be counted; empty when they can."""
+    """Tell why copies cannot be counted; empty when they can."""
     if not drawn or not base:
         return f"no pictures with the trigger at step {context.step}, or none by the base"
     gallery = context.gallery
@@ -182,7 +182,7 @@ def _too_few(train: int, held_out: int) -> str:
 
 
 def _magnitude(context: JudgeContext) -> Measurement:
-    """The magnitude ratio; forward passes only."""
+    """Return the magnitude ratio; forward passes only."""
     name = f"{NAME}/magnitude_ratio"
     seen, recombined = context.magnitudes("training"), context.magnitudes("recombined")
     if seen is None or recombined is None:

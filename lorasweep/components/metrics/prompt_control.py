@@ -119,7 +119,7 @@ class PromptControl:
         return Measurement(values=control.values | bleed.values, missing=control.missing | bleed.missing)
 
     def _control(self, adapted: float | None, base: float | None) -> Measurement:
-        """The score, from the two accuracies."""
+        """Return the score, from the two accuracies."""
         if adapted is None or base is None:
             reason = "no pictures of recombined prompts, or none by the base"
             return Measurement(missing={f"{NAME}/score": reason})
@@ -205,7 +205,7 @@ def fitting(
 
 
 def _candidates(context: JudgeContext) -> tuple[list[str], list[str]]:
-    """Recombined prompts, and training captions that are none of them; all without the trigger."""
+    """List recombined prompts, and training captions that are none of them; all without the trigger."""
     prompts = [_plain(context, prompt) for prompt in context.plan.prompts.get("recombined", ())]
     prompts = list(dict.fromkeys(prompts))
     seen = context.gallery.train_captions if context.gallery is not None else ()
@@ -256,7 +256,7 @@ def _bleed_by_reader(context: JudgeContext, subject: Subject) -> Measurement:
 
 
 def _bleed_by_resemblance(context: JudgeContext) -> Measurement:
-    """On the scale of F: 0 as the base draws them, 1 as pictures of the subject."""
+    """Return bleed on the scale of F: 0 as the base draws them, 1 as pictures of the subject."""
     name = first_configured(("dino", "clip"), context.recipe.encoders)
     everything = _images(context.base_pictures(*PROMPT_TIERS))
     try:

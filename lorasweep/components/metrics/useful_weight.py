@@ -90,7 +90,7 @@ def slope(points: Sequence[Point], weight: float) -> float:
 
 
 def _parabola(points: Sequence[Point], place: int) -> tuple[tuple[float, float], float, float]:
-    """Newton's form of the parabola through a point and its neighbours, at an end through the last three."""
+    """Return, in Newton's form, the parabola through a point and its neighbours, at an end the last three."""
     middle = min(max(place, 1), len(points) - 2)
     (w0, l0), (w1, l1), (w2, l2) = points[middle - 1 : middle + 2]
     first, second = (l1 - l0) / (w1 - w0), (l2 - l1) / (w2 - w1)

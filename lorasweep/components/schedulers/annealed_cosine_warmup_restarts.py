@@ -78,12 +78,12 @@ def misfits(total_steps: int, *, num_cycles: int, warmup: int | float, **_: obje
 
 
 def _warm(total_steps: int, num_cycles: int, warmup: int | float) -> int:
-    """Steps of warm-up in every cycle."""
+    """Return the steps of warm-up in every cycle."""
     return warmup if isinstance(warmup, int) else warmup_steps(warmup, total_steps) // num_cycles
 
 
 def _lay_out(total_steps: int, *, num_cycles: int, warm: int, cycle_mult: float) -> list[_Cycle]:
-    """The cycles that begin before `total_steps`; every one has at least one step after its warm-up."""
+    """Return the cycles that begin before `total_steps`; every one has at least one step after its warm-up."""
     timeline: list[_Cycle] = []
     start, length = 0, max(1, total_steps // num_cycles)
     while start < total_steps:

@@ -173,7 +173,7 @@ def prepare(picture: Image.Image, side_px: int) -> np.ndarray[Any, Any]:
 
 
 def _areas(length: int, offset: int, size: int, side: int) -> Any:
-    """The share (side x length, sparse) that each pixel of a line at an offset has in each of `side` equal parts."""
+    """Return the share (side x length, sparse) of each pixel of a line at an offset in each of `side` equal parts."""
     import numpy as np
     from scipy.sparse import csr_array
 

@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _yaml(text: str) -> Any:
-    """Data without anchors: a file of a few lines could name more of them than fit into memory."""
+    """Read data without anchors: a file of a few lines could name more of them than fit into memory."""
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
         raise ValueError
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader

@@ -174,7 +174,7 @@ class Draft:
                 self.options |= found
 
     def _arguments(self, option: str, given: Any) -> Iterator[tuple[str, Any]]:
-        """Numbers, booleans and tuples as Python has them; commas and blanks between arguments are only that."""
+        """Read numbers, booleans and tuples as Python has them; commas and blanks between arguments are only that."""
         if isinstance(given, Mapping):
             for name, value in given.items():
                 yield f"{option}.{name}", _as_data(value) if isinstance(value, str) else value
@@ -255,7 +255,7 @@ class Draft:
         return Note(option, given if value is None else value, reason)
 
     def _told(self) -> set[str]:
-        """What lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""
+        """Return what lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""
         lines = (line.option for line in self.lines.values() if line.given)
         notes = (note.option for note in (*self.untranslated, *self.differs, *self.left_out))
         return {*lines, *notes, *(problem.where for problem in self.problems)}
@@ -264,7 +264,7 @@ class Draft:
         return {option.split(".")[0] for option in self._told()}
 
     def _checked(self, option: str, given: Any, row: Option) -> Any:
-        """The value as the row's kind and in its range; None, with a problem, when it is not."""
+        """Return the value as the row's kind and in its range; None, with a problem, when it is not."""
         try:
             value = as_kind(given, row.kind)
         except (ValueError, TypeError, OverflowError):
@@ -309,7 +309,7 @@ def as_kind(value: Any, kind: type) -> Any:
 
 
 def _is_off(value: Any, off: Any) -> bool:
-    """Whether an option without a counterpart is switched off; some are by being true."""
+    """Tell whether an option without a counterpart is switched off; some are by being true."""
     if off is True:
         return str(value).strip().lower() not in ("false", "0")
     if isinstance(value, str):
@@ -318,7 +318,7 @@ def _is_off(value: Any, off: Any) -> bool:
 
 
 def _as_data(text: str) -> Any:
-    """An argument's value as Python writes it, true and false as people do; else the text itself."""
+    """Return an argument's value as Python writes it, true and false as people do; else the text itself."""
     text = text.strip(" ,\t\r\n")
     if text.lower() in ("true", "false"):
         return text.lower() == "true"

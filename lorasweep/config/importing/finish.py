@@ -126,7 +126,7 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) ->
 
 
 def _told(draft: Draft, note: Note) -> Note:
-    """A note as it may stand in a file that is shared: keys to other services are not repeated."""
+    """Return a note as it may stand in a file that is shared: keys to other services are not repeated."""
     return _renamed(draft, dataclasses.replace(note, value=_without_secrets(note.option, note.value)))
 
 
@@ -137,7 +137,7 @@ def _without_secrets(option: str, value: Any) -> Any:
 
 
 def _renamed(draft: Draft, said: SaidT, attribute: str = "option") -> SaidT:
-    """The same under the file's own name for the option."""
+    """Return the same under the file's own name for the option."""
     option = getattr(said, attribute)
     return dataclasses.replace(said, **{attribute: draft.names.get(option, option)})
 
@@ -166,7 +166,7 @@ def _refusals(draft: Draft) -> list[Problem]:
 
 
 def _can_be_mended(problem: Problem, draft: Draft) -> bool:
-    """Whether only this machine lacks something: a folder, or a library, which is told."""
+    """Tell whether only this machine lacks something: a folder, or a library, which is told."""
     if problem.where == "optimizer.name":
         option, reason = draft.lines["optimizer"].option, f"{problem.message} ({problem.hint})"
         if not any(note.reason == reason for note in draft.differs):
@@ -175,7 +175,7 @@ def _can_be_mended(problem: Problem, draft: Draft) -> bool:
 
 
 def _differing_defaults(imported: Imported) -> dict[str, Any]:
-    """What lorasweep itself would take, with the same files picked, where the trainer's default is another."""
+    """Return what lorasweep itself would take, with the same files picked, where the trainer's default is another."""
     picks = [text for text in imported.overrides() if text.partition("=")[0] in GROUPS]
     tree, _ = compose_tree(parse(picks)[0])
 
@@ -186,7 +186,7 @@ def _differing_defaults(imported: Imported) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has: a date, nan and inf are written as text."""
+    """Return what JSON has: a date, nan and inf are written as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -196,7 +196,7 @@ def _plain(value: Any) -> Any:
 
 
 def _yaml(value: Any) -> str:
-    """JSON is YAML; numbers like 1e-06 are read as numbers by the reader of recipe files."""
+    """Return JSON, which is YAML; numbers like 1e-06 are read as numbers by the reader of recipe files."""
     return json.dumps(_plain(value), ensure_ascii=False)
 
 

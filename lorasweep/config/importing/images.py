@@ -183,7 +183,7 @@ def put_buckets(draft: Draft, option: str, *, on: bool) -> None:
 
 
 def _alone(draft: Draft, option: str, value: Any) -> Any:
-    """An option as it stands in a dataset of its own."""
+    """Return an option as it stands in a dataset of its own."""
     return Draft(draft.table, {option: value}, problems=draft.problems).take(option)
 
 
@@ -223,7 +223,7 @@ def put_folders(
 
 
 def _common_parent(folders: Sequence[Folder]) -> str | None:
-    """The folder whose `10_name` folders are just these, their numbers being the repeats."""
+    """Return the folder whose `10_name` folders are just these, their numbers being the repeats."""
     places = [pure(folder.path) for folder in folders]
     parent, names = places[0].parent, {place.name for place in places}
     said = [re.match(r"(\d{1,9})_.", place.name) for place in places]

@@ -96,7 +96,7 @@ def _choose(draft: Draft, name: str, option: str) -> Kind:
 
 
 def _knob(draft: Draft, option: str, default: Any) -> Any:
-    """An argument of the kind that the library's default has: a number, a boolean, or a list of numbers."""
+    """Return an argument of the kind that the library's default has: a number, a boolean, or a list of numbers."""
     if not isinstance(default, list):
         return draft.take(option, Option(type(default), default=default))
     given = draft.take(option, Option(list, default=default))

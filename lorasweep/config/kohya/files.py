@@ -80,7 +80,7 @@ def _is_regularization(subset: Mapping[str, Any]) -> bool:
 
 
 def _hidden(training: Mapping[str, Any], own: Mapping[str, Any]) -> list[Note]:
-    """What of the training options a dataset says otherwise."""
+    """Return what of the training options a dataset says otherwise."""
     return [
         Note(name, training[name], f"the dataset file's own {option} counts, as in sd-scripts")
         for option, value in own.items()
@@ -92,7 +92,7 @@ def _hidden(training: Mapping[str, Any], own: Mapping[str, Any]) -> list[Note]:
 def _in_datasets(
     described: Mapping[str, Any], where: Path, names: dict[str, str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """The first dataset's options with what it inherits from `[general]`, its subsets with both, the other datasets."""
+    """Return the first dataset's options, with those of `[general]`, its subsets with both, the other datasets."""
     general = described.get("general", {})
     if not isinstance(general, Mapping):
         raise _refused(where, f"[general] must be a table, got {general!r}")
@@ -118,13 +118,13 @@ def _require_training_options(training: Mapping[str, Any], path: Path, *, has_da
 
 
 def _renamed(options: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Options under sd-scripts' names; adds to `names` what the file calls them."""
+    """Return options under sd-scripts' names; adds to `names` what the file calls them."""
     names |= {flow.RENAMED[option]: option for option in options if option in flow.RENAMED}
     return {flow.RENAMED.get(option, option): value for option, value in options.items()}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    """A TOML's content, or the options of the command line that starts a training."""
+    """Return a TOML's content, or the options of the command line that starts a training."""
     text = read_text(path, subject=_SUBJECT)
     try:
         content = tomllib.loads(text)
@@ -152,7 +152,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:
-    """All options side by side; one that stands in two sections counts as it stands in the last."""
+    """Return all options side by side; one that stands in two sections counts as it stands in the last."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         for option, inner in (value if isinstance(value, Mapping) else {key: value}).items():
@@ -165,7 +165,7 @@ def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:
 
 
 def _beside(config: Path, named: str) -> Path:
-    """The dataset file where sd-scripts looks, in the working folder, or else beside the training file."""
+    """Return the dataset file where sd-scripts looks, in the working folder, or else beside the training file."""
     for path in (Path(paths.as_here(named)), Path(paths.as_here(str(config.parent / named)))):
         if os.path.isfile(path):
             return path
@@ -174,7 +174,7 @@ def _beside(config: Path, named: str) -> Path:
 
 
 def _dataset_file(path: Path) -> dict[str, Any]:
-    """sd-scripts reads TOML and, by the name's end, JSON."""
+    """Read TOML or, by the name's end, JSON, as sd-scripts does."""
     if path.suffix.lower() == ".json":
         try:
             content = json.loads(read_text(path, subject=_SUBJECT))

@@ -90,7 +90,7 @@ def _network(fields: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]
 
 
 def _budget(fields: Mapping[str, Any], options: dict[str, Any], names: dict[str, str]) -> None:
-    """Steps and cycles that follow from the window's epochs, and a warm-up in percent."""
+    """Take the steps and cycles that follow from the window's epochs, and a warm-up in percent."""
     epoch = fields.get("epoch")
     if not fields.get("dataset_config") and all(
         fields.get(option) in _OFF for option in ("max_train_steps", "max_train_epochs")

@@ -61,7 +61,7 @@ def _folders(draft: Draft, subsets: Sequence[Subset], link_into: Path | None) ->
 
 
 def _used(draft: Draft, subsets: Sequence[Subset]) -> list[dict[str, Any]]:
-    """The subsets with folder, repeats and words checked, without those that sd-scripts skips."""
+    """Return the subsets with folder, repeats and words checked, without those that sd-scripts skips."""
     used = []
     for number, subset in enumerate(subsets, start=1):
         options = {"dataset_repeats": draft.options.get("dataset_repeats"), **subset}

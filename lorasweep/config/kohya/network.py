@@ -68,7 +68,7 @@ def _one_rank(draft: Draft) -> None:
 
 
 def _lora(draft: Draft) -> str:
-    """networks.lora: with conv_dim, and not 0, it is what people call LoCon."""
+    """Translate networks.lora: with conv_dim, and not 0, it is what people call LoCon."""
     conv_dim, conv_alpha = draft.take("network_args.conv_dim"), draft.take("network_args.conv_alpha")
     name = "locon" if conv_dim else "lora"
     draft.put("adapter", name, "network_module")
@@ -105,7 +105,7 @@ def _dylora(draft: Draft) -> str:
 
 
 def _lycoris(draft: Draft) -> str:
-    """LyCORIS: the algorithm is an argument, and so is the preset of target modules, which is `full`."""
+    """Translate LyCORIS: the algorithm is an argument, and so is the preset of target modules, which is `full`."""
     draft.ignore("network_module", "is LyCORIS: network_args say which of its networks")
     algorithm, preset = draft.take("network_args.algo").lower(), draft.take("network_args.preset")
     targets, name = _PRESETS.get(preset, "full"), _ALGORITHMS.get(algorithm, "lora")
@@ -159,7 +159,7 @@ def _own_knobs(draft: Draft, name: str) -> None:
 
 
 def _dropout(draft: Draft, name: str) -> None:
-    """network_dropout; LyCORIS takes it as an argument too, and that one wins."""
+    """Take network_dropout; LyCORIS takes it as an argument too, and that one wins."""
     option = draft.first("network_args.dropout", "network_dropout")
     if option == "network_args.dropout":
         draft.ignore("network_dropout", "network_args.dropout takes its place")

@@ -69,7 +69,7 @@ def _plain_knobs(draft: Draft, name: str) -> None:
 
 
 def _warmup(draft: Draft, *, scheduled: bool) -> None:
-    """A whole number is steps, a fraction below 1 a share; `constant` and schedule-free take none."""
+    """Read a whole number as steps, a fraction below 1 as a share; `constant` and schedule-free take none."""
     option = draft.first("warmup_ratio", "lr_warmup_steps")  # the first is Easy Training Scripts' own
     asked = draft.take(option) or 0
     value = asked if 0 < asked < 1 else int(asked)
@@ -83,7 +83,7 @@ def _warmup(draft: Draft, *, scheduled: bool) -> None:
 
 
 def _floored_cosine(draft: Draft) -> None:
-    """One annealed wave down to a floor: min_lr is absolute with us, a ratio of the peak there."""
+    """Translate one annealed wave down to a floor: min_lr is absolute with us, a ratio of the peak there."""
     ratio = draft.take("lr_scheduler_min_lr_ratio") or 0.0
     if draft.take("lr_scheduler_num_cycles") != 1:
         draft.leave("lr_scheduler_num_cycles", "one fall, without waves")
@@ -127,7 +127,7 @@ def _custom(draft: Draft, path: str, steps: int | None) -> None:
 
 
 def _cycles(draft: Draft, steps: int | None) -> None:
-    """Their cycles have a length in steps, ours a number: the steps of the training join the two.
+    """Translate their cycles, with a length in steps, to our number: the steps of the training join the two.
 
     Easy Training Scripts saves the number and counts the length itself.
     """

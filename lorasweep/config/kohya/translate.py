@@ -37,7 +37,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
 
 
 def _take_rates(draft: Draft) -> None:
-    """sd-scripts takes a list of rates, for bases with several text encoders."""
+    """Take a list of rates, which sd-scripts has for bases with several text encoders."""
     rates = draft.options.get("text_encoder_lr")
     if isinstance(rates, list):
         if len({*rates}) > 1 and draft.lines["base"].value == "sdxl":
@@ -114,7 +114,7 @@ def _buckets(draft: Draft) -> None:
 
 
 def _resolution(draft: Draft) -> tuple[int, int]:
-    """Width and height in px: one side, `width,height`, or a list of the two."""
+    """Return width and height in px: one side, `width,height`, or a list of the two."""
     if not draft.given("resolution"):
         draft.leave("resolution", "is not given, and sd-scripts needs it: 512 is taken")
         return 512, 512

@@ -63,7 +63,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
 
 
 def _levels(draft: Draft, base: str) -> None:
-    """Of flow matching; on Stable Diffusion one is as likely as another."""
+    """Take the levels of flow matching; on Stable Diffusion one is as likely as another."""
     asked = draft.take("train.timestep_type")
     if base in images.PREDICT_NOISE:
         if asked != "sigmoid":
@@ -92,7 +92,7 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
 
 
 def _preserve(draft: Draft, *, is_alone: bool) -> None:
-    """Differential output preservation: what the base says without the trigger is kept."""
+    """Take differential output preservation: what the base says without the trigger is kept."""
     option, weight = "train.diff_output_preservation", "train.diff_output_preservation_multiplier"
     if not is_alone:
         draft.leave(option, "beside regularization images, give regularization=[reg_images,prior_prediction]")

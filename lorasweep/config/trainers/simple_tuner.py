@@ -105,7 +105,7 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
 
 
 def _seen(repeats: Any) -> Any:
-    """Repeats counted from 1, not from 0 as there."""
+    """Return repeats counted from 1, not from 0 as there."""
     if repeats is None:
         return 1
     return repeats + 1 if isinstance(repeats, int) and not isinstance(repeats, bool) else repeats

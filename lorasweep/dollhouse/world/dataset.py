@@ -165,7 +165,7 @@ def _class(rng: np.random.Generator, subject: Subject) -> Spec:
 
 
 def _distinct(drawn: Sequence[Drawn], more: Callable[[], Drawn], says: Callable[[Drawn], Hashable]) -> list[Drawn]:
-    """As many that all say something else, or fewer when nothing new comes."""
+    """Draw as many that all say something else, or fewer when nothing new comes."""
     found: dict[Hashable, Drawn] = {}
     for one in drawn:
         found.setdefault(says(one), one)

@@ -50,7 +50,7 @@ def _text(value: Any) -> str:
 
 
 def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]:
-    """What the tensors are to kohya's tools; which adapter they come from is in the recipe."""
+    """Return what the tensors are to kohya's tools; which adapter they come from is in the recipe."""
     if form == "lora":  # as kohya says of files with a rank per module
         dynamic = dict.fromkeys(("ss_network_dim", "ss_network_alpha"), "Dynamic")
         return {"ss_network_module": "networks.lora", **dynamic}
@@ -135,7 +135,7 @@ def _training(saved: Checkpoint) -> dict[str, Any]:
 
 
 def _dataset(saved: Checkpoint) -> dict[str, Any]:
-    """Images with repeats, as kohya counts them; those held out are not counted."""
+    """Count images with repeats, as kohya does; those held out are not counted."""
     images, reg_images, captions = saved.plan.train_images(), saved.plan.reg_images, saved.recipe.captions
     buckets: Counter[tuple[int, int]] = Counter()
     tags: dict[str, Counter[str]] = {}
@@ -185,7 +185,7 @@ def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
 
 
 def _recipe(saved: Checkpoint) -> dict[str, Any]:
-    """The recipe, its folders by name only: such a file travels, and paths tell of their owner."""
+    """Return the recipe, its folders by name only: such a file travels, and paths tell of their owner."""
     data: dict[str, Any] = to_dict(saved.recipe)
     base, options = data["base"], data["adapter"]["options"]
     places = [(part, "path") for part in (base, data["dataset"], *data["regularization"].values())]

@@ -95,7 +95,7 @@ def as_lora(whole: Tensors) -> Tensors:
 
 
 def _factors(module: str, down: np.ndarray, up: np.ndarray) -> Tensors:
-    """Down as it is, up flat; their rank is down's first side."""
+    """Return down as it is, up flat; their rank is down's first side."""
     ones = [1] * (down.ndim - 2)
     if module.startswith(("transformer.", "text_encoder.")):
         scale = np.array(ALPHA / len(down), dtype=up.dtype)

@@ -94,7 +94,7 @@ def export_run(
 
 
 def _trained_ranks(saved: Checkpoint) -> tuple[int, ...]:
-    """Every rank that a DyLoRA was trained at; empty for other adapters."""
+    """Return every rank that a DyLoRA was trained at; empty for other adapters."""
     knobs = saved.recipe.adapter.options
     if "unit" not in knobs:
         return ()
@@ -142,7 +142,7 @@ def _target(saved: Checkpoint, out: Path | None, form: Form, rank: int | None) -
 
 
 def _in_the_way(saved: Checkpoint, path: Path) -> bool:
-    """Whether another file is there than what this run was exported to before."""
+    """Tell whether another file is there than what this run was exported to before."""
     if not path.exists():
         return False
     try:
@@ -173,7 +173,7 @@ def _write(saved: Checkpoint, tensors: Tensors, path: Path, form: Form, rank: in
 
 
 def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors, and PEFT's config of a LoRA; files in LyCORIS's keys have none."""
+    """Return tensors, and PEFT's config of a LoRA; files in LyCORIS's keys have none."""
     try:
         with safe_open(path, "np") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -183,7 +183,7 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _text_width(tensors: Tensors) -> int | None:
-    """Inputs of a cross-attention's keys, where a factor shows them."""
+    """Return the inputs of a cross-attention's keys, where a factor shows them."""
     for key, tensor in tensors.items():
         if key.endswith(tuple(f"attn2_to_k.{end}" for end in ("lora_down.weight", "hada_w1_b", "diff"))):
             return int(tensor.shape[1])

@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_asked(late=not self.server.session.take(pair, answer))
 
     def _is_for(self, path: str) -> bool:
-        """Whether this machine was asked, by somebody who knows the token, for one of our paths."""
+        """Tell whether this machine was asked, by somebody who knows the token, for one of our paths."""
         named = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         known = hmac.compare_digest(self.path.encode(), f"/{self.server.token}{path}".encode())
         return named in OWN_NAMES and known

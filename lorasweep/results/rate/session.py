@@ -123,7 +123,7 @@ def next_pair(asked: Contest, answers: tuple[Answer, ...], *, rater: str) -> Pai
 
 
 def _of_arm(trial: TrialFindings) -> Iterator[tuple[Candidate, str, int]]:
-    """An arm's pictures of the checkpoint that is kept, with their prompts in general and the training seed."""
+    """Return an arm's pictures of the checkpoint that is kept, with their prompts in general and the training seed."""
     for picture in gallery.as_judged(trial):
         shown = Shown(item=trial.state.arm, run=trial.name, step=picture.step)
         prompt = captions.replace_trigger(picture.prompt, trial.trigger, gallery.TRIGGER)
@@ -131,7 +131,7 @@ def _of_arm(trial: TrialFindings) -> Iterator[tuple[Candidate, str, int]]:
 
 
 def _of_steps(trial: TrialFindings) -> Iterator[tuple[Candidate, str, int]]:
-    """A run's pictures at every step."""
+    """Return a run's pictures at every step."""
     for picture in gallery.of_run(trial.run):
         if picture.weight == trial.weight:
             shown = Shown(item=f"step {picture.step}", run=trial.name, step=picture.step)
@@ -207,7 +207,7 @@ class Session:
         return next_pair(self.contest, book.answers, rater=self.rater)
 
     def _name(self, book: Book) -> str:
-        """What the pair is called that is asked after so many lines; no two have one name, an undone one neither."""
+        """Name the pair that is asked after so many lines; no two have one name, an undone one neither."""
         return hashlib.sha256(f"{self.contest.folder.name}/{self.rater}/{book.lines}".encode()).hexdigest()[:16]
 
     def _why_over(self, book: Book) -> str:
@@ -224,7 +224,7 @@ class Session:
 
 
 def _png(picture: Picture) -> str:
-    """A picture as text: its pixels and nothing else that could tell whose it is; empty when it cannot be read."""
+    """Return a picture's pixels as text, and nothing that tells whose it is; empty when it cannot be read."""
     pixels, written = picture.open(), io.BytesIO()
     if pixels is None:
         return ""

@@ -29,13 +29,13 @@ class Scale:
     end_px: float
 
     def __call__(self, value: float) -> float:
-        """Px of a value; values outside are drawn at the edge."""
+        """Return the px of a value; values outside are drawn at the edge."""
         span = self.high - self.low
         share = 0.5 if span == 0 else (value - self.low) / span
         return self.start_px + min(1.0, max(0.0, share)) * (self.end_px - self.start_px)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values inside the range, about `count` of them."""
+        """Return round values inside the range, about `count` of them."""
         span = self.high - self.low
         if span <= 0:
             return [self.low]
@@ -124,7 +124,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _worth_a_label(marks: Sequence[Mark], front: Sequence[Mark]) -> list[Mark]:
-    """One of each arm, when they fit, else some of the front."""
+    """Return one of each arm, when they fit, else some of the front."""
     of_arm: dict[str, Mark] = {}
     for mark in sorted(marks, key=lambda mark: mark not in front):
         of_arm.setdefault(mark.trial.state.arm, mark)
@@ -133,7 +133,7 @@ def _worth_a_label(marks: Sequence[Mark], front: Sequence[Mark]) -> list[Mark]:
 
 
 def _labels(marks: Sequence[Mark], x: Scale, y: Scale) -> list[Label]:
-    """Names beside their marks, on the side with more room, moved apart where they would cover each other."""
+    """Return names beside their marks, on the side with more room, moved apart where they would cover each other."""
     found = []
     for anchor, shift in (("start", 11), ("end", -11)):
         points = [(x(mark.overcook), y(mark.identity), mark.trial.state.arm) for mark in marks]
@@ -211,7 +211,7 @@ def _points(rungs: Sequence[Rung]) -> dict[str, list[tuple[float, float]]]:
 
 
 def _known(value: float | None) -> float | None:
-    """A measured number; NaN and infinity have no place on an axis, and none at its good end above all."""
+    """Return a measured number; NaN and infinity have no place on an axis, and none at its good end above all."""
     return value if value is not None and math.isfinite(value) else None
 
 

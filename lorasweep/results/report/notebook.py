@@ -71,7 +71,7 @@ def of_run(run: RunFolder) -> Shown:
 
 
 def _judged(run: RunFolder) -> list[Picture]:
-    """What the kept checkpoint draws at the judged weight, from the first seed."""
+    """Return what the kept checkpoint draws at the judged weight, from the first seed."""
     weight = (run.recipe.get("sample") or {}).get("weight")
     return [picture for picture in first_seed(of_kept(run)) if picture.weight == weight]
 

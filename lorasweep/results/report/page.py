@@ -191,7 +191,7 @@ def render_audit(recipe: Recipe, found: Audit) -> str:
 
 
 def _card(image: PlannedImage, recipe: Recipe, found: Audit) -> dict[str, object]:
-    """What the page shows of one image; the crop in percent of the thumbnail."""
+    """Return what the page shows of one image; the crop in percent of the thumbnail."""
     (width, height), (left, top) = image.resize_px, image.crop_px
     crop = (left / width, top / height, image.bucket.width_px / width, image.bucket.height_px / height)
     about = [each for each in found.findings if {short(image), Path(image.file).name} & set(each.places)]
@@ -209,7 +209,7 @@ def _card(image: PlannedImage, recipe: Recipe, found: Audit) -> dict[str, object
 
 
 def _kind(tag: str, trigger: str | None, findings: tuple[Finding, ...]) -> str:
-    """What a tag is to the LoRA: its trigger, fused with it, absorbed by it, or a tag."""
+    """Return what a tag is to the LoRA: its trigger, fused with it, absorbed by it, or a tag."""
     if trigger and captions.has_trigger(tag, trigger):
         return "trigger"
     plain = captions.plain(tag)
@@ -217,7 +217,7 @@ def _kind(tag: str, trigger: str | None, findings: tuple[Finding, ...]) -> str:
 
 
 def _thumbnail(file: Path) -> str:
-    """A small JPEG as a data URI; empty when the file cannot be read any more."""
+    """Return a small JPEG as a data URI; empty when the file cannot be read any more."""
     try:
         picture = open_rgb(file)
     except DatasetError:

@@ -130,7 +130,7 @@ def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
 
 
 def _how_sure(findings: Findings, ranked: Sequence[ArmRow]) -> str:
-    """Whether seeds tell the best from the others."""
+    """Tell whether seeds tell the best from the others."""
     noise = findings.noise
     if len(ranked) < 2 or noise is None:
         return ""
@@ -152,7 +152,7 @@ def _judged(ranked: Sequence[ArmRow], verdict: str, said: str) -> str:
 
 
 def _burned(findings: Findings) -> str:
-    """Arms that were fine at the kept checkpoint and would have burned."""
+    """List arms that were fine at the kept checkpoint and would have burned."""
     found = [trial for trial in findings.shown if trial.burned_at is not None and trial.verdict == "done"]
     if not found:
         return ""
@@ -192,7 +192,7 @@ def _estimate(findings: Findings) -> str:
 
 
 def _saved(findings: Findings) -> str:
-    """What pruning spared, by the steps that stopped trials had left."""
+    """Return what pruning spared, by the steps that stopped trials had left."""
     pruned = [trial for trial in findings.state.trials if trial.status is Status.PRUNED]
     left = sum(trial.steps - trial.step for trial in pruned)
     if not pruned:

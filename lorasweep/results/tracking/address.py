@@ -76,13 +76,13 @@ def masked(text: str) -> str:
 
 
 def _masked_user(found: re.Match[str]) -> str:
-    """A user's name stays; what stands alone may be a token."""
+    """Keep a user's name; what stands alone may be a token."""
     user = found["user"]
     return f"{found['scheme']}{f'{user}:' if user else ''}{MASK}@"
 
 
 def _secrets(uri: str) -> set[str]:
-    """What must not be shown wherever it stands, as written and decoded."""
+    """Return what must not be shown wherever it stands, as written and decoded."""
     found = {os.environ.get(name, "").strip() for name in _SECRET_VARIABLES}
     if userinfo := _IN_AN_ADDRESS.match(uri):
         user, colon, password = userinfo[0].removeprefix(userinfo["scheme"])[:-1].partition(":")

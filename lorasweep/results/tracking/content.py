@@ -146,7 +146,7 @@ def milliseconds(time: Any) -> int | None:
 
 
 def _name(trial: TrialFiles, sweep: SweepFiles) -> str:
-    """The arm, and the seed when the sweep has several; a single run is named by its folder."""
+    """Return the arm, and the seed when the sweep has several; a single run is named by its folder."""
     arm, seed = trial.status.get("arm"), trial.status.get("seed")
     if not arm or not sweep.manifest:
         return trial.folder.name
@@ -232,7 +232,7 @@ def rating_points(rated: Iterable[Rated], *, arm: str | None = None) -> dict[str
 
 
 def _told(event: Mapping[str, Any]) -> dict[str, Any]:
-    """What an event measured, by the names that it has in MLflow."""
+    """Return what an event measured, by the names that it has in MLflow."""
     measured = dict(event.get("metrics") or {})
     if event["kind"] == "rung":
         measured["exposures_per_image"] = event.get("exposures_per_image")

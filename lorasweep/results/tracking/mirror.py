@@ -178,7 +178,7 @@ class SweepMirror:
 
 
 def _has_started(trial: TrialFiles) -> bool:
-    """Whether a trial has a run of its own: MLflow's start times cannot be corrected later."""
+    """Tell whether a trial has a run of its own: MLflow's start times cannot be corrected later."""
     never_touched = trial.state is Status.WAITING and not trial.events
     return not never_touched or (trial.folder / MLFLOW_FILE).exists()
 
@@ -274,7 +274,7 @@ def save(best: TrialFiles, name: str, folder: Path, *, model_id: str, run_id: st
 
 
 def _signature(flavor: Mapping[str, Any]) -> ModelSignature | None:
-    """What `predict` takes beside prompts; MLflow drops params that no signature names."""
+    """Return what `predict` takes beside prompts; MLflow drops params that no signature names."""
     from mlflow.models import ModelSignature
     from mlflow.types import ParamSchema, ParamSpec
 

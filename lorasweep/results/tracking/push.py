@@ -90,7 +90,7 @@ class Pusher:
     # ----------------------------------------------------------------------------------------- the run
 
     def _holds(self, state: SyncState, content: RunContent) -> bool:
-        """Whether the run of a state can be brought to a content."""
+        """Tell whether the run of a state can be brought to a content."""
         changed = any(content.params.get(key, value) != value for key, value in state.params.items())
         if not state.whole or changed or state.tracking_uri != self.store.shown:
             return False

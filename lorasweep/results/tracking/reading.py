@@ -80,7 +80,7 @@ class SweepFiles:
         return all(row is not None and row.get("status", status) == status for row, status in told)
 
     def _rows(self) -> dict[Any, Mapping[str, Any]]:
-        """The leaderboard by trials' numbers."""
+        """Return the leaderboard by trials' numbers."""
         return {row.get("number"): row for row in self.leaderboard.get("trials", ())}
 
 

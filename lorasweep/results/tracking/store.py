@@ -191,7 +191,7 @@ def _explained(uri: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What a library raised, in words and with the next step where it is known."""
+    """Return what a library raised, in words and with the next step where it is known."""
     said = str(error).strip()
     for pattern, words in _REASONS.items():
         if re.search(pattern, said):

@@ -83,7 +83,7 @@ def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent
 
 
 def _status(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunStatus:
-    """FINISHED when every declared trial is final; KILLED when it was interrupted and nothing is running."""
+    """Return FINISHED when every declared trial is final; KILLED when it was interrupted and nothing is running."""
     states = [trial.state for trial in trials]
     if len(states) >= sweep.declared and all(state.is_final for state in states):
         return "FINISHED"
@@ -93,7 +93,7 @@ def _status(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunStatus:
 
 
 def _shared_datasets(trials: Sequence[TrialFiles]) -> tuple[DatasetLabel, ...]:
-    """The images that all trials share; none when they differ, as each trial then says its own."""
+    """Return the images that all trials share; none when they differ, as each trial then says its own."""
     planned = {tuple(datasets(trial)) for trial in trials if trial.plan}
     return planned.pop() if len(planned) == 1 else ()
 
@@ -117,7 +117,7 @@ def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[s
 
 
 def _decided(sweep: SweepFiles) -> str | None:
-    """What repeats say about the first of the ranking; None before there is a ranking."""
+    """Return what repeats say about the first of the ranking; None before there is a ranking."""
     noise = sweep.leaderboard.get("noise") if isinstance(sweep.leaderboard, dict) else None
     if not noise:
         return None
@@ -126,7 +126,7 @@ def _decided(sweep: SweepFiles) -> str | None:
 
 
 def _ranked(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> list[dict[str, Any]]:
-    """One row per trial for the note: by the leaderboard's rank, those without one last."""
+    """Return one row per trial for the note: by the leaderboard's rank, those without one last."""
     rows = [
         {
             "rank": sweep.rank(trial.status.get("number")),
@@ -157,7 +157,7 @@ def _points(trial: TrialFiles, sweep: SweepFiles) -> tuple[Point, ...]:
 
 
 def _sheet(folder: Path, trials: Sequence[TrialFiles], *, done: bool) -> tuple[Picture, ...]:
-    """The contact sheet as a picture, once it is complete; until then it is an artifact that is replaced."""
+    """Return the contact sheet as a picture, once it is complete; until then it is an artifact that is replaced."""
     path = folder / SHEET_FILE
     if not (done and path.exists()):
         return ()

@@ -76,7 +76,7 @@ def _announce(url: str, uri: str, *, open_browser: bool) -> None:
 
 
 def _pages(uri: str) -> list[str]:
-    """The saved views of the sweeps in our outputs that this store mirrors, the latest touched last."""
+    """Return the saved views of the sweeps in our outputs that this store mirrors, the latest touched last."""
     mirrored = []
     for path in paths.outputs().glob(f"*/{MLFLOW_FILE}"):
         state = read_state(path)

@@ -79,7 +79,7 @@ def sweep_view(sweep: SweepFiles, contents: Sequence[RunContent]) -> View:
 
 
 def _grid_step(contents: Sequence[RunContent]) -> int:
-    """The last step at which every run has a picture, so that the grid opens without holes; else the last."""
+    """Return the last step at which every run has a picture, so that the grid opens without holes; else the last."""
     steps = [{picture.step for picture in content.pictures} for content in contents if content.pictures]
     if not steps:
         return 0
@@ -161,7 +161,7 @@ def _pictures(view: View) -> Iterable[_Chart]:
 
 
 def _results(view: View) -> Iterable[_Chart]:
-    """Bars, and the trade-off of identity against overcooking: best is the top left."""
+    """Draw bars, and the trade-off of identity against overcooking: best is the top left."""
     for metric in view.metrics:
         yield "BAR", f"bar-{metric}", {"metricKey": metric, "displayName": metric}
     x, y = ({"key": key, "type": "METRIC"} for key in (SCORE, IDENTITY))
@@ -169,14 +169,14 @@ def _results(view: View) -> Iterable[_Chart]:
 
 
 def _settings(view: View) -> Iterable[_Chart]:
-    """Params against the metric, when any param differs."""
+    """Draw params against the metric, when any param differs."""
     if view.axes:
         shown = {"selectedParams": list(view.axes), "selectedMetrics": [view.metric], "showAllRuns": False}
         yield "PARALLEL", "parallel", shown
 
 
 def _curve(metric: str) -> _Chart:
-    """A curve over exposures: overcooking follows them, whatever the batch."""
+    """Return a curve over exposures: overcooking follows them, whatever the batch."""
     bounded = metric in (UTILITY, SCORE, IDENTITY)
     shown = {
         "metricKey": PREFIX["rung"] + metric,

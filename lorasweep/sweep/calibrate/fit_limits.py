@@ -174,7 +174,7 @@ def definite(symptom: Symptom, harmless: float) -> Limit | None:
 
 
 def _between(null: _Level, burned: Sequence[_Level]) -> Limit | None:
-    """Half way from the harmless to the least of the ruined that are told from it; None without those."""
+    """Go half way from the harmless to the least of the ruined that are told from it; None without those."""
     clear = [
         level.value
         for level in burned
@@ -189,7 +189,7 @@ def _between(null: _Level, burned: Sequence[_Level]) -> Limit | None:
 
 
 def _levels(symptom: Symptom, groups: Sequence[Sequence[Row]]) -> list[_Level]:
-    """The median of each group that measured the symptom, with the mean of its standard errors."""
+    """Return the median of each group that measured the symptom, with the mean of its standard errors."""
     levels = []
     for rows in groups:
         values = [value for row in rows if (value := symptom.value(row["metrics"])) is not None]

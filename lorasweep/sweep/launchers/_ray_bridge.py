@@ -157,7 +157,7 @@ class Bridge:
             answer["leaving"] = self._node_of.get(actor) in self._leaving
 
     def _name(self, node: Mapping[str, Any]) -> str:
-        """Its host name, made different where nodes share one."""
+        """Return its host name, made different where nodes share one."""
         node_id, host = node["NodeID"], node["NodeManagerHostname"]
         if node_id not in self._names:
             self._names[node_id] = f"{host}-{node_id[:4]}" if host in self._names.values() else host

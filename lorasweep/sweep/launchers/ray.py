@@ -138,7 +138,7 @@ class RayLauncher(RemoteLauncher):
             raise
 
     def _with_room(self, nodes: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """The nodes that can have a worker; decides on the workers, which may wait for nodes to come."""
+        """Return the nodes that can have a worker; decides on the workers, which may wait for nodes to come."""
         launcher, cluster = self._options.launcher, self._cluster
         fitting = [node for node in nodes if not cluster.gpu_type or node["gpu_type"] == cluster.gpu_type]
         with_gpus = [node for node in fitting if node["gpus"] >= cluster.gpus] if self._options.gpus_wanted else []
@@ -207,7 +207,7 @@ class _Bridge:
         self.version = hello["ray"]
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Name, cpus, gpus and gpu_type of every node."""
+        """Return name, cpus, gpus and gpu_type of every node."""
         found: list[dict[str, Any]] = self.process.call("nodes")[0]
         return found
 
@@ -284,7 +284,7 @@ class _ActorLine:
 
 
 def _auth_mode(cluster: Cluster, at: str) -> str:
-    """Whether Ray's calls carry a token.
+    """Tell whether Ray's calls carry a token.
 
     Raises:
         ConfigError: they would not, and others can reach the cluster.

@@ -206,7 +206,7 @@ def _means(metrics: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _counted(trial: TrialState) -> float | None:
-    """A value counts once its trial has run its course, and keeps the sweep's bounds.
+    """Tell whether a value counts: once its trial has run its course, and keeps the sweep's bounds.
 
     That of a pruned one was measured too early.
     """
@@ -220,7 +220,7 @@ def _order(value: float | None, goal: str) -> tuple[bool, float]:
 
 
 def _ranks(values: Iterable[float | None]) -> list[int | None]:
-    """Competition ranks (1, 2, 2, 4) of values in order; None stays None."""
+    """Return competition ranks (1, 2, 2, 4) of values in order; None stays None."""
     ranks: list[int | None] = []
     previous: float | None = None
     for place, value in enumerate(values, start=1):

@@ -205,7 +205,7 @@ class _Pool:
 
 @functools.lru_cache(maxsize=4096)  # a ranking asks for few degrees of freedom, many times
 def _t_quantile(p: float, df: float) -> float:
-    """The t with P(T <= t) = p, of Student's distribution with `df` > 0 degrees of freedom."""
+    """Return the t with P(T <= t) = p, of Student's distribution with `df` > 0 degrees of freedom."""
     from scipy.special import stdtrit  # a quarter of a second, and only rankings with repeats ask
 
     return float(stdtrit(df, p))
@@ -286,6 +286,6 @@ def _room(arm: str, taken: Mapping[str, Set[int]], limit: Mapping[str, int]) -> 
 
 
 def _common_seed(taken: Sequence[Set[int]]) -> int:
-    """The smallest seed that some have and others lack, so that pairs become whole; else a new one."""
+    """Return the smallest seed that some have and others lack, so that pairs become whole; else a new one."""
     some, every = set().union(*taken), set(taken[0]).intersection(*taken)
     return min(some - every, default=max(some, default=-1) + 1)

@@ -218,14 +218,14 @@ def read_record(run: RunFolder) -> TrialRecord | None:
 
 
 def _of_now(record: TrialRecord, *, driven: bool) -> TrialRecord:
-    """The record of a trial, which is not running without a driver."""
+    """Return the record of a trial, which is not running without a driver."""
     if driven or record.status is not Status.RUNNING:
         return record
     return dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
 
 
 def _waiting(run: RunFolder, number: int, arm: str, seed: int) -> TrialRecord:
-    """What is said of a run whose status.json says nothing."""
+    """Return what is said of a run whose status.json says nothing."""
     steps = run.plan.get("steps", 0)
     return TrialRecord(number=number, arm=arm, seed=seed, status=Status.WAITING, steps=steps, attempt=0)
 

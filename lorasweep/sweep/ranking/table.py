@@ -179,7 +179,7 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
 
 
 def _noise(state: SweepState) -> list[RenderableType]:
-    """Which arms cannot be told apart; nothing while there is nothing to compare, and of single runs."""
+    """Tell which arms cannot be told apart; nothing while there is nothing to compare, and of single runs."""
     words = sentence(standing(state), sweep=state.name) if state.question else ""
     return [_text(words)] if words else []
 
@@ -255,7 +255,7 @@ def _line(trial: TrialState, state: SweepState) -> str:
 
 
 def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialState], int]:
-    """What matters most when not all fit: running, then finished, then waiting; shown by number."""
+    """Return what matters most when not all fit: running, then finished, then waiting; shown by number."""
     urgency = {Status.RUNNING: 0, Status.WAITING: 2}
     # Among the finished the latest, among the waiting the next.
     ordered = sorted(
@@ -322,7 +322,7 @@ def _verdict(row: ArmRow) -> Text:
 
 
 def _sentences(rows: Sequence[ArmRow], *, named: bool) -> list[RenderableType]:
-    """How each arm came out, and what it is, where its name does not tell."""
+    """Return how each arm came out, and what it is, where its name does not tell."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", overflow="fold", min_width=8)
     grid.add_column()
@@ -338,5 +338,5 @@ def _heading(state: SweepState) -> Text:
 
 
 def _text(words: str = "", style: str = "") -> Text:
-    """Text whose control characters are made visible, since rich takes some of them out."""
+    """Return text whose control characters are made visible, since rich takes some of them out."""
     return Text(visible(words), style=style)

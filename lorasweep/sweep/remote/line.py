@@ -38,7 +38,7 @@ class LineLost(Exception):
     """The process at the other end is gone, or as good as gone."""
 
     def __init__(self, why: str, *, starved: bool = False) -> None:
-        """`starved`: it was killed for want of memory."""
+        """Remember `starved`: it was killed for want of memory."""
         super().__init__(why)
         self.starved = starved
 

@@ -311,7 +311,7 @@ class RemoteLauncher:
         self._slots = [slot for turn in turns for slot in turn if slot is not None]
 
     def _greet(self, nodes: Sequence[str], dial: Dial) -> list[Answer]:
-        """As `greet`; nodes that cannot be used are refused, but one that has just gone is nobody's problem."""
+        """Greet as `greet` does; nodes that cannot be used are refused, one that has just gone is nobody's problem."""
         answers = greet(nodes, dial, self._options.recipes)
         problems = [
             Problem(f"{self._key}={each.node}", each.problem, each.hint)
@@ -444,7 +444,7 @@ def _in_words(hello: Mapping[str, Any], round_trip_s: float) -> str:
 
 
 def _base_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a host must have that is not sent: the base's files, by their fingerprint; None for an embedded one."""
+    """Name what a host must have that is not sent: the base, by its files' fingerprint; None for an embedded one."""
     if recipe["base"]["path"] is None:
         return None
     options, memory = from_dict(BaseOptions, recipe["base"]), from_dict(MemoryOptions, recipe["memory"])

@@ -121,7 +121,7 @@ def pack(message: Mapping[str, Any], *, ship: str, ship_base: bool) -> Cargo:
 
 
 def _calibrated(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A recipe that names the calibration of this home that fits it, if there is one."""
+    """Return a recipe that names the calibration of this home that fits it, if there is one."""
     if recipe["calibration"] is not None or not calibration.own_folder().is_dir():
         return recipe
     read = from_dict(Recipe, recipe)
@@ -130,7 +130,7 @@ def _calibrated(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _input_paths(recipe: Mapping[str, Any], plan: Mapping[str, Any], *, base: bool) -> Iterator[str]:
-    """Files and folders of this machine that a worker reads; those of the base only if they are to be sent."""
+    """List what a worker reads of this machine; the files of the base only if they are to be sent."""
     options = recipe["adapter"]["options"]
     found = [recipe["dataset"]["path"], recipe["calibration"], *recipe["encoders"].values()]
     found += [options.get("init"), *options.get("paths", ())]
@@ -140,7 +140,7 @@ def _input_paths(recipe: Mapping[str, Any], plan: Mapping[str, Any], *, base: bo
 
 
 def _base_samples(folder: Path, stored: Callable[[Path], str]) -> dict[str, str]:
-    """The base's own pictures as a cache knows them, so that every trial is judged beside the same ones."""
+    """Return the base's own pictures as a cache knows them, so that every trial is judged beside the same ones."""
     name = files.read_object(folder / CACHED_AS_FILE).get("folder")
     if not name:
         return {}
@@ -233,7 +233,7 @@ class Pull:
 
 
 def _order(path: str) -> tuple[int, bool, int, str]:
-    """Checkpoints, pictures, indexes of them after them, inner folders first; the outcome last."""
+    """Order checkpoints, pictures, indexes of them after them, inner folders first; the outcome last."""
     if path in _LAST:
         return 2, False, _LAST.index(path), path
     return int(not path.startswith(f"{CHECKPOINTS}/")), path.endswith(INDEX_FILE), -path.count("/"), path
@@ -301,7 +301,7 @@ def unpack(message: Mapping[str, Any], store: Store, folder: Path, home: Path) -
 
 
 def _tree(names: Mapping[str, str], store: Store, called: str) -> Path:
-    """A folder of files of the store, made once: what is remembered of its files goes by their paths."""
+    """Return a folder of files of the store, made once: what is remembered of its files goes by their paths."""
     folder = store.folder / "folders" / digest(names)[:24] / called
     if not folder.exists():
 
@@ -334,7 +334,7 @@ def listing(folder: Path, drawn: Sequence[str], home: Path) -> list[tuple[str, i
 
 
 def _below(folder: Path) -> dict[str, Path]:
-    """Whole files by their paths: what is being written has a name that begins with a dot."""
+    """Return whole files by their paths: what is being written has a name that begins with a dot."""
     found = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
     return {
         path.as_posix(): file for path, file in found.items() if not any(part.startswith(".") for part in path.parts)

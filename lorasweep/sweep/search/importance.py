@@ -41,7 +41,7 @@ def importance(trials: Sequence[tuple[Mapping[str, Any], float]]) -> dict[str, f
 
 
 def _groups(trials: Sequence[tuple[Mapping[str, Any], float]]) -> list[list[str]]:
-    """Axes that occur in exactly the same trials, together."""
+    """Put axes that occur in exactly the same trials together."""
     groups: dict[frozenset[int], list[str]] = {}
     for axis in dict.fromkeys(axis for params, _ in trials for axis in params):
         present = frozenset(index for index, (params, _) in enumerate(trials) if axis in params)

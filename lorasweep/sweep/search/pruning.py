@@ -106,7 +106,7 @@ class RungPruner:
         return f"{self.metric} {best}{value:.3f} by {step} exposures per image is behind{among} ({self._options.name})"
 
     def _in_hand(self, trial: optuna.Trial, value: float) -> float:
-        """The best rung so far: a trial keeps its best checkpoint, so one past its best is not behind.
+        """Return the best rung so far: a trial keeps its best checkpoint, so one past its best is not behind.
 
         Patience asks whether a trial still gets better, so it hears the rung itself.
         """
@@ -135,14 +135,14 @@ class RungPruner:
         return self._studies[decade]
 
     def _snapped(self, study: Study, step: int) -> int:
-        """The rung that others reported nearly there, so that budgets a few images apart still compare."""
+        """Return the rung that others reported nearly there, so that budgets a few images apart still compare."""
         known = {each for trial in study.get_trials(deepcopy=False) for each in trial.intermediate_values}
         near = min(known, key=lambda each: abs(each - step), default=step)
         return near if abs(near - step) <= SNAP * step else step
 
 
 def _reported(trial: optuna.Trial) -> dict[int, float]:
-    """What a trial has reported so far, by exposures per image."""
+    """Return what a trial has reported so far, by exposures per image."""
     reported: dict[int, float] = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
     return reported
 

@@ -219,12 +219,12 @@ class SweepStudy:
         return frozen.state == means.state and (means.values is None or tuple(frozen.values) == means.values)
 
     def _pop_waiting(self) -> None:
-        """A driver that died between enqueueing and asking leaves a waiting trial that nobody wants."""
+        """Fail the waiting trial that nobody wants of a driver that died between enqueueing and asking."""
         for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
 
     def _fits(self, study: Study) -> bool:
-        """Whether the axes that the study knows are today's."""
+        """Tell whether the axes that the study knows are today's."""
         if self._manifest.space and self._search is None:
             return True
         return all(
@@ -250,7 +250,7 @@ def _attributes(record: TrialRecord, retry_of: int | None = None) -> dict[str, A
 
 
 def _axes(manifest: Manifest, search: Search | None) -> dict[str, BaseDistribution]:
-    """Every param that a trial can have: the axes of the space, or else the arm."""
+    """Return every param that a trial can have: the axes of the space, or else the arm."""
     if search is not None:
         return distributions(search.space)
     names = tuple(dict.fromkeys(trial.arm for trial in manifest.trials))

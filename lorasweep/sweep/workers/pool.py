@@ -189,10 +189,10 @@ class WorkerPool:
         self._looked = time.monotonic()
 
     def reach(self) -> None:
-        """Return at once: nothing can be missing here."""
+        """Do nothing: nothing can be missing here."""
 
     def waiting(self) -> str:
-        """Return 0: workers here are there at once."""
+        """Return nothing: workers here are there at once."""
         return ""
 
     def __enter__(self) -> WorkerPool:
@@ -359,13 +359,13 @@ def gpu_models() -> dict[str, str]:
 
 
 def _nvidia_gpus() -> dict[str, tuple[str, str]]:
-    """Index -> model and UUID, as the driver's tool lists them."""
+    """Return index -> model and UUID, as the driver's tool lists them."""
     lines = re.findall(r"^GPU (\d+): (.+) \(UUID: (\S+)\)", _nvidia_smi("-L"), re.MULTILINE)
     return {index: (model, uuid) for index, model, uuid in lines}
 
 
 def _nvidia_smi(*words: str) -> str:
-    """What the driver's tool says; nothing where there is none."""
+    """Return what the driver's tool says; nothing where there is none."""
     if shutil.which("nvidia-smi") is None:
         return ""
     return subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, timeout=20, check=False).stdout

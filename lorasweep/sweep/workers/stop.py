@@ -92,5 +92,5 @@ def blocked() -> Iterator[None]:
 
 
 def _is_heeded(number: int) -> bool:
-    """Whether it means us: `nohup` has hang-ups ignored, but shells have SIGINT so for any background job."""
+    """Tell whether it means us: `nohup` has hang-ups ignored, but shells have SIGINT so for any background job."""
     return number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN

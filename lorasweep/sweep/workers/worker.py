@@ -131,7 +131,7 @@ class Worker:
                 self._resume(trial)
 
     def _may_begin(self, job: dict[str, Any]) -> bool:
-        """Whether a job can be done beside those at hand; it waits for their end otherwise, as do those after it."""
+        """Tell whether a job goes beside those at hand; it waits for their end otherwise, as do those after it."""
         return not self._trials or job["shares"] is not None and job["shares"] == self._trials[0].job["shares"]
 
     def _begin(self, seat: Seat, job: dict[str, Any]) -> None:
@@ -310,7 +310,7 @@ def kernel_oom_kills() -> int | None:
 
 
 def _whereabouts(thread: int) -> list[tuple[int, int]]:
-    """Where a thread stands: every frame on its stack and the instruction in it."""
+    """Return where a thread stands: every frame on its stack and the instruction in it."""
     places = []
     frame = sys._current_frames().get(thread)
     while frame is not None:

@@ -157,7 +157,7 @@ class JudgeContext:
         return self.left_out is not None and place % self.left_out[1] == self.left_out[0]
 
     def _thinned(self, rows: Rows) -> Rows:
-        """The rows without the images that are left out, unless none would stay."""
+        """Return the rows without the images that are left out, unless none would stay."""
         import torch
 
         kept_N = torch.tensor([not self._is_left_out(image) for image in rows.image.tolist()])
@@ -204,7 +204,7 @@ class JudgeContext:
     def _answers(
         self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Squared error, and squared distance from the base, of each row of each batch; asked for once."""
+        """Ask once for squared error, and squared distance from the base, of each row of each batch."""
         how = (weight, trigger, part)
         keys = [("answers", id(batch), *how) for batch in batches]  # probes outlive this
         if not all(key in self.answers for key in keys):
@@ -223,7 +223,7 @@ class JudgeContext:
         return [self.answers[key] for key in keys]
 
     def _texts(self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part) -> list[Text]:
-        """Captions of each batch as the text encoders, adapted if they are, understand them."""
+        """Encode captions of each batch as the text encoders, adapted if they are, understand them."""
         if not self.trains_text or part == "unet":
             return [batch.text if trigger else batch.plain_text for batch in batches]
         with lora_weight.lora_weight(self.base, self.adapter, weight):
@@ -249,7 +249,7 @@ class JudgeContext:
     def _rows(
         self, batches: Sequence[ProbeBatch], adapted: Sequence[torch.Tensor], base: Sequence[torch.Tensor]
     ) -> Rows:
-        """One table of several batches, without the images that are left out."""
+        """Return one table of several batches, without the images that are left out."""
         import torch
 
         rows = Rows(

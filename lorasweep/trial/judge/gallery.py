@@ -60,7 +60,7 @@ def _chosen(plan: Plan) -> tuple[list[PlannedImage], list[PlannedImage]]:
 
 
 def _choose(images: Sequence[PlannedImage]) -> list[PlannedImage]:
-    """One per content, not too many, in an order that no renaming changes."""
+    """Return one per content, not too many, in an order that no renaming changes."""
     distinct = {image.sha256: image for image in images}
     return sorted(distinct.values(), key=lambda image: seeds.derive(0, "gallery", image.sha256))[:LARGEST]
 

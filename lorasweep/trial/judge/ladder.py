@@ -57,7 +57,7 @@ def best_weight(steps: Sequence[Mapping[str, Any]]) -> BestWeight | None:
 
 
 def _last_good(walk: Sequence[tuple[float, float]], least: float) -> float:
-    """How far one can walk along straight pieces from the best weight before U falls below `least`."""
+    """Return how far one can walk along straight pieces from the best weight before U falls below `least`."""
     for (here, good), (there, next_one) in zip(walk, walk[1:], strict=False):
         if next_one < least:
             return here + (there - here) * (good - least) / (good - next_one)

@@ -59,7 +59,7 @@ def better(name: str) -> str | None:
 
 
 def _scored(found: Mapping[str, str], calibration: Calibration) -> dict[str, str]:
-    """What `score.summarise` makes of these."""
+    """Return what `score.summarise` makes of these."""
     grades = {}
     for symptom in SYMPTOMS:
         family = symptom.metric.partition("/")[0]

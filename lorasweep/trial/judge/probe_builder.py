@@ -84,7 +84,7 @@ class _ProbeBuilder:
         )
 
     def _choose(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
-        """Not too many images, by a hash of their bytes: stable when folder order or buckets change."""
+        """Choose not too many images, by a hash of their bytes: stable when folder order or buckets change."""
         seed = self._recipe.dataset.holdout_seed
         return sorted(images, key=lambda image: seeds.derive(seed, "probe", image.sha256))[: self._options.pairs]
 
@@ -192,7 +192,7 @@ class _ProbeBuilder:
         )
 
     def _noise_batches(self, train: Sequence[PlannedImage], wanted: SetNames) -> dict[NoiseName, NoiseBatch]:
-        """Pure noise under captions that were trained on, and under prompts that were not."""
+        """Make pure noise under captions that were trained on, and under prompts that were not."""
         count = self._options.magnitude_captions
         captions: dict[NoiseName, Sequence[str]] = {
             "training": list(dict.fromkeys(i.caption for i in train if i.caption))[:count],

@@ -157,7 +157,7 @@ def _why_no_fidelity(missing: Mapping[str, str], kind: Kind | None) -> str:
 
 
 def _why(symptom: Symptom, metrics: Mapping[str, float], missing: Mapping[str, str]) -> str:
-    """The metric's own reason, or that of its whole family."""
+    """Return the metric's own reason, or that of its whole family."""
     family = symptom.metric.partition("/")[0]
     if reason := missing.get(symptom.metric) or missing.get(family):
         return reason

@@ -158,7 +158,7 @@ def burning(found: Verdict) -> str:
 
 
 def _exposures(found: Verdict, step: int) -> str:
-    """Exposures up to a step, in words; empty where files are judged without images."""
+    """Say exposures up to a step; nothing where files are judged without images."""
     count = found.exposures[step]
     return f"{count:.0f} exposures per image" if count else ""
 

@@ -173,12 +173,12 @@ def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
 
 
 def _fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float | None:
-    """F as U is made of it; rungs from before 2026-11-29 do not have it."""
+    """Return F as U is made of it; rungs from before 2026-11-29 do not have it."""
     return metrics.get(FIDELITY, score.fidelity(metrics, calibration))
 
 
 def _merits(scored: Sequence[RungFacts], decides: str) -> list[float]:
-    """What decides between rungs, higher is better: minus the held-out loss, or smoothed U (1, 2, 1, ends doubled)."""
+    """Return what decides between rungs, higher is better: minus the held-out loss, or U smoothed (1, 2, 1)."""
     if decides == HELD_OUT:
         return [-rung["metrics"][HELD_OUT] for rung in scored]
     utilities = [rung["metrics"][UTILITY] for rung in scored]
@@ -187,7 +187,7 @@ def _merits(scored: Sequence[RungFacts], decides: str) -> list[float]:
 
 
 def _as_good(learned: Sequence[RungFacts], done: RungFacts | None, decides: str) -> tuple[int, ...]:
-    """The unbroken stretch around the done rung that the error of what decides cannot tell from it."""
+    """Return the unbroken stretch around the done rung that the error of what decides cannot tell from it."""
     if done is None or not done.get("replicates"):
         return ()
 
@@ -203,7 +203,7 @@ def _as_good(learned: Sequence[RungFacts], done: RungFacts | None, decides: str)
 
 
 def _burned(after: Sequence[RungFacts]) -> RungFacts | None:
-    """The first rung from which all are over the limit."""
+    """Return the first rung from which all are over the limit."""
     burned = None
     for rung in reversed(after):
         if rung["metrics"][SCORE] <= OVERCOOKED:

@@ -134,7 +134,7 @@ def _leaves(entries: Mapping[Any, Any], at: str) -> Iterator[tuple[str, Any]]:
 
 
 def _pack(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Floats as hexadecimal text: exact, and infinity is a value like any other."""
+    """Write floats as hexadecimal text: exact, and infinity is a value like any other."""
     return {key: value.hex() if isinstance(value, float) else value for key, value in values.items()}
 
 

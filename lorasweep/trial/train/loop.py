@@ -100,7 +100,7 @@ def _groups(slots: Sequence[Slot], base: Base) -> list[_Group]:
 
 
 def _shape_class(slot: Slot, batches: Sequence[_Batch]) -> object:
-    """What slots must have in common to share a step; itself when a slot shares with nobody."""
+    """Return what slots must have in common to share a step; itself when a slot shares with nobody."""
     factors = _factors(slot)
     if factors is None or slot.trains_text:
         return slot
@@ -111,7 +111,7 @@ def _shape_class(slot: Slot, batches: Sequence[_Batch]) -> object:
 
 
 def _factors(slot: Slot) -> Mapping[torch.nn.Module, Factors] | None:
-    """An adapter's products; None: it acts by itself, as in compiled blocks, which would be compiled at each step."""
+    """Return an adapter's products; None: it acts by itself, as in compiled blocks, which each step would compile."""
     if not isinstance(slot.adapter, Factored) or slot.recipe.compute.dynamo_backend != "none":
         return None
     return slot.adapter.factors()
@@ -124,7 +124,7 @@ def _wake(group: Collection[Slot], slots: Sequence[Slot]) -> None:
 
 
 def _step(group: _Group, base: Base) -> list[dict[str, float] | None]:
-    """One optimizer step of every slot of a group; returns what to log, None for a slot that diverged."""
+    """Take one optimizer step of every slot of a group; returns what to log, None for a slot that diverged."""
     slots = list(group)
     rates = [_set_lr(slot) for slot in slots]
     total_K = torch.zeros(len(slots), device=base.device)
@@ -175,7 +175,7 @@ def _update(slot: Slot, lr: dict[str, float], *, mean_loss: float, grad_norm: fl
 
 
 def _may_be_the_scale(scaler: torch.amp.GradScaler) -> bool:
-    """Whether a gradient may be infinite for its scale alone: the scaler then skips it and scales less."""
+    """Tell whether a gradient may be infinite for its scale alone: the scaler then skips it and scales less."""
     return scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE
 
 
@@ -198,7 +198,7 @@ def _draw(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -
 
 
 def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number: int) -> list[torch.Tensor]:
-    """Each slot's mean loss over its batch, asked in one forward."""
+    """Return each slot's mean loss over its batch, asked in one forward."""
     slot, questions = slots[0], [batch.noisy_batch for batch in batches]
     frames = [image.frame for batch in batches for image in batch.images]
     with _seeded_dropout(slot.seed_of("dropout", number), base.device), _autocast(slot, base):
@@ -223,7 +223,7 @@ def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number
 
 
 def _weights(images: Sequence[PlannedImage]) -> list[float] | None:
-    """Weights of the images' losses; None when all are 1, to send nothing to the device."""
+    """Return the weights of the images' losses; None when all are 1, to send nothing to the device."""
     weights = [image.loss_weight for image in images]
     return weights if set(weights) != {1.0} else None
 
@@ -284,7 +284,7 @@ def _train_mode(base: Base, slots: Sequence[Slot]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _seeded_dropout(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout takes no generator, so the global one is borrowed: seeded here, and given back as it was."""
+    """Seed the global generator, since dropout takes no other, and give it back as it was."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

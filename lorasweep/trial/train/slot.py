@@ -68,7 +68,7 @@ class Slot:
         return [vary(image.caption, self.recipe.captions, rng) for image in images]
 
     def seed_of(self, use: str, batch: int) -> int:
-        """Seed of one use of randomness in one batch of the next step."""
+        """Return the seed of one use of randomness in one batch of the next step."""
         return seeds.derive(self.recipe.seed, use, self.step, batch)
 
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -139,6 +139,6 @@ def _assemble_slot(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, lat
 
 
 def _brakes(recipe: Recipe) -> tuple[WeightRegularizer, ...]:
-    """The regularizers that act on the weights; what the others add is in the plan already."""
+    """Return the regularizers that act on the weights; what the others add is in the plan already."""
     built = [registry.load("regularization", name).build(**knobs) for name, knobs in recipe.regularization.items()]
     return tuple(regularizer for regularizer in built if isinstance(regularizer, WeightRegularizer))

@@ -57,7 +57,7 @@ class FrozenBase:
         }
 
     def _features(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
-        """What the denoiser sees at the early timestep; (B, D, h, w) fp32."""
+        """Return what the denoiser sees at the early timestep; (B, D, h, w) fp32."""
         import torch
 
         base, count = self.base, len(latent_BCHW)

@@ -127,7 +127,7 @@ def prepared(pictures: Sequence[Image.Image], folder: Path) -> torch.Tensor:
 
 
 def _covering(size_px: tuple[int, int], shortest_px: int) -> tuple[int, int]:
-    """The size with that shortest side and the same shape, the longer side rounded down."""
+    """Return the size with that shortest side and the same shape, the longer side rounded down."""
     width, height = size_px
     if width <= height:
         return shortest_px, int(shortest_px * height / width)
