@@ -21,7 +21,7 @@ from PIL import Image
 from lorasweep.core import files
 from lorasweep.core.protocols import Adapter, Base, Text
 from lorasweep.core.records import Frame, SampleOptions
-from lorasweep.core.run_folder import INDEX_FILE
+from lorasweep.core.run_folder import INDEX_FILE, pictures_in
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.denoise import denoise
@@ -163,8 +163,7 @@ def read_index(folder: Path) -> list[Sample]:
     Raises:
         FileNotFoundError: there is no index.
     """
-    entries = files.read_json(folder / INDEX_FILE)["images"]
-    return [Sample(file=(folder / entry["file"]).resolve(), request=_request(entry)) for entry in entries]
+    return [Sample(file=file, request=_request(entry)) for file, entry in pictures_in(folder)]
 
 
 _WRITTEN_AS = {"width_px": "width", "height_px": "height"}

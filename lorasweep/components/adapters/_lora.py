@@ -37,7 +37,7 @@ class DoraAdapter(PeftAdapter):
         """Leave the product inside the norm as trained; the hook weighs the difference."""
 
     def take(self, file: Path) -> dict[str, FileModule]:
-        """Return a `dora_scale` is over |W|, as ComfyUI reads it; a magnitude is over |W + D|."""
+        """Read a `dora_scale`, over |W| as ComfyUI has it; a magnitude is over |W + D|."""
         placed = super().take(file)
         with torch.no_grad():
             for path in (path for path, module in placed.items() if "dora_scale" in module.keys):

@@ -21,9 +21,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorasweep.core import files
 from lorasweep.core.errors import DatasetError
-from lorasweep.core.run_folder import BASE_SAMPLES, INDEX_FILE, RunFolder, steps_in
+from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder, pictures_in, steps_in
 from lorasweep.data import captions
 from lorasweep.data.images import open_rgb
 from lorasweep.results.report.reading import Findings, TrialFindings
@@ -250,22 +249,19 @@ def data_uri(sample: Picture) -> str | None:
 def _read(folder: Path, step: int) -> list[Picture]:
     places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place
     try:
-        rows: Sequence[dict[str, object]] = files.read_json(folder / INDEX_FILE)["images"]
         found = []
-        for row in rows:
-            file, tier, prompt = folder / str(row["file"]), str(row["tier"]), str(row["prompt"])
+        for file, row in pictures_in(folder):
+            tier, prompt = str(row["tier"]), str(row["prompt"])
             picture = Picture(
                 file=file,
                 tier=tier,
                 place=places[tier].setdefault(prompt, len(places[tier])),
                 prompt=prompt,
-                seed=int(str(row["seed"])),
-                weight=float(str(row["weight"])),
+                seed=int(row["seed"]),
+                weight=float(row["weight"]),
                 step=step,
             )
             found.append(picture)
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    # An index that came from somebody else may only name its own neighbours.
-    inside = folder.resolve()
-    return [picture for picture in found if picture.file.resolve().is_relative_to(inside)]
+    return found

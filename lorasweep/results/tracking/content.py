@@ -19,9 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lorasweep.core import files
 from lorasweep.core.records import Status, digest
-from lorasweep.core.run_folder import ADAPTER_FILE, PLAN_FILE, PROVENANCE_FILE, RECIPE_FILE, RESULT_FILE
+from lorasweep.core.run_folder import (
+    ADAPTER_FILE,
+    INDEX_FILE,
+    PLAN_FILE,
+    PROVENANCE_FILE,
+    RECIPE_FILE,
+    RESULT_FILE,
+    RunFolder,
+    pictures_in,
+)
 from lorasweep.results import params
 from lorasweep.results.ratings import Rated
 from lorasweep.results.tracking import notes
@@ -271,18 +279,18 @@ def _samples(trial: TrialFiles) -> Iterator[Picture | Artifact]:
     A picture per prompt goes to the grid: at the judged weight, from the first seed. All others are artifacts.
     """
     weight = (trial.recipe.get("sample") or {}).get("weight", 0.7)
-    announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples" and "index" in e}
+    announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples"}
     for step, event in sorted(announced.items()):
-        path, time_ms = trial.folder / event["index"], milliseconds(event.get("time")) or 0
-        if not path.exists():
+        path, time_ms = RunFolder(trial.folder).samples(step), milliseconds(event.get("time")) or 0
+        if not (path / INDEX_FILE).exists():
             continue
-        folder = path.parent.relative_to(trial.folder).as_posix()
-        yield Artifact(file=path, folder=folder)
-        entries = files.read_json(path)["images"]
-        seed = next((entry["seed"] for entry in entries if entry["weight"] == weight), None)
+        folder = path.relative_to(trial.folder).as_posix()
+        yield Artifact(file=path / INDEX_FILE, folder=folder)
+        entries = pictures_in(path)
+        seed = next((entry["seed"] for _, entry in entries if entry["weight"] == weight), None)
         places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place
-        for entry in entries:
-            file, tier = path.parent / entry["file"], entry["tier"]
+        for file, entry in entries:
+            tier = entry["tier"]
             place = places[tier].setdefault(entry["prompt"], len(places[tier]))
             if entry["weight"] == weight and entry["seed"] == seed:
                 yield Picture(file=file, key=f"{tier}_{place}", step=step, time_ms=time_ms)

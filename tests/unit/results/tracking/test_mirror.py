@@ -174,6 +174,21 @@ def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], 
         )
 
 
+def test_an_index_may_only_name_its_neighbours(sweep: Any, holdings: Callable[[], Any], tmp_path: Path) -> None:
+    """Somebody else's outputs must not have files of ours copied into the mirror."""
+    (tmp_path / "private.png").write_bytes(b"mine")
+    index = sweep.run_folder(0) / "samples/step_000020/index.json"
+    read = files.read_json(index)
+    first = read["images"][0]
+    read["images"] += [{**first, "seed": 9, "file": str(tmp_path / "private.png")}]
+    files.write_json(index, read)
+
+    assert sync(sweep).problems == []
+
+    child = holdings().children["0000-adamw_one_bucket-s0"]
+    assert not [path for path in holdings().artifacts(child, "samples/step_000020") if "private" in path]
+
+
 def test_datasets_are_named_and_digested(sweep: Any, holdings: Callable[[], Any]) -> None:
     sync(sweep)
     sync(sweep)
