@@ -19,25 +19,6 @@ import lorasweep
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 
-GROUPS = (
-    "base",
-    "dataset",
-    "captions",
-    "buckets",
-    "adapter",
-    "optimizer",
-    "scheduler",
-    "regularization",
-    "noise",
-    "memory",
-    "compute",
-    "train",
-    "sample",
-    "metrics",
-    "encoders",
-    "tracking",
-    "launcher",
-)
 # Groups of which several files may be picked; each is named in the recipe by its key, its knobs below that.
 LIST_GROUPS = ("regularization", "metrics")
 
@@ -87,7 +68,7 @@ def clash(group: str, choice: str) -> Problem | None:
 
 def plugin_problems() -> list[Problem]:
     """Tell what is wrong with the plugins' files: names that are taken, and components without a file."""
-    found = [clash(group, choice) for group in GROUPS for choice in choices(group)]
+    found = [clash(group, choice) for group in groups() for choice in choices(group)]
     for file in (file for conf in plugin_dirs() for file in sorted(conf.glob("*/*.yaml"))):
         try:
             _read(file)
@@ -129,6 +110,12 @@ def read_map() -> tuple[dict[str, Any], dict[str, Any]]:
     values = dict(_read(conf_dir() / "recipe.yaml"))
     chosen = [each for each in values.pop("defaults") if isinstance(each, dict)]  # `_self_` is no group
     return {group: choice for each in chosen for group, choice in each.items()}, values
+
+
+@functools.cache
+def groups() -> tuple[str, ...]:
+    """List the parts of a recipe that are folders of `conf/`, in the order of `conf/recipe.yaml`."""
+    return tuple(read_map()[0])
 
 
 @functools.lru_cache(maxsize=256)

@@ -144,7 +144,7 @@ def to_overrides(recipe: Recipe) -> list[str]:
     data = {key: value for key, value in to_dict(recipe).items() if key not in _NOT_THE_RECIPE}
     default, _ = compose_tree([])
     picks = []
-    for group in places.GROUPS:
+    for group in places.groups():
         if group in data and (pick := _pick(group, data[group], default.values.get(group))):
             picks.append(pick)
     composed, _ = compose_tree(parse(picks)[0])

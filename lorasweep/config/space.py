@@ -163,14 +163,14 @@ class Point:
     @property
     def overrides(self) -> tuple[str, ...]:
         """What makes the recipe, as `KEY=VALUE`s; choices of files first."""
-        keys = sorted(self.values, key=lambda key: key not in places.GROUPS)
+        keys = sorted(self.values, key=lambda key: key not in places.groups())
         return tuple(write(key, self.values[key]) for key in keys)
 
     @property
     def picks(self) -> tuple[str, ...]:
         """The files that were searched for and chosen (`adamw`, `locon`), for the point's name."""
         chosen = ((name.partition("[")[0], label) for name, label in self.params.items())
-        return tuple(str(label) for key, label in chosen if key in places.GROUPS)
+        return tuple(str(label) for key, label in chosen if key in places.groups())
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def branch_of(when: Sequence[Condition]) -> str:
     """Return `[adamw]`, or `[adapter.dim=8]` where it is not a choice of files; empty without conditions."""
     parts = [
         "|".join(str(label_of(value)) for value in condition.values)
-        if condition.key in places.GROUPS
+        if condition.key in places.groups()
         else str(condition)
         for condition in when
     ]

@@ -305,7 +305,7 @@ def _domain(key: str, value: Any) -> Domain | Problem:
 
 def _choice(key: str, value: ChoiceSweep | Glob) -> Domain | Problem:
     if isinstance(value, Glob):
-        known = places.choices(key) if key in places.GROUPS else []
+        known = places.choices(key) if key in places.groups() else []
         found = [
             name
             for name in known

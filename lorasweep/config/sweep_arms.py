@@ -116,10 +116,10 @@ def _own_overrides(name: str, keys: Mapping[str, Any], problems: list[Problem]) 
 def _reader(overrides: Sequence[Override]) -> Any:
     """Return a function from a key to the value that it has in a composed recipe; a group's is the file chosen."""
     tree, _ = compose_tree(overrides)
-    picks = {each.key: each.value for each in overrides if each.key in places.GROUPS}
+    picks = {each.key: each.value for each in overrides if each.key in places.groups()}
 
     def value_of(key: str) -> Any:
-        if key in places.GROUPS:
+        if key in places.groups():
             chosen = tree.files.get(key, "").rpartition("/")[2].removesuffix(".yaml")
             return picks.get(key, chosen)
         return look_up(tree.values, key)
@@ -221,7 +221,7 @@ def corner_points(space: Space) -> list[Point]:
 def _tried(axis: Axis, *, turn: int) -> Sequence[Any]:
     """Return every file of a group, and of each other axis the `turn`-th of its ends."""
     ends = _ends(axis)
-    return ends if axis.key in places.GROUPS else (ends[turn % len(ends)],)
+    return ends if axis.key in places.groups() else (ends[turn % len(ends)],)
 
 
 def _ends(axis: Axis) -> Sequence[Any]:
@@ -249,7 +249,7 @@ def _explained(problem: Problem, at: Sequence[Point], spared: Sequence[Point], s
         knows = [point.values[group] for point in spared if group in point.values and key in point.values]
         if owners := dict.fromkeys(f"{group}={name}" for name in knows):
             hint = f"known with {', '.join(owners)}: put it under `when: {next(iter(owners))}:`"
-    files = [name for name in places.GROUPS if name in searched]
+    files = [name for name in places.groups() if name in searched]
     picks = {" ".join(f"{k}={label_of(point.values[k])}" for k in files if k in point.values) for point in at}
     if spared and (picks := picks - {""}):
         message += f" (with {'; '.join(sorted(picks)[:3])}{'; ...' if len(picks) > 3 else ''})"

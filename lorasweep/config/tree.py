@@ -62,7 +62,7 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
     settings: list[Override] = []
     unknown_parts: set[str] = set()
     for override in overrides:
-        if override.key not in places.GROUPS:
+        if override.key not in places.groups():
             settings.append(override)
         elif problem := _choice_problem(override):
             problems.append(problem)
@@ -110,7 +110,7 @@ def without_replaced(texts: Sequence[str], later: Sequence[str]) -> list[str]:
     itself; else those of which it says something of its own, so that `train=debug` leaves `train.precision`, and
     `captions=absorbed` the trigger. Of a group with several files, those that are still picked keep their keys.
     """
-    picked = {each.key: each.value for each in parse(later)[0] if each.key in places.GROUPS}
+    picked = {each.key: each.value for each in parse(later)[0] if each.key in places.groups()}
     usual, _ = places.read_map()
 
     def is_replaced(text: str) -> bool:
@@ -176,7 +176,7 @@ def _unpicked(values: dict[str, Any], override: Override) -> Problem | None:
 def _picked_by_name(values: dict[str, Any], override: Override) -> Problem | None:
     """Refuse `optimizer.name=prodigy`, which would leave it the knobs of the file that was picked."""
     group, _, knob = override.key.partition(".")
-    if group not in places.GROUPS or group in places.LIST_GROUPS or knob != "name":
+    if group not in places.groups() or group in places.LIST_GROUPS or knob != "name":
         return None
     before, name = values[group].get("name"), str(override.value)
     if name == before or name not in places.choices(group):

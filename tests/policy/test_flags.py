@@ -12,7 +12,7 @@ import yaml
 
 from lorasweep.config.importing.draft import Table
 from lorasweep.config.kohya.options import DEFAULTS, TABLE
-from lorasweep.config.places import GROUPS
+from lorasweep.config.places import groups
 from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def leaves(data: Any, at: str) -> Iterator[str]:
 
 def recipe_keys() -> set[str]:
     found = {"seed"}
-    for group in GROUPS:
+    for group in groups():
         for file in (ROOT / "conf" / group).glob("*.yaml"):
             text = file.read_text(encoding="utf-8")
             package = re.match(r"# @package (\S+)", text)

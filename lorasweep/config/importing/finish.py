@@ -16,7 +16,7 @@ from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Line, Note
 from lorasweep.config.override import parse, write
-from lorasweep.config.places import GROUPS
+from lorasweep.config.places import groups
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.tree import compose_tree, look_up
 from lorasweep.core.errors import ConfigError, Problem
@@ -111,8 +111,8 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) ->
     if draft.problems:
         raise ConfigError([_renamed(draft, problem, "where") for problem in draft.problems], subject=subject)
     _drop_what_is_refused(draft)
-    groups = {name: number for number, name in enumerate(places.GROUPS)}
-    in_order = sorted(draft.lines, key=lambda key: groups.get(key.split(".")[0], len(groups)))
+    order = {name: number for number, name in enumerate(places.groups())}
+    in_order = sorted(draft.lines, key=lambda key: order.get(key.split(".")[0], len(order)))
     return Imported(
         source=source,
         trainer=draft.table.label,
@@ -176,11 +176,11 @@ def _can_be_mended(problem: Problem, draft: Draft) -> bool:
 
 def _differing_defaults(imported: Imported) -> dict[str, Any]:
     """Return what lorasweep itself would take, with the same files picked, where the trainer's default is another."""
-    picks = [text for text in imported.overrides() if text.partition("=")[0] in GROUPS]
+    picks = [text for text in imported.overrides() if text.partition("=")[0] in groups()]
     tree, _ = compose_tree(parse(picks)[0])
 
     def differs(key: str, line: Line) -> bool:
-        return not line.given and key not in GROUPS and look_up(tree.values, key) != line.value
+        return not line.given and key not in groups() and look_up(tree.values, key) != line.value
 
     return {key: look_up(tree.values, key) for key, line in imported.lines.items() if differs(key, line)}
 
