@@ -13,10 +13,13 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from lorasweep.core import files
 from lorasweep.core.run_folder import RunFolder, SweepFolder, raters, ratings_file
@@ -44,11 +47,14 @@ class Answer:
     """What was said of two pictures of one prompt and noise; `pair` is what the page called them."""
 
     pair: str
-    answer: str  # one of ANSWERS
+    answer: Annotated[str, Field(pattern=f"^({'|'.join(ANSWERS)})$")]
     left: Shown
     right: Shown
     prompt: str
     seed: int
+
+
+_ANSWER = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +128,12 @@ def read_book(file: Path) -> Book:
     lines = [line for line in file.read_bytes().splitlines() if line.strip()]
     read = 0
     for row in files.read_jsonl(file):
-        answer = _answer(row)
-        read += "undo" in row or answer is not None
-        if "undo" in row:
-            answers = answers[:-1]
-        elif answer is not None:
-            answers.append(answer)
+        with suppress(ValidationError):
+            if "undo" in row:
+                answers = answers[:-1]
+            else:
+                answers.append(_ANSWER.validate_python(row))
+            read += 1
     time_ms = file.stat().st_mtime_ns // 10**6
     return Book(answers=tuple(answers), lines=len(lines), unread=len(lines) - read, time_ms=time_ms)
 
@@ -277,23 +283,3 @@ def _agreement(
         tau_low=tau[1],
         tau_high=tau[2],
     )
-
-
-def _answer(row: Mapping[str, Any]) -> Answer | None:
-    """Return a line as an answer; None when it is none."""
-    try:
-        left, right = (
-            Shown(item=str(row[side]["item"]), run=str(row[side]["run"]), step=int(row[side]["step"]))
-            for side in ("left", "right")
-        )
-        told = Answer(
-            pair=str(row["pair"]),
-            answer=str(row["answer"]),
-            left=left,
-            right=right,
-            prompt=str(row["prompt"]),
-            seed=int(row["seed"]),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-    return told if told.answer in ANSWERS else None

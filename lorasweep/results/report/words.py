@@ -18,6 +18,7 @@ from lorasweep.core.run_folder import RECIPE_FILE
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
 from lorasweep.sweep import comparable
+from lorasweep.sweep.ranking import noise
 from lorasweep.sweep.ranking.leaderboard import ArmRow
 from lorasweep.sweep.ranking.state import TrialState
 
@@ -55,7 +56,7 @@ def verdict(findings: Findings) -> list[str]:
         return [f"No answer yet: no trial has a value ({', '.join(counts)})."]
     told = [
         _best(findings, ranked),
-        _how_sure(findings, ranked),
+        noise.sentence(findings.noise, sweep=findings.state.name) if findings.state.question else "",
         _judged(ranked, "overcooked", "Overcooked, as kept"),
         _burned(findings),
         _judged(ranked, "undercooked", "Not learned yet"),
@@ -127,23 +128,6 @@ def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
     how = best.sentence[:1].lower() + best.sentence[1:] if best.sentence else ""
     told = f"{quoted(best.arm)} comes out best of {len(ranked)}" if len(ranked) > 1 else quoted(best.arm)
     return f"{told} ({name} {best.value:.2f})" + (f": {how}" if how else ".")
-
-
-def _how_sure(findings: Findings, ranked: Sequence[ArmRow]) -> str:
-    """Tell whether seeds tell the best from the others."""
-    noise = findings.noise
-    if len(ranked) < 2 or noise is None:
-        return ""
-    tied = [comparison.worse for comparison in noise.comparisons if not comparison.told_apart]
-    if all(row.seeds < 2 for row in ranked):
-        behind = abs((ranked[0].value or 0.0) - (ranked[1].value or 0.0))
-        return f"With one seed each, small gaps prove nothing: {quoted(ranked[1].arm)} is {behind:.3f} behind."
-    if not tied:
-        return f"That is more than noise, over {ranked[0].seeds} seeds."
-    untried = [row.arm for row in ranked if row.arm in tied and row.seeds < 2]
-    if len(untried) == len(tied):
-        return f"Too few seeds to tell it from {listed(tied)}."
-    return f"Seeds cannot tell it from {listed(tied)}: take whichever is cheaper, or spend more seeds."
 
 
 def _judged(ranked: Sequence[ArmRow], verdict: str, said: str) -> str:

@@ -27,19 +27,20 @@ def test_one_seed_proves_nothing(tmp_path: Path) -> None:
     said = verdict(tmp_path, [*seeds("a", 0.6), *seeds("b", 0.5)])
 
     assert "“a” comes out best of 2 (utility 0.60)" in said
-    assert "With one seed each, small gaps prove nothing: “b” is 0.100 behind." in said
+    assert "One seed each, so there is no telling what is noise. Repeat the best:" in said
+    assert "lorasweep sweep mine --until-decided" in said
 
 
 def test_seeds_that_agree_decide(tmp_path: Path) -> None:
     said = verdict(tmp_path, [*seeds("a", 0.60, 0.61, 0.60), *seeds("b", 0.30, 0.31, 0.30)])
 
-    assert "That is more than noise, over 3 seeds." in said
+    assert "a is better than every other arm by more than the noise between seeds." in said
 
 
 def test_seeds_that_do_not_agree_are_a_tie(tmp_path: Path) -> None:
     said = verdict(tmp_path, [*seeds("a", 0.60, 0.40, 0.50), *seeds("b", 0.40, 0.60, 0.45)])
 
-    assert "Seeds cannot tell it from “b”" in said
+    assert "a cannot be told apart from b: b is behind by" in said
 
 
 def test_failures_and_what_is_left_are_said(tmp_path: Path) -> None:
