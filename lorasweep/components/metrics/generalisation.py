@@ -18,6 +18,7 @@ that the gap is zero before training.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -124,7 +125,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 
 def log_ratio_by_timestep(rows: Rows) -> torch.Tensor:
-    """Log of mean adapted over mean base loss for each timestep, ascending; (T,)."""
+    """Return log of mean adapted over mean base loss for each timestep, ascending; (T,)."""
     import torch
 
     ratios = []
@@ -143,9 +144,7 @@ def standard_error(train: Rows, held_out: Rows) -> float | None:
             return None
         log_ratio_N = (rows.adapted / rows.base).log()
         per_image = [float(log_ratio_N[rows.image == image].mean()) for image in images]
-        mean = sum(per_image) / len(per_image)
-        spread = sum((value - mean) ** 2 for value in per_image) / (len(per_image) - 1)
-        variance += spread / len(per_image)
+        variance += statistics.variance(per_image) / len(per_image)
     return variance**0.5
 
 

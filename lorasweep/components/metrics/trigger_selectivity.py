@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorasweep.components.metrics.generalisation import log_ratio_by_timestep
 from lorasweep.core.judging import Rows
 from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.ranges import Positive
@@ -62,9 +63,5 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 
 def gain(rows: Rows) -> float:
-    """Mean over timesteps of log base loss over adapted loss, every timestep weighing the same."""
-    gains = []
-    for timestep in rows.timestep.unique():
-        here = rows.timestep == timestep
-        gains.append(float((rows.base[here].mean() / rows.adapted[here].mean()).log()))
-    return sum(gains) / len(gains)
+    """Return log base loss over adapted loss, mean over timesteps, every timestep weighing the same."""
+    return -float(log_ratio_by_timestep(rows).mean())
