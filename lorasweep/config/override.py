@@ -23,13 +23,13 @@ from lorasweep.config.suggest import MOVED, word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.hydra_text import NOT_TEXT, in_quotes
 from lorasweep.core.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[\w./*+-]+( [\w./*+-]+)*")  # of a dict; Hydra itself reads no other
 _SLIPS = str.maketrans("()−–’‘“”", "[]--''\"\"")  # brackets of Python, and what word processors make of signs
-_NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,12 @@ def _advice(parser: OverridesParser, text: str) -> str:
     meant = f"{key.strip()}={cleaned}"
     if cleaned != value and not isinstance(_parse_one(parser, meant), Problem):
         return f"did you mean {shlex.quote(meant)}?"
-    with_quotes = f"{key}={json.dumps(value, ensure_ascii=False)}"
-    return f"quote the value for Hydra too: {shlex.quote(with_quotes)}"
+    return f"quote the value for Hydra too: {shlex.quote(f'{key}={in_quotes(value)}')}"
 
 
 def _several_advice(text: str) -> str:
     key, _, value = text.partition("=")
-    text_with_commas = f"'{key}={json.dumps(value)}'"
-    several = shlex.quote(text)
+    text_with_commas, several = shlex.quote(f"{key}={in_quotes(value)}"), shlex.quote(text)
     return (
         f"a list is {key}=[{value}], text with commas is {text_with_commas}, "
         f"a comparison is lorasweep -m {several}, or a sweep file"
@@ -222,17 +220,11 @@ def _several_advice(text: str) -> str:
 
 def _literal(value: Any) -> str:
     if isinstance(value, Mapping):
-        pairs = ((key if _PLAIN_KEY.fullmatch(key) else _quote(key), inner) for key, inner in value.items())
+        pairs = ((key if _PLAIN_KEY.fullmatch(key) else in_quotes(key), inner) for key, inner in value.items())
         return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_literal(inner) for inner in value) + "]"
     if isinstance(value, str):
-        plain_text = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _NOT_TEXT
-        return value if plain_text else _quote(value)
+        plain_text = _PLAIN_TEXT.fullmatch(value) and value.lower() not in NOT_TEXT
+        return value if plain_text else in_quotes(value)
     return json.dumps(value)
-
-
-def _quote(value: str) -> str:
-    # Hydra's rule: in quotes, a backslash only matters before a quote (or at the end), where it is doubled.
-    escaped = re.sub(r'(\\*)"', lambda match: match.group(1) * 2 + '\\"', value)
-    return '"' + re.sub(r"(\\+)$", lambda match: match.group(1) * 2, escaped) + '"'

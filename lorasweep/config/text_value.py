@@ -12,7 +12,6 @@ Quotes, lists, dicts, escapes and `null` are written as in Hydra's grammar.
 from __future__ import annotations
 
 import functools
-import json
 import re
 import types
 import typing
@@ -22,7 +21,7 @@ from typing import Annotated, Any
 
 from lorasweep.config.bind import builder_knobs, find_module
 from lorasweep.config.places import LIST_GROUPS
-from lorasweep.core import registry
+from lorasweep.core import hydra_text, registry
 from lorasweep.core.records import Recipe
 
 _CHOICE = re.compile(r"choice\((.*)\)\s*", re.DOTALL)
@@ -97,14 +96,14 @@ def quoted(key: str, written: str) -> str:
     if text[:1] == "{":
         return f'{key}={{"a (b)":"c, d"}}'
     if not (text[:1] == "[" and text[-1:] == "]"):
-        return f"{key}={json.dumps(written, ensure_ascii=False)}"
+        return f"{key}={hydra_text.in_quotes(written)}"
     items: list[str] = []
     for piece in text[1:-1].split(","):
         if items and _CUT_OPEN.search(items[-1]):
             items[-1] += f",{piece}"
         else:
             items.append(piece.strip().strip("\"'"))
-    return f"{key}=[{','.join(json.dumps(item, ensure_ascii=False) for item in items)}]"
+    return f"{key}=[{','.join(map(hydra_text.in_quotes, items))}]"
 
 
 def settled(key: str, value: Any) -> Any:

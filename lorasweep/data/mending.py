@@ -5,7 +5,6 @@ What is set aside goes to `.aside/` in the dataset, which is hidden and so never
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -15,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lorasweep.core.errors import DatasetError, Problem
+from lorasweep.core.hydra_text import NOT_TEXT, in_quotes
 
 _ASIDE = ".aside"
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*( [\w./-]+)*", re.ASCII)  # what Hydra reads as text without quotes
-_NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 
 
 def rewrite(root: Path, *words: str, new_only: bool = False) -> str:
@@ -96,5 +95,5 @@ def move(root: Path, names: Mapping[Path, Path]) -> None:
 
 
 def _text(word: str) -> str:
-    is_plain = _PLAIN.fullmatch(word) and word.lower() not in _NOT_TEXT
-    return word if is_plain else json.dumps(word, ensure_ascii=False)
+    is_plain = _PLAIN.fullmatch(word) and word.lower() not in NOT_TEXT
+    return word if is_plain else in_quotes(word)

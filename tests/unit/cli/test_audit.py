@@ -272,6 +272,14 @@ def test_tags_are_named_in_the_order_of_the_captions(clean: Path, audit: Audit) 
     assert f"unwanted=[{','.join(rare)}]" in found["command"]
 
 
+@pytest.mark.parametrize("tag", [r"saber \(fate\)", r"a\b", 'the "hat"', r"over \\"])
+def test_tags_in_commands_are_the_captions_own(clean: Path, audit: Audit, tag: str) -> None:
+    """Boorus write backslashes before brackets, which must not come out doubled."""
+    say(f"zkw, 1girl, beach, {tag}")(clean / CONCEPT)
+    (found,) = [each for each in audit(clean) if "single caption" in each["reason"]]
+    assert not [each for each in mended(clean, found["command"], audit) if "single caption" in each["reason"]]
+
+
 def test_plan_says_the_same(clean: Path, audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
     say("zkw, zkv, 1girl, beach")(clean / CONCEPT)
     reasons = {each["reason"] for each in audit(clean)}
