@@ -23,12 +23,13 @@ from lorasweep.config.suggest import MOVED, word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.hydra_text import NOT_TEXT, in_quotes
+from lorasweep.core.hydra_text import in_quotes
 from lorasweep.core.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[\w./*+-]+( [\w./*+-]+)*")  # of a dict; Hydra itself reads no other
+_NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 _SLIPS = str.maketrans("()−–’‘“”", "[]--''\"\"")  # brackets of Python, and what word processors make of signs
 
 
@@ -225,6 +226,6 @@ def _literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(_literal(inner) for inner in value) + "]"
     if isinstance(value, str):
-        plain_text = _PLAIN_TEXT.fullmatch(value) and value.lower() not in NOT_TEXT
+        plain_text = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _NOT_TEXT
         return value if plain_text else in_quotes(value)
     return json.dumps(value)

@@ -16,6 +16,7 @@ from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.tree import look_up
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import PROMPT_TIERS
+from lorasweep.data import mending
 from lorasweep.data.tree import IMAGE_SUFFIXES
 from lorasweep.plan import calibration
 
@@ -63,7 +64,7 @@ def _trigger(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(trigger, str) or (bare := trigger.strip()) == trigger != "":
         return
     if bare:
-        hint = f"override: captions.trigger={bare}"
+        hint = f"override: {mending.worded('captions.trigger', bare)}"
         yield Problem("captions.trigger", f"must have no blanks around it, got {trigger!r}", hint)
     else:
         yield Problem("captions.trigger", "must not be empty", "override: captions.trigger=null, for none of your own")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-NOT_TEXT = {"null", "true", "false", "nan", "inf"}  # read as something else without quotes
-
 
 def in_quotes(text: str) -> str:
     """Write text in quotes, where a backslash only matters before a quote and at the end, and is doubled there."""

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lorasweep.core.errors import DatasetError, Problem
-from lorasweep.core.hydra_text import NOT_TEXT, in_quotes
+from lorasweep.core.hydra_text import in_quotes
 
 _ASIDE = ".aside"
-_PLAIN = re.compile(r"[A-Za-z_][\w./-]*( [\w./-]+)*", re.ASCII)  # what Hydra reads as text without quotes
+_PLAIN = re.compile(r"(?!null$)[\w./-]+( [\w./-]+)*", re.ASCII | re.IGNORECASE)  # text without quotes, in any shell
 
 
 def rewrite(root: Path, *words: str, new_only: bool = False) -> str:
@@ -38,15 +38,19 @@ def aside(root: Path, images: Iterable[Path], *, extension: str = "") -> str:
     return look_again(root, "--aside", *named)
 
 
+def worded(key: str, text: str) -> str:
+    """Write `key=red hat`, quotes where they must be: not every shell passes them on."""
+    return f"{key}={_text(text)}"
+
+
 def listed(key: str, values: Iterable[str]) -> str:
-    """Write `key=[red hat,blue hat]` in Hydra's grammar, quotes where they must be: not every shell passes them on."""
+    """Write `key=[red hat,blue hat]`, quotes where they must be."""
     return f"{key}=[{','.join(map(_text, values))}]"
 
 
 def mapped(key: str, values: Mapping[str, str]) -> str:
-    """Write `key={zkv: "zkw"}` in Hydra's grammar, which takes keys without quotes, but with backslashes."""
-    escaped = {re.sub(r"([\\()\[\]{}:=,])", r"\\\1", old): new for old, new in values.items()}
-    pairs = ", ".join(f"{old}: {_text(new)}" for old, new in escaped.items())
+    """Write `key={zkv: zkw}`, quotes where they must be."""
+    pairs = ", ".join(f"{_text(old)}: {_text(new)}" for old, new in values.items())
     return f"{key}={{{pairs}}}"
 
 
@@ -95,5 +99,4 @@ def move(root: Path, names: Mapping[Path, Path]) -> None:
 
 
 def _text(word: str) -> str:
-    is_plain = _PLAIN.fullmatch(word) and word.lower() not in NOT_TEXT
-    return word if is_plain else in_quotes(word)
+    return word if _PLAIN.fullmatch(word) else in_quotes(word)

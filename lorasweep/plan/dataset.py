@@ -257,7 +257,7 @@ def _with_trigger(recipe: Recipe, folder: ImageFolder, *, new_only: bool) -> str
     """Return the command that puts a trigger into captions: the one that is known, else one to think of."""
     known = trigger.by_images(folder.images, trigger.find_triggers(recipe, folder.images))
     word = next(iter(known), trigger.first_word(folder.images[0].class_tokens) or "WORD")
-    keys = (f"captions.trigger={word}", "captions.add_trigger=true")
+    keys = (mending.worded("captions.trigger", word), "captions.add_trigger=true")
     return mending.rewrite(_root(recipe), *keys, new_only=new_only)
 
 

@@ -201,9 +201,9 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
         "no trigger word is known, so there are no prompts for tier class (the same without it), and nothing "
         f"can tell whether the LoRA fires by itself: {advice}",
         level="should",
-        command=mending.rewrite(Path(recipe.dataset.path or ""), f"captions.trigger={chosen}"),
+        command=mending.rewrite(Path(recipe.dataset.path or ""), mending.worded("captions.trigger", chosen)),
     )
 
 
 def _typed(word: str) -> str:
-    return f"'captions.trigger={word}'" if " " in word else f"captions.trigger={word}"
+    return mending.typed(mending.worded("captions.trigger", word))

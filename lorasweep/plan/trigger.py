@@ -77,7 +77,7 @@ def _unsaid(recipe: Recipe, called: dict[FoundImage, str], trigger: str, others:
         places = [image.short for image in images]
         if len(lacking) == len(called) and len(places) >= _MOST * len(called):
             sentence = f"the trigger {trigger} is in no caption, and {tag} in {len(places)} of {len(called)}"
-            command = mending.look_again(root, f"captions.trigger={tag}")
+            command = mending.look_again(root, mending.worded("captions.trigger", tag))
         elif len(places) <= max(1, _RARE * len(called)):
             sentence = f"{tag} in {some(places)} is nearly the trigger {trigger}"
             command = mending.rewrite(root, mending.mapped("captions.clean.replacements", {tag: trigger}))
@@ -91,7 +91,7 @@ def _unsaid(recipe: Recipe, called: dict[FoundImage, str], trigger: str, others:
             "captions.add_trigger=true would put it in front of them",
             level="must",
             places=[image.short for image in called if image in lacking],
-            command=mending.rewrite(root, f"captions.trigger={trigger}", "captions.add_trigger=true"),
+            command=mending.rewrite(root, mending.worded("captions.trigger", trigger), "captions.add_trigger=true"),
         )
 
 

@@ -219,7 +219,7 @@ def test_a_slip_in_place_of_the_trigger_is_one_finding(clean: Path, audit: Audit
 
 def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     words = mending.listed("captions.prune", ["red hat", "^_^", "true"])
-    assert words == 'captions.prune=[red hat,"^_^","true"]'
+    assert words == 'captions.prune=[red hat,"^_^",true]'
     root = Path("my set")
     assert (
         mending.rewrite(root, "captions.prune=[red hat]").split("--apply ")[1].startswith("'captions.prune=[red hat]'")

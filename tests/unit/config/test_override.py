@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasweep.config.override import Override, parse, write
+from lorasweep.data import mending
 
 
 def read(text: str) -> Override:
@@ -112,5 +113,11 @@ WORDS = st.text("ab\\\"'[]{}(),:= $*~é红#&!|<>%@", max_size=6).filter(lambda w
         st.tuples(st.just("captions.clean.replacements"), st.dictionaries(WORDS, WORDS, max_size=2)),
     )
 )
-def test_any_text_is_written_as_it_is_read_back(entry: tuple[str, object]) -> None:
+def test_any_text_is_written_as_it_is_read_back(entry: tuple[str, Any]) -> None:
     assert read(write(*entry)).value == entry[1]
+    if entry[0] == "captions.trigger":
+        assert read(mending.worded(*entry)).value == entry[1]
+    elif entry[0] == "captions.prune":
+        assert read(mending.listed(*entry)).value == entry[1]
+    else:
+        assert read(mending.mapped(*entry)).value == entry[1]
