@@ -114,7 +114,7 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
     if draft.lines["adapter.targets"].value == "full":
         draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
-    put_dropout(draft, "dropout_probability", name)
+    put_dropout(draft, "dropout_probability", name, of_inputs=name == "dora")
 
 
 def _optimizer(draft: Draft) -> None:
@@ -158,6 +158,8 @@ def _noise(draft: Draft) -> None:
         draft.ignore("loss_weight_fn", f"is noise.{keys[function]}")
     elif function == "DEBIASED_ESTIMATION":
         draft.put("noise.debiased", True, "loss_weight_fn")
-        draft.differ("loss_weight_fn", "where a base predicts v, ours is kohya's 1 / (SNR + 1); theirs is the root of that")
+        draft.differ(
+            "loss_weight_fn", "where a base predicts v, ours is kohya's 1 / (SNR + 1); theirs is the root of that"
+        )
     elif function != "CONSTANT":
         draft.leave("loss_weight_fn", "no weighing of ours is that; every level counts the same")
