@@ -1,8 +1,11 @@
 """SD 1.x and 2.x train as diffusers' `train_text_to_image_lora.py`: the same images and draws, step after step.
 
+With the text encoder as `train_dreambooth_lora.py --train_text_encoder` has it, at a rate of its own.
+
 The script's own lines over diffusers, PEFT and torch alone, from the files of the base and of the images on: its VAE,
 its text encoder, its `add_adapter`, its AdamW, its clipping, its schedule. Ours are only the order of the images and
-the numbers that are drawn.
+the numbers that are drawn; and of an epoch's last step, which may have fewer batches, the loss is their mean, where
+accelerate divides by as many as a full step has.
 """
 
 from __future__ import annotations
@@ -29,22 +32,29 @@ from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot
 
 STEPS = 8
-OFFSET, MAX_NORM, RANK, ALPHA, LR = 0.1, 0.005, 4, 2.0, 1e-2
+OFFSET, MAX_NORM, RANK, ALPHA, LR, TEXT_LR = 0.1, 0.005, 4, 2.0, 1e-2, 3e-3
 ADAMW = {"betas": (0.9, 0.999), "weight_decay": 1e-2, "eps": 1e-8}
 
 
 @pytest.mark.parametrize(
-    ("prediction_type", "gamma", "accumulation"),
-    [("epsilon", None, 1), ("epsilon", 5.0, 3), ("v_prediction", None, 3), ("v_prediction", 5.0, 1)],
+    ("prediction_type", "gamma", "accumulation", "text_encoder"),
+    [
+        ("epsilon", None, 1, True),
+        ("epsilon", 5.0, 3, False),
+        ("v_prediction", None, 3, False),
+        ("v_prediction", 5.0, 1, False),
+    ],
 )
 def test_losses_gradients_and_weights_are_those_of_the_script(
-    prediction_type: str, gamma: float | None, accumulation: int, tmp_path: Path
+    prediction_type: str, gamma: float | None, accumulation: int, text_encoder: bool, tmp_path: Path
 ) -> None:
     folder = make_tiny_sd(tmp_path / "base", prediction_type=prediction_type)
     recipe = make_recipe(
         folder,
-        adapter=Component(name="lora", options={"dim": RANK, "alpha": ALPHA, "targets": "attn"}),
-        optimizer=Component(name="adamw", options={"lr": LR, **ADAMW}),
+        adapter=Component(
+            name="lora", options={"dim": RANK, "alpha": ALPHA, "targets": "attn", "text_encoder": text_encoder}
+        ),
+        optimizer=Component(name="adamw", options={"lr": LR, "text_encoder_lr": TEXT_LR, **ADAMW}),
         scheduler=Component(name="cosine_with_restarts", options={"num_cycles": 2, "warmup": 2}),
         noise=NoiseOptions(min_snr_gamma=gamma, offset=OFFSET),
         train=TrainOptions(
@@ -75,7 +85,9 @@ def test_losses_gradients_and_weights_are_those_of_the_script(
             torch.testing.assert_close(mine, gradients[name], rtol=1e-3, atol=1e-6, msg=name)
     assert accumulation == 1 or len({len(each) for each in sizes}) > 1, "the last step of an epoch has fewer batches"
     learned = script.weights()
-    assert max(float(tensor.abs().max()) for name, tensor in learned.items() if "lora_B" in name) > LR
+    for part, lr in {"unet": LR, **({"text_encoder": TEXT_LR} if text_encoder else {})}.items():
+        own = [tensor for name, tensor in learned.items() if name.startswith(f"{part}.") and "lora_B" in name]
+        assert max(float(tensor.abs().max()) for tensor in own) > lr
     for name, tensor in slot.adapter.state_dict().items():
         torch.testing.assert_close(tensor, learned[name], rtol=1e-3, atol=LR / 100, msg=name)
 
@@ -90,27 +102,30 @@ class Script:
         for part in (self.vae, self.text_encoder, self.unet):
             part.requires_grad_(False)
         self.noise_scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
-        self.unet.add_adapter(
-            LoraConfig(
-                r=RANK,
-                lora_alpha=ALPHA,
-                init_lora_weights="gaussian",
-                target_modules=["to_k", "to_q", "to_v", "to_out.0"],
+        parts = {"unet": (self.unet, ["to_k", "to_q", "to_v", "to_out.0"])}
+        if any(name.startswith("text_encoder.") for name in start):
+            parts["text_encoder"] = (self.text_encoder, ["q_proj", "k_proj", "v_proj", "out_proj"])
+        self.trained = {}
+        for part, (model, names) in parts.items():
+            model.add_adapter(
+                LoraConfig(r=RANK, lora_alpha=ALPHA, init_lora_weights="gaussian", target_modules=names)  # type: ignore[arg-type]
             )
-        )
-        self.trained = {
-            f"unet.{name.replace('.default', '')}": tensor
-            for name, tensor in self.unet.named_parameters()
-            if tensor.requires_grad
-        }
+            for name, tensor in model.named_parameters():
+                if tensor.requires_grad:
+                    self.trained[f"{part}.{name.replace('.default', '')}"] = tensor
+            model.train()
         assert self.trained.keys() == start.keys()
         for name, tensor in self.trained.items():
             tensor.data.copy_(start[name])
-        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=LR, **ADAMW)  # type: ignore[arg-type]
+        groups = [
+            {"params": [tensor for name, tensor in self.trained.items() if name.startswith(f"{part}.")], "lr": lr}
+            for part, lr in {"unet": LR, "text_encoder": TEXT_LR}.items()
+            if part in parts
+        ]
+        self.optimizer = torch.optim.AdamW(groups, **ADAMW)  # type: ignore[arg-type]
         self.lr_scheduler = get_scheduler(
             "cosine_with_restarts", self.optimizer, num_warmup_steps=2, num_training_steps=STEPS, num_cycles=2
         )
-        self.unet.train()
 
     def step(self, batches: Any, draws: list[torch.Generator]) -> tuple[float, float, float, dict[str, torch.Tensor]]:
         """One update; its loss, the norm of its gradients, its learning rate, and the gradients as clipped."""
