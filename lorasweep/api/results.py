@@ -89,7 +89,7 @@ def export(
     if out is not None:
         out = paths.typed(out)
         paths.require_writable(out.parent, option="--out")
-    form = form or forms.smallest_form(saved.recipe.adapter.name, readers)
+    form = form or forms.smallest_form(saved.recipe.adapter.name, readers, base=saved.recipe.base.name)
     return export_run(saved, out=out, form=form, **how)
 
 

@@ -547,8 +547,8 @@ def digest(data: Any) -> str:
 def _rebuild(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if data is None:
-            return None
+        if data is None or any(data in typing.get_args(a) for a in arguments if typing.get_origin(a) is Literal):
+            return data
         return _rebuild(next(a for a in arguments if a is not type(None)), data)
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)

@@ -192,15 +192,16 @@ def put_rank(draft: Draft, dim: str, alpha: str) -> tuple[int, float]:
     return found
 
 
-def put_dropout(draft: Draft, option: str, adapter: str) -> bool:
-    """Decide the dropout, of an adapter that has one; returns whether there is any."""
+def put_dropout(draft: Draft, option: str, adapter: str, *, of_inputs: bool = False) -> None:
+    """Decide the dropout, of an adapter that has one; ours is `of_inputs`, as PEFT's."""
     share = draft.take(option)
     if share and "dropout" not in places.read_choice("adapter", adapter):
         draft.leave(option, f"adapter={adapter} has no dropout")
-        return False
-    if share:
+    elif share:
         draft.put("adapter.dropout", share, option)
-    return bool(share)
+        if not of_inputs:
+            told = f"{draft.table.label} drops what comes out of the first factor, ours what goes into it"
+            draft.differ(option, told)
 
 
 def put_separator(draft: Draft, option: str) -> None:

@@ -114,7 +114,7 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
     if draft.lines["adapter.targets"].value == "full":
         draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
-    put_dropout(draft, "dropout_probability", name)
+    put_dropout(draft, "dropout_probability", name, of_inputs=name == "dora")
 
 
 def _optimizer(draft: Draft) -> None:
@@ -149,6 +149,8 @@ def _noise(draft: Draft) -> None:
         draft.put("noise.shift", "dynamic", "dynamic_timestep_shifting")
     else:
         draft.put("noise.shift", shift, "timestep_shift")
+        if shift != 1 and (draft.take("min_noising_strength"), draft.take("max_noising_strength")) != (0, 1):
+            draft.differ("timestep_shift", "levels are shifted first here, and then put between lowest and highest")
     function, strength = draft.take("loss_weight_fn"), draft.take("loss_weight_strength")
     keys = {"MIN_SNR_GAMMA": "min_snr_gamma", "P2": "p2_gamma"}
     if function in keys:
@@ -156,5 +158,8 @@ def _noise(draft: Draft) -> None:
         draft.ignore("loss_weight_fn", f"is noise.{keys[function]}")
     elif function == "DEBIASED_ESTIMATION":
         draft.put("noise.debiased", True, "loss_weight_fn")
+        draft.differ(
+            "loss_weight_fn", "where a base predicts v, ours is kohya's 1 / (SNR + 1); theirs is the root of that"
+        )
     elif function != "CONSTANT":
         draft.leave("loss_weight_fn", "no weighing of ours is that; every level counts the same")

@@ -131,7 +131,7 @@ def _adapter(draft: Draft) -> None:
             draft.ignore(unused, "LyCORIS has its own")
     else:
         put_rank(draft, "lora_rank", "lora_alpha")
-        put_dropout(draft, "lora_dropout", name)
+        put_dropout(draft, "lora_dropout", name, of_inputs=True)
         draft.put("adapter.targets", "attn", option)
 
 

@@ -327,6 +327,21 @@ def test_flow_matching_options_are_translated(
     assert all(("give base.adapter" in found[place]) != is_here for place in (0, 1))
 
 
+def test_what_one_trainer_computes_otherwise_is_told(run: Run) -> None:
+    """Debiased is another weight on v, and a range of levels is shifted as a whole there."""
+    names = {"loss_weight_fn", "timestep_shift", "dropout_probability"}
+    plain = run({**ONE_TRAINER, "timestep_shift": 2.0})
+    assert not names & told(plain, "differs").keys()
+    decomposed = run({**ONE_TRAINER, "lora_decompose": True, "dropout_probability": 0.1})
+    assert not names & told(decomposed, "differs").keys()
+    changes = {"loss_weight_fn": "DEBIASED_ESTIMATION", "timestep_shift": 2.0, "max_noising_strength": 0.8}
+    changes["dropout_probability"] = 0.1
+    found = run({**ONE_TRAINER, **changes})
+    reasons = told(found, "differs")
+    assert "theirs is the root" in reasons["loss_weight_fn"] and "shifted first here" in reasons["timestep_shift"]
+    assert "ours what goes into it" in reasons["dropout_probability"]
+
+
 def test_a_transformers_part_of_one_trainer_is_what_counts(run: Run) -> None:
     parts = {
         "unet": {"learning_rate": 9e-4, "weight_dtype": "FLOAT_8"},
