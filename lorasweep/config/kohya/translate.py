@@ -41,8 +41,8 @@ def _take_rates(draft: Draft) -> None:
     rates = draft.options.get("text_encoder_lr")
     if isinstance(rates, list):
         if len({*rates}) > 1 and draft.lines["base"].value == "sdxl":
-            hint = f"override: optimizer.text_encoder_lr=[{rates[0]},{rates[1]}]"
-            draft.differ("text_encoder_lr", f"both text encoders get the first rate; {hint}")
+            hint = f"for one each, optimizer.text_encoder_lr=[{rates[0]},{rates[1]}]"
+            draft.differ("text_encoder_lr", f"both text encoders get the first, as sd-scripts has it for SDXL; {hint}")
         elif len(rates) > 1:
             draft.left_out.append(Note("text_encoder_lr", rates, "the first rate is of the one text encoder"))
         draft.options["text_encoder_lr"] = rates[0] if rates else None
@@ -51,7 +51,6 @@ def _take_rates(draft: Draft) -> None:
 def _base(draft: Draft) -> None:
     if base := flow.BASES.get(draft.take("network_module")):
         flow.put_base(draft, base)
-        flow.put_levels(draft, base)
     else:
         _stable_diffusion(draft)
     for option in ("fp8_base", "fp8_base_unet", "fp8_scaled"):
@@ -59,6 +58,8 @@ def _base(draft: Draft) -> None:
             draft.put("memory.storage", "fp8", option)
     draft.put("noise.low", draft.take("min_timestep") / 1000, "min_timestep")
     draft.put("noise.high", draft.take("max_timestep") / 1000, "max_timestep")
+    if base:
+        flow.put_levels(draft, base)
 
 
 def _stable_diffusion(draft: Draft) -> None:

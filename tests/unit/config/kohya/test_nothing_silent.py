@@ -425,6 +425,8 @@ def test_an_sdxl_is_told_by_its_header_or_by_the_file(answer: Callable[..., Answ
         found = answer(text + rates)
         assert found["recipe"]["base"] == "sdxl" and "base.clip_skip" not in found["recipe"]
         assert "last layer but one" in told(found, "left_out")["clip_skip"] and found["recipe"]["noise.high"] == 0.9
+        assert found["recipe"]["optimizer.text_encoder_lr"] == 5e-5  # sd-scripts' SDXL takes the first for both
+        assert "optimizer.text_encoder_lr=[5e-05,1e-05]" in told(found, "differs")["text_encoder_lr"]
 
 
 def test_a_dora_of_lycoris_says_how_its_magnitudes_lie(answer: Callable[..., Answer]) -> None:
