@@ -10,7 +10,7 @@ from lorasweep.config.importing.draft import Draft, Note, as_kind
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import detect, put_path
-from lorasweep.config.kohya import flow
+from lorasweep.config.kohya import flow, sample_prompts
 from lorasweep.config.kohya.images import regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network
 from lorasweep.config.kohya.schedule import translate_optimizer, translate_schedule
@@ -33,6 +33,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     translate_schedule(draft, steps=draft.lines["train.max_steps"].value, is_scheduled=is_scheduled)
     _brakes(draft, regularization_folder(draft, given))
     _precision(draft)
+    sample_prompts.translate(draft, given.pictures)
     return links
 
 

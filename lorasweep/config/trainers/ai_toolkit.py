@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import put_adapter, put_base, put_dropout, put_no_seed, put_optimizer, put_rank
+from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 from lorasweep.plan.learning_rate import finds_step_size
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _TRAINERS = ("sd_trainer", "diffusion_trainer", "ui_trainer")
 _FLAGS = {"xl": "sdxl", "v2": "sd2", "v3": "sd3"}  # how the base was told before there was `arch`
 _FINDS_ITS_STEP_AT = 0.1  # a lower rate of Prodigy's and D-Adaptation's becomes 1
+_PICTURES = {
+    **{"prompt": PROMPT, "seed": SEED, "neg": "base.negative_prompt", "sample_steps": "sample.steps"},
+    **{"width": "sample.width", "height": "sample.height", "guidance_scale": "sample.guidance"},
+}
 _SCHEDULE = "train.lr_scheduler_params"
 
 
@@ -36,11 +42,26 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
         options["model.arch"] = next((_FLAGS.get(flag, flag) for flag in flags if flag != "v_pred"), None)
     elif isinstance(arch, str):
         options["model.arch"] = arch.partition(":")[0]
+    pictures = _pictures(options)
     for each in datasets:
         each["folder_path"] = each.get("dataset_path") or each.get("folder_path")
-    return images.sort_datasets(
+    found = images.sort_datasets(
         options, datasets, "datasets", lambda each: "regularization" if each.get("is_reg") is True else None
     )
+    return replace(found, pictures=pictures)
+
+
+def _pictures(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Take what is drawn out of the options: each with what all of them share, and the trigger in its place."""
+    listed = options.get("sample.samples") or options.get("sample.prompts")
+    if not isinstance(listed, list) or not listed:
+        return []
+    shared = {key: options.pop(f"sample.{key}", None) for key in (*_PICTURES, "samples", "prompts")}
+    pictures = [{**shared, **(each if isinstance(each, Mapping) else {"prompt": each})} for each in listed]
+    if isinstance(word := options.get("trigger_word"), str):
+        for each in pictures:
+            each["prompt"] = str(each.get("prompt")).replace("[trigger]", word)
+    return [{ours: each.get(theirs) for theirs, ours in _PICTURES.items()} for each in pictures]
 
 
 def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
@@ -59,6 +80,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     accumulated = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
     draft.put("train.gradient_accumulation", draft.take(accumulated), accumulated)
     put_no_seed(draft, "seed")
+    put_pictures(draft, "sample.prompts", given.pictures)
     return links
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import put_base, put_dropout, put_no_seed, put_optimizer, put_rank, put_separator
+from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _CONCEPTS = "concepts"
 _BETAS = ("optimizer.beta1", "optimizer.beta2", "optimizer.beta3")
 _STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4"}
+_PICTURES = {
+    **{"prompt": PROMPT, "seed": SEED, "negative_prompt": "base.negative_prompt", "diffusion_steps": "sample.steps"},
+    **{"width": "sample.width", "height": "sample.height", "cfg_scale": "sample.guidance"},
+}
 _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 
@@ -35,7 +41,15 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
         flat["optimizer.betas"] = [flat.pop(name) for name in given]
     for option in [option for option in flat if option.startswith("optimizer.") and flat[option] in (None, False, "")]:
         del flat[option]  # a file has the fields of all optimizers
-    return images.sort_datasets(flat, images.tables(concepts), _CONCEPTS, _purpose)
+    listed = flat.get("samples") or images.read_beside(config, None, flat.get("sample_definition_file_name"))
+    pictures = [
+        {ours: each.get(theirs) for theirs, ours in _PICTURES.items() if ours != SEED or not each.get("random_seed")}
+        for each in images.tables(listed)
+        if each.get("enabled") is not False
+    ]
+    if pictures:
+        flat.pop("samples", None)
+    return replace(images.sort_datasets(flat, images.tables(concepts), _CONCEPTS, _purpose), pictures=pictures)
 
 
 def _purpose(concept: Mapping[str, Any]) -> str | None:
@@ -56,6 +70,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _noise(draft)
     draft.put("train.max_steps", None, "epochs")
     put_no_seed(draft, "seed")
+    put_pictures(draft, "samples", given.pictures)
     return links
 
 
