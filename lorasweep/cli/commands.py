@@ -368,6 +368,17 @@ file and on stderr. See docs/flags.md.""",
         _arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"),
         _JSON,
     ),
+    "cache": _command(
+        "show what is kept to be quicker the next time, or clear it",
+        """\
+examples:
+  lorasweep cache                     each kind, with its size
+  lorasweep cache latents --clear     one kind goes; without a kind, all of them
+What goes is made again when it is needed. Runs, adapters and pictures of runs are not in it.""",
+        _arg("kinds", metavar="KIND", nargs="*", help="all of them when left out"),
+        _arg("--clear", action="store_true", help="remove them"),
+        _JSON,
+    ),
     "dollhouse": _command(
         "look at the embedded world, or write a dataset from it",
         """\
