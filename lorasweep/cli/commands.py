@@ -83,6 +83,7 @@ examples:
   lorasweep train adapter=lora optimizer=prodigy dataset.path=my/images
   lorasweep train adapter.dim=16 train.max_steps=200 seed=1   on the embedded dollhouse
   lorasweep train --from quickstart/0002-prodigy-s0           cook it again; did it come out the same?
+  lorasweep train --from train/7 dataset.path=new/place       its images lie elsewhere now
   lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_class) or a plain folder of images.
 Ctrl-C once finishes the step, saves and exits with 130; twice stops now. The same command again goes on where
