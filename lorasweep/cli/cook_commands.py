@@ -66,7 +66,7 @@ def _again(options: argparse.Namespace) -> int:
         raise InputError(problem, subject="train --from")
     moved = [text for text in _not_of_the_recipe(options.overrides) if text.split("=")[0] in _PLACES]
     run = runs.find_run(options.source, subject="train --from", to_cook=not moved)
-    recipe = config.compose_recipe([*config.to_overrides(run.recipe), *options.overrides])
+    recipe = training.compose(run.recipe, *options.overrides)
     planned = plan_one(recipe)
     if run.material and run.material != planned.material:
         if moved:

@@ -119,6 +119,9 @@ def _require_training_options(training: Mapping[str, Any], path: Path, *, has_da
 def _renamed(options: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """Options under sd-scripts' names; adds to `names` what the file calls them."""
     names |= {flow.RENAMED[option]: option for option in options if option in flow.RENAMED}
+    module = options.get("network_module")
+    if isinstance(module, str):  # as an installed musubi-tuner finds it
+        options = {**options, "network_module": module.removeprefix("musubi_tuner.")}
     return {flow.RENAMED.get(option, option): value for option, value in options.items()}
 
 

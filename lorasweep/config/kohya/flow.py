@@ -30,7 +30,9 @@ OPTIONS = (
 # The modules that they take.
 TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), "flux1_dev": "full", "krea2": "full"}
 _FILES = ("ae", "clip_l", "t5xxl", "qwen3", "vae")
-_OF_NOISE = ("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip")  # of bases that predict noise
+_OF_NOISE = (  # of bases that predict noise
+    *("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip", "max_token_length"),
+)
 _RANGE = ("min_timestep", "max_timestep")  # which musubi-tuner alone reads with flow matching
 _SHIFTS = {"flux1_dev": 3.0}  # of discrete_flow_shift where it is not given; else 1
 _SAMPLING = {"anima": "sigmoid"}  # of timestep_sampling where it is not given; else the table's

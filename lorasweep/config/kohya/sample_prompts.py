@@ -9,7 +9,6 @@ kohya-ss/musubi-tuner at 30c658c, training/sampling_prompts.py.
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +29,7 @@ _SCALES = ("scale", "cfg_scale")  # sd-scripts', musubi-tuner's
 _EMBEDDED = "guidance_scale"  # of FLUX.1 dev, which is told it
 _FLAGS = {"n": "negative_prompt", "w": "width", "h": "height", "d": "seed", "s": "sample_steps", "l": "scale"}
 _FLAGS |= {"g": _EMBEDDED, "ss": "sample_sampler"}
+_FILES = (".txt", ".toml", ".json")
 _NUMBER = re.compile(r"[\d.]+")
 _SAMPLERS = {"ddim": "ddim", "euler": "euler", "k_euler": "euler", "dpmsolver++": "dpmpp_2m"}
 
@@ -39,7 +39,7 @@ def read(options: Mapping[str, Any], config: Path) -> list[dict[str, Any]]:
     named = options.get(_OPTION)
     if not isinstance(named, str) or not named.strip():
         return []
-    if "\n" in named or not named.lower().endswith((".txt", ".toml", ".json")):
+    if "\n" in named or not named.lower().endswith(_FILES):
         return [*_lines(named)]
     if (file := beside(config, named)) is None:
         return []
@@ -85,9 +85,11 @@ def translate(draft: Draft, asked: list[dict[str, Any]]) -> None:
         draft.put("sample.sampler", ours, "sample_sampler", given=True)
     elif sampler:
         draft.differ("sample_sampler", "no sampler of ours is that; the base's own draws", sampler)
-    if not draft.given(_OPTION):
+    named = draft.options.get(_OPTION)
+    if not isinstance(named, str) or not draft.given(_OPTION):  # lines of text are no text on one line
+        draft.take(_OPTION)
         return
-    if not asked and os.path.splitext(draft.options[_OPTION])[1].lower() in (".txt", ".toml", ".json"):
+    if not asked and named.lower().endswith(_FILES):
         draft.ignore(_OPTION, "is not here, or empty: prompts are worked out from the captions")
         return
     names = {**_NAMES, **dict.fromkeys((_EMBEDDED,) if base == "flux1_dev" else _SCALES, "sample.guidance")}

@@ -77,11 +77,25 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     highest = draft.take("train.max_denoising_steps")
     draft.put("noise.high", min(1.0, (highest + 1) / 1000), "train.max_denoising_steps")
     _levels(draft, base)
-    accumulated = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
-    draft.put("train.gradient_accumulation", draft.take(accumulated), accumulated)
+    _budget(draft)
     put_no_seed(draft, "seed")
     put_pictures(draft, "sample.prompts", given.pictures)
     return links
+
+
+def _budget(draft: Draft) -> None:
+    """Decide steps and batches of a step: one of two options makes `steps` count batches."""
+    steps = draft.take("train.steps")
+    option = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
+    batches = draft.take(option)
+    draft.put("train.gradient_accumulation", batches, option)
+    if option.endswith("_steps") and batches > 1:
+        reason = f"{batches} of its steps are one of the optimizer; the gradients of all {batches} count here"
+        draft.differ(option, f"{reason}, there only the last one's, as it zeroes the others")
+        steps = max(1, steps // batches)
+        if warmup := draft.lines.get("scheduler.warmup"):
+            draft.put("scheduler.warmup", warmup.value // batches, warmup.option)
+    draft.put("train.max_steps", steps, "train.steps")
 
 
 def _levels(draft: Draft, base: str) -> None:

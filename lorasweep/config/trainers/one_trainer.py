@@ -13,6 +13,7 @@ from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import put_base, put_dropout, put_no_seed, put_optimizer, put_rank, put_separator
 from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
+from lorasweep.data.tree import is_image
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _CONCEPTS = "concepts"
@@ -22,6 +23,7 @@ _PICTURES = {
     **{"prompt": PROMPT, "seed": SEED, "negative_prompt": "base.negative_prompt", "diffusion_steps": "sample.steps"},
     **{"width": "sample.width", "height": "sample.height", "cfg_scale": "sample.guidance"},
 }
+_STRATEGY, _SAMPLES = "concepts.balancing_strategy", "SAMPLES"  # what `balancing` counts, where not repeats
 _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 
@@ -49,7 +51,20 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
     ]
     if pictures:
         flat.pop("samples", None)
-    return replace(images.sort_datasets(flat, images.tables(concepts), _CONCEPTS, _purpose), pictures=pictures)
+    repeated = [_repeated(each) for each in images.tables(concepts)]
+    return replace(images.sort_datasets(flat, repeated, _CONCEPTS, _purpose), pictures=pictures)
+
+
+def _repeated(concept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The concept with its samples of an epoch as repeats of the images that are there; with 1 where none are here."""
+    samples, path = concept.get("balancing"), concept.get("path")
+    if concept.get("balancing_strategy") != _SAMPLES or not isinstance(samples, int | float):
+        return concept
+    try:
+        found = sum(map(is_image, Path(str(path)).expanduser().iterdir()))
+    except OSError:  # on another machine
+        found = 0
+    return {**concept, "balancing": samples / found if found else 1, "balancing_strategy": found}
 
 
 def _purpose(concept: Mapping[str, Any]) -> str | None:
@@ -104,6 +119,12 @@ def _read_base(draft: Draft, base: str) -> None:
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     draft.ignore("concept_file_name", "was read too" if given.trained else "is not here: give it with --dataset")
     links = images.put_datasets(draft, given, with_prior=True, link_into=link_into)
+    counted = [each.get(_STRATEGY) for each in given.trained if isinstance(each.get(_STRATEGY), int)]
+    if not all(counted):
+        reason = "balancing counts samples of an epoch, and the images are not here: give dataset.repeats"
+        draft.leave(_STRATEGY, reason, _SAMPLES)
+    elif counted:
+        draft.differ(_STRATEGY, "samples of an epoch are read as repeats of the images that are there", _SAMPLES)
     if given.trained and draft.take("concepts.loss_weight") != 1:
         draft.leave("concepts.loss_weight", "every image counts the same, but those of a brake")
     if draft.take("concepts.text.prompt_source") not in ("sample", ""):
@@ -142,8 +163,9 @@ def _optimizer(draft: Draft) -> None:
         draft.differ("text_encoder.stop_training_after", reason)
     scheduler = draft.choose("learning_rate_scheduler")
     draft.put("scheduler", scheduler, "learning_rate_scheduler")
-    warmup = draft.take("learning_rate_warmup_steps")
-    draft.put("scheduler.warmup", int(warmup) if warmup > 1 else warmup, "learning_rate_warmup_steps")
+    warmup, accumulated = draft.take("learning_rate_warmup_steps"), draft.take("gradient_accumulation_steps")
+    # Of batches, of which some are one optimizer step.
+    draft.put("scheduler.warmup", int(warmup / accumulated) if warmup > 1 else warmup, "learning_rate_warmup_steps")
     cycles = draft.take("learning_rate_cycles")
     if scheduler == "cosine_with_soft_restarts":
         draft.put("scheduler.num_cycles", cycles, "learning_rate_cycles")

@@ -191,6 +191,13 @@ def test_levels_are_those_that_the_trainer_draws(
     assert [note["option"] for note in found["differs"] if note["option"] in asked] == differs
 
 
+def test_a_network_as_an_installed_one_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {**OPTIONS, "network_module": "musubi_tuner.networks.lora_zimage", "resolution": 512}
+    (tmp_path / "it.toml").write_text(as_toml(options), encoding="utf-8")
+    assert main(["import", str(tmp_path / "it.toml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["base"] == "z_image"
+
+
 def test_what_was_imported_is_planned(
     tiny_flow: Callable[[str], Path], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -193,6 +193,30 @@ def test_ai_toolkit_is_told_by_its_content(run: Run, name: str) -> None:
     assert "train.timestep_type" in left and "sample.sample_every" in told(found, "left_out")
 
 
+def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Run) -> None:
+    for option, steps, warmup in (("gradient_accumulation_steps", 750, 25), ("gradient_accumulation", 3000, 100)):
+        job = copy.deepcopy(AI_TOOLKIT)
+        schedule = {"lr_scheduler": "constant_with_warmup", "lr_scheduler_params": {"num_warmup_steps": 100}}
+        job["config"]["process"][0]["train"] |= {option: 4, **schedule}
+        found = run(job)
+        assert has(found, train__gradient_accumulation=4, train__max_steps=steps, scheduler__warmup=warmup)
+        assert (f"train.{option}" in told(found, "differs")) == (steps == 750)
+
+
+def test_one_trainer_counts_warm_up_in_batches_and_may_count_samples(run: Run, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").touch()
+    for path, repeats in ((str(tmp_path), 25), ("/img/elsewhere", 1)):
+        concept = {"path": path, "balancing": 100, "balancing_strategy": "SAMPLES"}
+        config = {**ONE_TRAINER, "gradient_accumulation_steps": 8, "concepts": [concept]}
+        found = run(config)
+        assert has(found, scheduler__warmup=25, train__gradient_accumulation=8, dataset__repeats=repeats)
+        kind = "differs" if repeats == 25 else "untranslated"
+        assert "samples of an epoch" in told(found, kind)["concepts.balancing_strategy"]
+    concept["balancing_strategy"] = "REPEATS"
+    assert has(run({**config, "concepts": [concept]}), dataset__repeats=100)
+
+
 def test_ai_toolkits_flags_of_old_name_the_base(run: Run) -> None:
     job = copy.deepcopy(AI_TOOLKIT)
     job["config"]["process"][0]["model"] = {"name_or_path": "/models/xl", "is_xl": True}
