@@ -262,6 +262,11 @@ def test_kohya_ss(run: Run) -> None:
     assert "seed" in told(found, "differs") and "guidance_scale" not in left
 
 
+def test_a_window_that_trains_the_text_encoder_alone_is_told(run: Run) -> None:
+    found = run({**GUI, "unet_lr": 0.0, "text_encoder_lr": 5e-5})
+    assert "always trained" in told(found, "untranslated")["unet_lr"]
+
+
 def test_problems_and_origins_have_the_names_of_the_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "gui.json"
     file.write_text(json.dumps(GUI))
