@@ -21,7 +21,10 @@ MUSUBI = {
 }
 BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", **MUSUBI}
 RENAMED = {"dit": "pretrained_model_name_or_path", "image_directory": "image_dir"}  # musubi-tuner's, sd-scripts'
-_MUSUBI_DEFAULTS = {"bucket_reso_steps": 16, "caption_extension": ".txt", "network_train_unet_only": True}
+_MUSUBI_DEFAULTS = {
+    **{"bucket_reso_steps": 16, "caption_extension": ".txt", "network_train_unet_only": True},
+    "mixed_precision": "bf16",  # of the transformer; of the rest, what accelerate was told
+}
 _VERSIONS = {"flux2_klein": ("klein-base-4b", "klein-base-9b"), "qwen_image": ("original",)}  # that are bases here
 OPTIONS = (
     *("timestep_sampling", "sigmoid_scale", "discrete_flow_shift", "model_prediction_type", "guidance_scale"),

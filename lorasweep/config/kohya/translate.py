@@ -16,6 +16,7 @@ from lorasweep.config.kohya.network import translate_network
 from lorasweep.config.kohya.schedule import translate_optimizer, translate_schedule
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
+_MUSUBI_PX = (960, 544)  # where it is not told
 _MOST_PX = 16384  # beyond any picture; buckets are counted up to it
 _TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima, or musubi-tuner's"
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
@@ -120,6 +121,8 @@ def _buckets(draft: Draft) -> None:
 def _resolution(draft: Draft) -> tuple[int, int]:
     """Width and height in px: one side, `width,height`, or a list of the two."""
     if not draft.given("resolution"):
+        if draft.table.label == "musubi-tuner":
+            return _MUSUBI_PX
         draft.leave("resolution", "is not given, and sd-scripts needs it: 512 is taken")
         return 512, 512
     value = draft.options["resolution"]
@@ -155,7 +158,9 @@ def _precision(draft: Draft) -> None:
     if asked not in _PRECISIONS:
         draft.problem("mixed_precision", f"must be one of {', '.join(_PRECISIONS)}, got {asked!r}")
     draft.put("train.precision", _PRECISIONS.get(asked, "fp32"), "mixed_precision")
-    if asked in ("fp16", "bf16"):
+    if not draft.given("mixed_precision") and draft.table.label == "musubi-tuner":
+        draft.differ("mixed_precision", "there accelerate's own counts where it is not given; bf16 is taken")
+    elif asked in ("fp16", "bf16"):
         reason = "the frozen base is held in it, and adapters train in fp32; there, fp32 weights are autocast"
         draft.differ("mixed_precision", reason)
 

@@ -192,10 +192,14 @@ def test_levels_are_those_that_the_trainer_draws(
 
 
 def test_a_network_as_an_installed_one_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {**OPTIONS, "network_module": "musubi_tuner.networks.lora_zimage", "resolution": 512}
+    options = {**OPTIONS, "network_module": "musubi_tuner.networks.lora_zimage"}
+    del options["mixed_precision"]
     (tmp_path / "it.toml").write_text(as_toml(options), encoding="utf-8")
     assert main(["import", str(tmp_path / "it.toml"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["recipe"]["base"] == "z_image"
+    recipe = json.loads(capsys.readouterr().out)["recipe"]
+    # Its own size and precision, not sd-scripts'.
+    assert recipe["base"] == "z_image" and recipe["buckets.sizes"] == [[960, 544]]
+    assert recipe["train.precision"] == "bf16"
 
 
 def test_what_was_imported_is_planned(
