@@ -16,7 +16,7 @@ from typing import Any
 
 from lorasweep.config.importing import document
 from lorasweep.config.importing.draft import Draft
-from lorasweep.config.importing.images import beside, tables
+from lorasweep.config.importing.images import PREDICT_NOISE, beside, tables
 from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 from lorasweep.config.yaml_file import read_text
 
@@ -75,8 +75,15 @@ def _line(line: str) -> dict[str, Any]:
 
 def translate(draft: Draft, asked: list[dict[str, Any]]) -> None:
     """Decide what is drawn: the prompts, and what one of them says for all."""
+    named = draft.options.get(_OPTION)
+    if not isinstance(named, str) or not draft.given(_OPTION):  # lines of text are no text on one line
+        draft.take(_OPTION)
+        draft.ignore("sample_sampler", f"only read with {_OPTION}")
+        return
+    if not asked and named.lower().endswith(_FILES):
+        draft.ignore(_OPTION, "is not here, or empty: prompts are worked out from the captions")
     base = draft.lines["base"].value
-    of_flow = base not in ("stable_diffusion", "sdxl")
+    of_flow = base not in PREDICT_NOISE
     sampler = next((each["sample_sampler"] for each in asked if each.get("sample_sampler")), None)
     sampler = sampler or (draft.take("sample_sampler") if draft.given("sample_sampler") else None)
     if of_flow:
@@ -85,12 +92,7 @@ def translate(draft: Draft, asked: list[dict[str, Any]]) -> None:
         draft.put("sample.sampler", ours, "sample_sampler", given=True)
     elif sampler:
         draft.differ("sample_sampler", "no sampler of ours is that; the base's own draws", sampler)
-    named = draft.options.get(_OPTION)
-    if not isinstance(named, str) or not draft.given(_OPTION):  # lines of text are no text on one line
-        draft.take(_OPTION)
-        return
-    if not asked and named.lower().endswith(_FILES):
-        draft.ignore(_OPTION, "is not here, or empty: prompts are worked out from the captions")
+    if not asked:
         return
     names = {**_NAMES, **dict.fromkeys((_EMBEDDED,) if base == "flux1_dev" else _SCALES, "sample.guidance")}
     known = {*names, *_SCALES, _EMBEDDED, "sample_sampler", "enum", "subset"}
