@@ -73,9 +73,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     links = _images(draft, given, link_into)
     _adapter(draft, base)
     _optimizer(draft)
-    draft.put("noise.low", draft.take("train.min_denoising_steps") / 1000, "train.min_denoising_steps")
-    highest = draft.take("train.max_denoising_steps")
-    draft.put("noise.high", min(1.0, (highest + 1) / 1000), "train.max_denoising_steps")
+    _range(draft)
     _levels(draft, base)
     _budget(draft)
     put_no_seed(draft, "seed")
@@ -96,6 +94,16 @@ def _budget(draft: Draft) -> None:
         if warmup := draft.lines.get("scheduler.warmup"):
             draft.put("scheduler.warmup", warmup.value // batches, warmup.option)
     draft.put("train.max_steps", steps, "train.steps")
+
+
+def _range(draft: Draft) -> None:
+    """Turn the range round: they are places in a list of levels that begins with pure noise."""
+    first, last = "train.min_denoising_steps", "train.max_denoising_steps"
+    draft.put("noise.low", max(0.0, round(1 - (draft.take(last) + 1) / 1000, 6)), last)
+    draft.put("noise.high", round(1 - draft.take(first) / 1000, 6), first)
+    if draft.given(first) or draft.given(last):
+        reason = "ai-toolkit counts them from pure noise, and so they are read; levels are squeezed in between, not cut"
+        draft.differ(draft.first(last, first), reason)
 
 
 def _levels(draft: Draft, base: str) -> None:

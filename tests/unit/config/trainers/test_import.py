@@ -203,6 +203,15 @@ def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Ru
         assert (f"train.{option}" in told(found, "differs")) == (steps == 750)
 
 
+@pytest.mark.parametrize(("given", "wanted"), [({}, (0.0, 1.0)), ({"max_denoising_steps": 499}, (0.5, 1.0))])
+def test_ai_toolkit_counts_levels_from_pure_noise(given: dict[str, int], wanted: tuple[float, float], run: Run) -> None:
+    job = copy.deepcopy(AI_TOOLKIT)
+    job["config"]["process"][0]["train"] |= given
+    found = run(job)
+    assert has(found, noise__low=wanted[0], noise__high=wanted[1])
+    assert ("train.max_denoising_steps" in told(found, "differs")) == bool(given)
+
+
 def test_one_trainer_counts_warm_up_in_batches_and_may_count_samples(run: Run, tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"{number}.png").touch()
