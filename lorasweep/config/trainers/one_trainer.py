@@ -105,7 +105,8 @@ def _read_base(draft: Draft, base: str) -> None:
         draft.put("base.prediction_type", "v_prediction", "rescale_noise_scheduler_to_zero_terminal_snr")
     skipped = draft.take("text_encoder_layer_skip")
     if base == "sdxl":
-        draft.ignore("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
+        if skipped:
+            draft.leave("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
     else:
         draft.put("base.clip_skip", skipped + 1, "text_encoder_layer_skip")
     if (dtype := draft.take("unet.weight_dtype")) in _STORAGE:

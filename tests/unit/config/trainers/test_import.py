@@ -203,6 +203,16 @@ def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Ru
         assert (f"train.{option}" in told(found, "differs")) == (steps == 750)
 
 
+def test_what_one_trainer_says_of_each_text_encoder_is_told(run: Run) -> None:
+    second = {"train": False, "dropout_probability": 0.1}
+    found = run({**ONE_TRAINER, "text_encoder_2": second, "text_encoder_layer_skip": 1, "text_encoder_2_layer_skip": 1})
+    left = told(found, "untranslated")
+    options = {"text_encoder_2.dropout_probability", "text_encoder_layer_skip", "text_encoder_2_layer_skip"}
+    assert options <= left.keys() and "after 75 tokens" in told(found, "differs")["model_type"]
+    zeros = {"text_encoder_2": {"dropout_probability": 0.0}, "text_encoder_layer_skip": 0}
+    assert not options & told(run({**ONE_TRAINER, **zeros}), "untranslated").keys()
+
+
 @pytest.mark.parametrize(("given", "wanted"), [({}, (0.0, 1.0)), ({"max_denoising_steps": 499}, (0.5, 1.0))])
 def test_ai_toolkit_counts_levels_from_pure_noise(given: dict[str, int], wanted: tuple[float, float], run: Run) -> None:
     job = copy.deepcopy(AI_TOOLKIT)
