@@ -132,12 +132,24 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
         draft.leave("concepts.text.prompt_source", "captions are files beside the images")
     draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
     put_separator(draft, "concepts.text.tag_delimiter")
-    drops = draft.take("concepts.text.tag_dropout_enable")
-    share = draft.take("concepts.text.tag_dropout_probability") if drops else 0.0
-    draft.put("captions.tag_dropout", share, "concepts.text.tag_dropout_probability")
+    _tag_dropout(draft)
     if draft.options.get("concepts.image.enable_crop_jitter", True):
         draft.differ("concepts.image.enable_crop_jitter", "crops are centred here; there they move unless it is off")
     return links
+
+
+def _tag_dropout(draft: Draft) -> None:
+    """Decide the share of dropped tags: none where all of them go at once, as they do unless it is told."""
+    option, kind = "concepts.text.tag_dropout_probability", "concepts.text.tag_dropout_mode"
+    share = draft.take(option) if draft.take("concepts.text.tag_dropout_enable") else 0.0
+    mode = draft.take(kind).upper()
+    draft.put("captions.tag_dropout", 0.0 if mode == "FULL" else share, option)
+    if share and mode == "FULL":
+        draft.leave(
+            kind, f"all tags but the kept ones go at once, in {share:g} of the draws: here each goes by itself", mode
+        )
+    elif share and mode != "RANDOM":
+        draft.differ(kind, "there tags further back go more often", mode)
 
 
 def _adapter(draft: Draft) -> None:

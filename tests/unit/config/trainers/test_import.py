@@ -203,6 +203,19 @@ def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Ru
         assert (f"train.{option}" in told(found, "differs")) == (steps == 750)
 
 
+@pytest.mark.parametrize(
+    ("mode", "share", "kind"), [(None, 0.0, "untranslated"), ("RANDOM", 0.1, None), ("RANDOM WEIGHTED", 0.1, "differs")]
+)
+def test_one_trainer_drops_all_tags_at_once_unless_it_is_told(
+    mode: str | None, share: float, kind: str | None, run: Run
+) -> None:
+    text = {"tag_dropout_enable": True, "tag_dropout_probability": 0.1, **({"tag_dropout_mode": mode} if mode else {})}
+    found = run({**ONE_TRAINER, "concepts": [{"path": "/img/zkw", "text": text}]})
+    assert found["recipe"]["captions.tag_dropout"] == share
+    option = "concepts.text.tag_dropout_mode"
+    assert [each for each in ("untranslated", "differs") if option in told(found, each)] == ([kind] if kind else [])
+
+
 def test_what_one_trainer_says_of_each_text_encoder_is_told(run: Run) -> None:
     second = {"train": False, "dropout_probability": 0.1}
     found = run({**ONE_TRAINER, "text_encoder_2": second, "text_encoder_layer_skip": 1, "text_encoder_2_layer_skip": 1})
