@@ -203,6 +203,28 @@ def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Ru
         assert (f"train.{option}" in told(found, "differs")) == (steps == 750)
 
 
+@pytest.mark.parametrize(("value", "is_told"), [(1.0, False), (3.5, True)])
+def test_guidance_that_a_transformer_is_told_in_training(value: float, is_told: bool, run: Run) -> None:
+    transformer = {"transformer": {"guidance_scale": value}, "model_type": "FLUX_DEV_1"}
+    tuner = {"--model_family": "flux", "--flux_guidance_value": value}
+    for content, option in (
+        ({**ONE_TRAINER, **transformer}, "transformer.guidance_scale"),
+        ({**SIMPLE_TUNER, **tuner}, "flux_guidance_value"),
+    ):
+        assert (option in told(run(content), "untranslated")) == is_told
+
+
+@pytest.mark.parametrize(("is_default", "is_told"), [(True, False), (False, True)])
+def test_what_ai_toolkit_leaves_out_of_a_model_is_told(is_default: bool, is_told: bool, run: Run) -> None:
+    job = copy.deepcopy(AI_TOOLKIT)
+    process = job["config"]["process"][0]
+    process["network"]["transformer_only"] = is_default
+    process["model"]["use_text_encoder_2"] = is_default
+    process["datasets"][0]["scale"] = 1.0 if is_default else 0.5
+    options = {"network.transformer_only", "model.use_text_encoder_2", "datasets.scale"}
+    assert (options <= told(run(job), "untranslated").keys()) == is_told
+
+
 @pytest.mark.parametrize(
     ("mode", "share", "kind"), [(None, 0.0, "untranslated"), ("RANDOM", 0.1, None), ("RANDOM WEIGHTED", 0.1, "differs")]
 )
