@@ -43,7 +43,9 @@ def put_pictures(draft: Draft, option: str, pictures: Sequence[Mapping[str, Any]
             draft.differ(option, f"{key} is one for all pictures: the first is taken", values)
     if seeds := [*dict.fromkeys(_values(draft, option, SEED, int, pictures))]:
         draft.put("sample.rung_seeds", seeds[:1], option, given=True)
-        draft.put("sample.seeds", seeds if len(seeds) > 1 else [seeds[0], seeds[0] + 1], option, given=True)
+        draft.put("sample.seeds", [*seeds, seeds[0] + 1][:2], option, given=True)
+        if len(seeds) > 2:
+            draft.differ(option, "every prompt is drawn from all sample.seeds: the first two are taken", seeds)
     drawn = "pictures are drawn at sample.weight, beside those that lorasweep draws to judge, at every rung"
     draft.differ(option, f"{drawn}; what is not said here is as in sample{unsaid and f', there {unsaid}'}", [*prompts])
     if "base.negative_prompt" in draft.lines:
@@ -61,7 +63,7 @@ def _values(draft: Draft, option: str, key: str, kind: type, pictures: Sequence[
             value = as_kind(given, kind)
         except (ValueError, TypeError, OverflowError):
             value = None
-        if value is None or (kind is str and has_control_characters(value)):
-            draft.leave(option, f"{key.rpartition('.')[2]} of a picture makes no sense", given)
+        if value is None or (kind is str and ("${" in value or has_control_characters(value))):
+            draft.leave(option, f"{key.rpartition('.')[2]} of a picture cannot be read", given)
         else:
             yield value.strip() if kind is str else value

@@ -85,11 +85,17 @@ def test_flux_is_told_its_guidance_and_has_no_scale(answer: Answer, tmp_path: Pa
 
 
 def test_what_cannot_be_drawn_so_is_told(answer: Answer, tmp_path: Path) -> None:
-    (tmp_path / "p.json").write_text(json.dumps([{"prompt": "(hat:1.2)", "width": "wide", "height": 100}]))
+    more = ["a ${prompt} --d 1", "null --d 2", "a: b # [c] --d 3"]
+    listed = [{"prompt": "(hat:1.2)", "width": "wide", "height": 100}, *more]
+    (tmp_path / "p.json").write_text(json.dumps(listed), encoding="utf-8")
     found = answer(sample_prompts="p.json", sample_sampler="euler_a")
     assert "sample.width" not in found["recipe"] and "sample.height" not in found["recipe"]
+    assert found["recipe"]["dataset.prompts.any"] == ["(hat:1.2)", "null", "a: b # [c]"]
     untranslated = told(found, "untranslated", "sample_prompts")
-    assert "wide: width of a picture makes no sense" in untranslated and "sample.height=100 is refused" in untranslated
+    assert "a ${prompt}: prompt of a picture cannot be read" in untranslated
+    assert found["recipe"]["sample.seeds"] == [1, 2]
+    assert "the first two are taken" in told(found, "differs", "sample_prompts")
+    assert "wide: width of a picture cannot be read" in untranslated and "sample.height=100 is refused" in untranslated
     assert "not as a weight" in told(found, "differs", "sample_prompts")
     assert "no sampler of ours" in told(found, "differs", "sample_sampler")
     found = answer(sample_prompts="elsewhere.txt")
