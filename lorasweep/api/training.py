@@ -13,6 +13,7 @@ from lorasweep import config
 from lorasweep.core import files, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.plan import make_plan
 from lorasweep.plan.make import for_seed
 from lorasweep.results import runs
@@ -23,6 +24,11 @@ from lorasweep.sweep.ranking.state import SweepState
 if TYPE_CHECKING:
     from lorasweep.results.report.compare import Comparison
 
+# Keys of what a run is made from, which may lie elsewhere now: all of it is known by its content (`Plan.material`).
+_PLACES = {
+    *("dataset.path", "dataset.holdout_path", "regularization.reg_images.path", "adapter.init"),
+    *("base.path", "base.weights", "base.adapter", "sample.base"),
+}
 OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
 Warn = Callable[[str], object]
@@ -177,28 +183,44 @@ def train_again(
 ) -> tuple[EndedRun, Comparison | None]:
     """Train a recorded recipe once more, in a folder of its own, and compare; None when it did not come to its end.
 
-    `named` is as `open_run` takes it, `how` as `run_trial` does: `on_event`, `quiet`; overrides say where results go.
+    `named` is as `open_run` takes it, `how` as `run_trial` does: `on_event`, `quiet`; overrides say where results go,
+    and where images, base and files lie now.
 
     Raises:
-        ConfigError, DatasetError, InputError: before any work: there is no such run, or an override would make it
-            another recipe.
+        ConfigError, DatasetError, InputError: before any work: there is no such run, an override would make it another
+            recipe, or what lies there now is not what it was made from.
     """
     from lorasweep.results.report.compare import compare_runs
 
-    run = runs.find_run(str(named), subject="train --from")
-    if wrong := [text for text in overrides if text.split("=")[0].split(".")[0] not in ("tracking", "launcher")]:
+    keys = {text: text.split("=")[0] for text in overrides}
+    wrong = [text for text, key in keys.items() if key.split(".")[0] not in ("tracking", "launcher")]
+    if wrong := [text for text in wrong if keys[text] not in _PLACES]:
         hint = "to change a recipe: lorasweep fork TRIAL KEY=VALUE"
         problems = [Problem(text, "would make it another recipe", hint) for text in wrong]
         raise InputError(problems, subject="train --from")
-    recipe = config.compose_recipe([*config.to_overrides(run.recipe), *overrides])
+    moved = [text for text, key in keys.items() if key in _PLACES]
+    run = runs.find_run(str(named), subject="train --from", to_cook=not moved)
+    recipe = compose(run.recipe, *overrides)
     planned = make_plan(recipe)
     if run.material and run.material != planned.material:
+        if moved:
+            raise InputError(_other_material(run, planned, moved), subject="train --from")
         tell(["its images, captions or base model have changed since"], warn)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
     folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
     parent = {"parent": run.name, "overrides": []}
     again = run_trial(recipe, folder, planned=planned, fresh=True, parent=parent, warn=warn, **how)
     return again, compare_runs(run.folder, folder) if again.ended.exit_code == 0 else None
+
+
+def _other_material(run: runs.RecordedRun, planned: Plan, moved: Sequence[str]) -> Problem:
+    """Say what is not at its new place: images are compared by their bytes."""
+    had = {image.get("sha256") for image in RunFolder(run.folder).plan.get("images", ())}
+    others = [image for image in planned.images if image.sha256 not in had]
+    what = f"{len(others)} of the {len(planned.images)} images there are" if others else "what is there is"
+    hint = f"as a variation of it: lorasweep fork {run.name} {' '.join(moved)}"
+    also = "" if others else ": images are missing, captions, repeats or split are others, or the base is"
+    return Problem(" ".join(moved), f"cannot come out the same: {what} not what {run.name} was made from{also}", hint)
 
 
 def _plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:

@@ -18,6 +18,7 @@ from lorasweep.components import bases
 from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Option, as_kind
+from lorasweep.config.importing.images import PREDICT_NOISE
 from lorasweep.plan.learning_rate import finds_step_size
 
 # Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
@@ -152,6 +153,8 @@ def put_base(draft: Draft, *, kind: str, path: str) -> str:
         draft.problem(kind, what, NOT_TRAINED_HERE)
         name = "stable_diffusion"
     draft.put("base", name, kind)
+    if name in PREDICT_NOISE:
+        draft.differ(kind, f"{draft.table.label} cuts captions after 75 tokens; here they are read whole")
     put_path(draft, path)
     return name
 
