@@ -56,7 +56,7 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
 
 
 def _repeated(concept: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the concept with its samples of an epoch as repeats of the images that are there; with 1 where none are here."""
+    """Return it with its samples of an epoch as repeats of the images that are there; with 1 where none are here."""
     samples, path = concept.get("balancing"), concept.get("path")
     if concept.get("balancing_strategy") != _SAMPLES or not isinstance(samples, int | float):
         return concept
