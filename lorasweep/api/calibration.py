@@ -15,6 +15,7 @@ from lorasweep.api.training import OnChange, sweep_bar
 from lorasweep.components import bases
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, LorasweepError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RECIPE_FILE, RunFolder
 from lorasweep.plan import calibration, make_plan
@@ -94,7 +95,8 @@ def calibrate_by_ratings(
     labels = read_labels(runs.find_sweep_or_run(str(named), subject="calibrate"), rater)
     if not (labels.ruined and labels.harmless):
         message = f"{rater} has called {'everything' if labels.ruined else 'nothing'} ruined"
-        hint = "limits lie between both; `both bad` says it: lorasweep rate"
+        who = () if rater == "me" else ("--rater", rater)
+        hint = f"limits lie between both; `both bad` says it: {command('lorasweep', 'rate', str(named), *who)}"
         raise InputError(Problem(str(named), message, hint), subject=subject)
     found = {}
     for run in labels.runs:

@@ -16,6 +16,7 @@ from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_spec import Constraint
 from lorasweep.core import files, paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
 from lorasweep.plan.calibration import read as read_calibration
@@ -110,7 +111,7 @@ def cook_one(
         if not quiet:
             print(f"already cooked: {run.folder}")
         if fresh and parent is None:
-            again = f"lorasweep train --from {run.name}"
+            again = command("lorasweep", "train", "--from", run.name)
             print(f"note  --fresh takes no other run's result; to cook this one again: {again}", file=sys.stderr)
     return run
 
@@ -179,7 +180,7 @@ def run_fork(options: argparse.Namespace) -> int:
     """Compose the parent's recipe with the overrides on top, cook it, remember the parent; the exit code."""
     parent = runs.find_run(options.run, subject="fork", to_cook=False)
     if not options.overrides:
-        hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
+        hint = f"to cook it again as it is: {command('lorasweep', 'train', '--from', parent.name)}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
     recipe = training.compose(parent.recipe, *options.overrides)
     planned = plan_one(recipe)
