@@ -45,14 +45,17 @@ def audit(folder: str | Path, *overrides: str, html: str | Path | None = None) -
 
 
 def mend(
-    folder: str | Path, *, aside: Sequence[str | Path] = (), rename: Sequence[tuple[str | Path, str | Path]] = ()
+    folder: str | Path,
+    *,
+    aside: str | Path | Sequence[str | Path] = (),
+    rename: Sequence[tuple[str | Path, str | Path]] = (),
 ) -> int:
     """Move files of a dataset, all or none: to `.aside/`, not trained on, or to another name; returns how many.
 
     Raises:
         DatasetError: one is not there, lies elsewhere, or would replace another.
     """
-    whole, *asides = (Path(os.path.abspath(file)) for file in (_root(folder), *aside))
+    whole, *asides = (Path(os.path.abspath(file)) for file in (_root(folder), *config.texts([aside], "a file")))
     names = {Path(os.path.abspath(old)): Path(os.path.abspath(new)) for old, new in rename}
     names |= mending.aside_of(whole, asides)
     mending.move(whole, names)
@@ -73,7 +76,7 @@ class Captioned:
 def caption(
     folder: str | Path,
     *words: str,
-    apply: Sequence[str] | None = None,
+    apply: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     write: bool = False,
     overwrite: bool = False,
@@ -97,7 +100,7 @@ def caption(
     _require_one_way(target, asked=asked, write=write, overwrite=overwrite, undo=undo, encoding=encoding)
     if undo:
         return Captioned(restored=len(caption_writing.undo(root)))
-    tagger, recipe = _tagger_and_policy(root, [*words, *(apply or ())])
+    tagger, recipe = _tagger_and_policy(root, config.texts([*words, apply or ()]))
     seen: dict[Path, list[Tag]] = {}
 
     def look(images: Mapping[Path, str]) -> Mapping[Path, list[Tag]]:
@@ -127,7 +130,7 @@ def _root(folder: str | Path) -> Path:
 
 def _recipe_of(root: Path, overrides: Sequence[str]) -> Recipe:
     """Compose a recipe for a folder whose name may hold anything."""
-    recipe = config.compose_recipe(["dataset.path=.", *overrides])
+    recipe = config.compose_recipe(["dataset.path=.", *config.texts(overrides)])
     return dataclasses.replace(recipe, dataset=dataclasses.replace(recipe.dataset, path=str(root)))
 
 
@@ -196,7 +199,7 @@ def draw_dollhouse(
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
     out = paths.typed(out)
-    problems = _subject_problems(subject)
+    problems = _subject_problems(subject, count=count)
     width_px, height_px = _size(size)
     if min(width_px, height_px) < 32:
         problems.append(Problem("--size", f"must be WxH px, 32 or more, got {size!r}", "--size 64x64"))
@@ -239,7 +242,7 @@ def write_dollhouse(
     from lorasweep.dollhouse import world
 
     out = paths.typed(out)
-    problems = _subject_problems(subject)
+    problems = _subject_problems(subject, images=images, repeats=repeats)
     if not problems:
         most = min(len(world.SUBJECTS[subject].wardrobe), images)
         if outfits > most:
@@ -257,12 +260,17 @@ def write_dollhouse(
     )
 
 
-def _subject_problems(subject: str | None) -> list[Problem]:
+def _subject_problems(subject: str | None, **counts: int) -> list[Problem]:
     from lorasweep.dollhouse.world import SUBJECTS
 
-    if subject is None or subject in SUBJECTS:
-        return []
-    return [Problem("--subject", f"unknown subject {subject!r}", f"one of {', '.join(SUBJECTS)}")]
+    problems = [
+        Problem(f"--{name}", f"must be a whole number >= 1, got {count!r}")
+        for name, count in counts.items()
+        if not isinstance(count, int) or count < 1
+    ]
+    if subject is not None and subject not in SUBJECTS:
+        problems.append(Problem("--subject", f"unknown subject {subject!r}", f"one of {', '.join(SUBJECTS)}"))
+    return problems
 
 
 def _size(text: str) -> tuple[int, int]:

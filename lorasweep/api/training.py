@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os.path
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +37,12 @@ def compose(*words: Recipe | str | Path | Sequence[str]) -> Recipe:
     """
     first, *others = words or ((),)
     if isinstance(first, Recipe):
-        typed = _texts(others)
+        typed = config.texts(others)
         return config.compose_recipe(config.with_overrides(first, typed)) if typed else first
-    typed = _texts(words)
+    typed = config.texts(words)
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
-
-
-def _texts(words: Iterable[Any]) -> list[str]:
-    return [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
 
 
 def import_config(
@@ -100,11 +96,12 @@ def _subject(
     what: Recipe | config.SweepSpec | str | Path | None, overrides: Sequence[str]
 ) -> Recipe | config.SweepSpec:
     """A sweep where one is named or a key has several values, else a recipe."""
+    overrides = config.texts(overrides)
     if what is None or isinstance(what, Recipe):
         return compose() if what is None else compose(what, *overrides)
     if isinstance(what, config.SweepSpec):
         return _spec(what, overrides)
-    first = str(what)
+    first, *overrides = [*config.texts([what]), *overrides]
     is_named = "=" not in first and not re.match(r"~\w+(\.|$)", first)  # ~metrics.burn
     swept = config.has_axes(overrides if is_named else [first, *overrides])
     if swept or (is_named and not config.is_recipe_file(first)):
@@ -123,7 +120,8 @@ def _planned(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> Planned:
 
 def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> config.SweepSpec:
     if not isinstance(sweep, config.SweepSpec):
-        return config.load_sweep(str(sweep), overrides)
+        name, *overrides = config.texts([sweep, *overrides])
+        return config.load_sweep(name, overrides)
     if overrides:
         hint = "give the sweep by its name or file, or these to config.load_sweep"
         raise ConfigError(Problem(" ".join(overrides), "cannot change a sweep that is read already", hint))
@@ -162,6 +160,10 @@ def run_trial(
     from lorasweep.results.tracking.process import Mirror
     from lorasweep.sweep.single import run_trial as cook
 
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(
+            Problem(repr(recipe)[:80], "is no recipe", "ls.compose(...) makes one of KEY=VALUEs or a file")
+        )
     planned = planned or make_plan(recipe)
     place = folder_of(recipe, planned) if folder is None else paths.typed(folder).absolute()
     mirror = Mirror(place.parent, recipe.tracking)
@@ -177,12 +179,13 @@ def run_trial(
     return EndedRun(place, ended)
 
 
-def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
-    """Plan every arm and every corner of the space.
+def plan_sweep(sweep: str | Path | config.SweepSpec) -> dict[str, Plan]:
+    """Plan every arm and every corner of the space of a sweep, as `run_sweep` takes it.
 
     Raises:
         ConfigError: with the problems of all, and what of the question cannot be answered.
     """
+    spec = _spec(sweep, ())
     subject = f"sweep `{spec.name}`"
     plans = beforehand.plan_arms(spec.known, subject=subject)
     if problems := beforehand.problems(spec, plans):

@@ -144,18 +144,18 @@ class Run(_Shows):
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Numbers of the checkpoint that it keeps, by name."""
-        return dict(self.result["metrics"])
+        """Numbers of the checkpoint that it keeps, by name; none before the end."""
+        return dict(self.result.get("metrics", {}))
 
     @property
     def missing(self) -> Mapping[str, str]:
         """Why numbers are not there, by name."""
-        return dict(self.result["missing"])
+        return dict(self.result.get("missing", {}))
 
     @property
     def verdict(self) -> Mapping[str, Any]:
         """Where it was done, from where it burns, which weight to use; "sentence" says it in words."""
-        return dict(self.result["verdict"])
+        return dict(self.result.get("verdict", {}))
 
     @property
     def adapter(self) -> Path:
@@ -278,6 +278,14 @@ class EndedSweep(Sweep):
 
     def _shown(self) -> Shown:
         return _with_end(super()._shown(), self.ended)
+
+
+Named = str | Path | Run | Sweep
+
+
+def named_by(what: Named) -> str:
+    """How commands call it: as it is typed, or the folder of one that is in hand."""
+    return str(what.folder if isinstance(what, Run | Sweep) else what)
 
 
 def _with_end(shown: Shown, ended: TrialResult | SweepResult) -> Shown:
