@@ -22,6 +22,7 @@ start here:
   eval "$(lorasweep -sc install=bash)"    tab completion of keys, files, sweeps and commands
 
 KEY=VALUE is Hydra's override grammar: adapter.dim=16  optimizer=prodigy  'sample.weights=[0.5,0.7,0.9]'
+results: outputs/, mlruns/ and cache/ in the folder where you type, or in LORASWEEP_HOME
 exit codes: 0 done, 2 the input is wrong (nothing was started), 1 anything else, 130 interrupted
 """
 
