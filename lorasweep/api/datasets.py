@@ -55,7 +55,7 @@ def mend(
     Raises:
         DatasetError: one is not there, lies elsewhere, or would replace another.
     """
-    whole, *asides = (Path(os.path.abspath(file)) for file in (_root(folder), *config.texts([aside], "a file")))
+    whole, *asides = (Path(os.path.abspath(file)) for file in (str(_root(folder)), *config.texts([aside], "a file")))
     names = {Path(os.path.abspath(old)): Path(os.path.abspath(new)) for old, new in rename}
     names |= mending.aside_of(whole, asides)
     mending.move(whole, names)
