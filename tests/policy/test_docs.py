@@ -102,7 +102,7 @@ def test_there_are_commands() -> None:
     assert len([words for file in TOLD for words in commands(file)]) > 120
 
 
-@pytest.mark.parametrize("file", filter(commands, TOLD), ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("file", list(filter(commands, TOLD)), ids=lambda file: str(file.relative_to(ROOT)))
 def test_commands_that_are_told_parse_and_name_what_a_recipe_has(file: Path) -> None:
     for words in commands(file):
         line = " ".join(words)
