@@ -45,6 +45,13 @@ def test_a_dataset_that_was_written_is_trained_on(home: Path, capsys: pytest.Cap
     assert (command, main(["plan", *words])) == ("train", 0)
 
 
+def test_a_folder_that_is_named_alone_is_planned_by_the_advice(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_clean(home).rename(home / "my own images")
+    assert main(["plan", "adapter.dim=4", "my own images"]) == 2
+    (advice,) = re.findall(r"for its images: ([^\n]*)\)", capsys.readouterr().err)
+    assert main(["plan", *shlex.split(advice)]) == 0
+
+
 def test_an_imported_recipe_is_planned(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_clean(home)
     Path("a.toml").write_text('pretrained_model_name_or_path = "sd15"\nnetwork_module = "networks.lora"\n')
