@@ -145,17 +145,17 @@ class Run(_Shows):
     @property
     def metrics(self) -> Mapping[str, float]:
         """Numbers of the checkpoint that it keeps, by name; none before the end."""
-        return dict(self.result.get("metrics", {}))
+        return dict(self.result["metrics"])
 
     @property
     def missing(self) -> Mapping[str, str]:
         """Why numbers are not there, by name."""
-        return dict(self.result.get("missing", {}))
+        return dict(self.result["missing"])
 
     @property
     def verdict(self) -> Mapping[str, Any]:
         """Where it was done, from where it burns, which weight to use; "sentence" says it in words."""
-        return dict(self.result.get("verdict", {}))
+        return dict(self.result["verdict"])
 
     @property
     def adapter(self) -> Path:

@@ -290,8 +290,3 @@ def test_what_is_in_hand_is_as_good_as_its_name(home: Path) -> None:
     assert ls.open_run(sweep.best).name == sweep.best.name
     assert ls.report(sweep)[0] == folder / "report.html"
     assert ls.ratings(sweep.best) == []
-
-
-def test_a_run_before_its_end_has_nothing_to_tell_yet(home: Path) -> None:
-    run = ls.Run(home / "outputs" / "asked" / "0000-a-s0")
-    assert (run.metrics, run.missing, run.verdict, run.samples) == ({}, {}, {}, [])
