@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what an editor completes
+    from lorasweep.api.cached import *  # noqa: F403
     from lorasweep.api.calibration import *  # noqa: F403
     from lorasweep.api.checks.doctor import *  # noqa: F403
     from lorasweep.api.datasets import *  # noqa: F403
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # what an editor completes
 
 # The names of each module, which is loaded when one of them is asked for.
 _MODULES = {
+    "cached": ("cache", "clear_cache"),
     "calibration": ("calibrate", "calibrate_by_ratings"),
     "checks.doctor": ("doctor",),
     "datasets": ("Captioned", "audit", "caption", "draw_dollhouse", "mend", "write_dollhouse"),

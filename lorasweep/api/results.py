@@ -92,7 +92,8 @@ def export(
     if out is not None:
         out = paths.typed(out)
         paths.require_writable(out.parent, option="--out")
-    form = form or forms.smallest_form(saved.recipe.adapter.name, config.texts([readers], "readers"))
+    given = config.texts([readers], "readers")
+    form = form or forms.smallest_form(saved.recipe.adapter.name, given, base=saved.recipe.base.name)
     return export_run(saved, out=out, form=form, **how)
 
 

@@ -84,6 +84,7 @@ examples:
   lorasweep train adapter=lora optimizer=prodigy dataset.path=my/images
   lorasweep train adapter.dim=16 train.max_steps=200 seed=1   on the embedded dollhouse
   lorasweep train --from quickstart/2                         cook it again; did it come out the same?
+  lorasweep train --from train/7 dataset.path=new/place       its images lie elsewhere now
   lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_class) or a plain folder of images.
 Ctrl-C once finishes the step, saves and exits with 130; twice stops now. The same command again goes on where
@@ -367,6 +368,17 @@ could not be translated is listed, with its reason, in the file and on stderr. S
         "Each line has its next step when something is wrong. Exit code 1 when something is broken.",
         _arg("overrides", metavar="KEY=VALUE", nargs="*", help="launcher=ssh ...: ask its machines instead"),
         _arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"),
+        _JSON,
+    ),
+    "cache": _command(
+        "show what is kept to be quicker the next time, or clear it",
+        """\
+examples:
+  lorasweep cache                     each kind, with its size
+  lorasweep cache latents --clear     one kind goes; without a kind, all of them
+What goes is made again when it is needed. Runs, adapters and pictures of runs are not in it.""",
+        _arg("kinds", metavar="KIND", nargs="*", help="all of them when left out"),
+        _arg("--clear", action="store_true", help="remove them"),
         _JSON,
     ),
     "dollhouse": _command(

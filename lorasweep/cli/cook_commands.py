@@ -18,7 +18,7 @@ from lorasweep.core import files, paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
+from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, RunFolder, SweepFolder
 from lorasweep.plan.calibration import read as read_calibration
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results import runs
@@ -38,6 +38,11 @@ _NEXT = {
     Status.OUT_OF_MEMORY: "try train.batch_size=1, or free some memory and run the same command again",
 }
 NOT_KEPT = 3
+# Keys of what a run is made from, which may lie elsewhere now: all of it is known by its content (`Plan.material`).
+_PLACES = {
+    *("dataset.path", "dataset.holdout_path", "regularization.reg_images.path", "adapter.init"),
+    *("base.path", "base.weights", "base.adapter", "sample.base"),
+}
 
 
 def run_train(options: argparse.Namespace) -> int:
@@ -60,10 +65,13 @@ def _again(options: argparse.Namespace) -> int:
     if options.fresh:
         problem = Problem("--fresh", "says nothing beside --from, which takes no other result", "leave it out")
         raise InputError(problem, subject="train --from")
-    run = runs.find_run(options.source, subject="train --from")
-    recipe = config.compose_recipe([*config.to_overrides(run.recipe), *_not_of_the_recipe(options.overrides)])
+    moved = [text for text in _not_of_the_recipe(options.overrides) if text.split("=")[0] in _PLACES]
+    run = runs.find_run(options.source, subject="train --from", to_cook=not moved)
+    recipe = training.compose(run.recipe, *options.overrides)
     planned = plan_one(recipe)
     if run.material and run.material != planned.material:
+        if moved:
+            raise InputError(_other_material(run, planned, moved), subject="train --from")
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
     folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
@@ -84,13 +92,24 @@ def _again(options: argparse.Namespace) -> int:
 
 
 def _not_of_the_recipe(overrides: list[str]) -> list[str]:
-    """Where results go may be said anew; anything else would be another recipe."""
-    wrong = [text for text in overrides if text.split("=")[0].split(".")[0] not in ("tracking", "launcher")]
-    if wrong:
+    """Where results go, and where files lie, may be said anew; anything else would be another recipe."""
+    keys = {text: text.split("=")[0] for text in overrides}
+    wrong = [text for text, key in keys.items() if key.split(".")[0] not in ("tracking", "launcher")]
+    if wrong := [text for text in wrong if keys[text] not in _PLACES]:
         hint = "to change a recipe: lorasweep fork TRIAL KEY=VALUE"
         problems = [Problem(text, "would make it another recipe", hint) for text in wrong]
         raise InputError(problems, subject="train --from")
     return overrides
+
+
+def _other_material(run: runs.RecordedRun, planned: Plan, moved: Sequence[str]) -> Problem:
+    """Say what is not at its new place: images are compared by their bytes."""
+    had = {image.get("sha256") for image in RunFolder(run.folder).plan.get("images", ())}
+    others = [image for image in planned.images if image.sha256 not in had]
+    what = f"{len(others)} of the {len(planned.images)} images there are" if others else "what is there is"
+    hint = f"as a variation of it: lorasweep fork {run.name} {' '.join(moved)}"
+    also = "" if others else ": images are missing, captions, repeats or split are others, or the base is"
+    return Problem(" ".join(moved), f"cannot come out the same: {what} not what {run.name} was made from{also}", hint)
 
 
 def cook_one(

@@ -15,7 +15,7 @@ from lorasweep.config.bind import find_module
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.tree import look_up
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.records import PROMPT_TIERS
+from lorasweep.core.records import ANY_TIER, PROMPT_TIERS
 from lorasweep.data.tree import IMAGE_SUFFIXES
 from lorasweep.plan import calibration
 
@@ -41,8 +41,8 @@ def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
 def _tiers(values: Mapping[str, Any]) -> Iterator[Problem]:
     prompts = look_up(values, "dataset.prompts")
     for tier in prompts if isinstance(prompts, Mapping) else ():
-        if tier not in PROMPT_TIERS:
-            yield Problem(f"dataset.prompts.{tier}", f"must be one of {', '.join(PROMPT_TIERS)}")
+        if tier not in (known := (*PROMPT_TIERS, ANY_TIER)):
+            yield Problem(f"dataset.prompts.{tier}", f"must be one of {', '.join(known)}")
 
 
 def _sides(values: Mapping[str, Any]) -> Iterator[Problem]:

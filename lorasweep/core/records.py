@@ -28,6 +28,7 @@ T = TypeVar("T")
 PredictionType = Literal["epsilon", "v_prediction"]
 PromptTier = Literal["in_distribution", "recombined", "class", "unrelated"]
 PROMPT_TIERS: tuple[PromptTier, ...] = ("in_distribution", "recombined", "class", "unrelated")
+ANY_TIER = "any"  # of `dataset.prompts`: prompts whose tier the plan tells, by the trigger
 
 
 class Status(enum.StrEnum):
@@ -112,7 +113,7 @@ class DatasetOptions:
     holdout_seed: Seed = 0
     holdout_path: Text | None = None  # a folder of images kept for judging; then none of the dataset's is
     holdout_files: tuple[Text, ...] = ()  # images of the dataset kept for judging, in place of the share
-    prompts: dict[str, tuple[str, ...]] | None = None  # by tier; None: derived from the captions
+    prompts: dict[str, tuple[str, ...]] | None = None  # by tier or `ANY_TIER`; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 
     @property
@@ -547,8 +548,8 @@ def digest(data: Any) -> str:
 def _rebuild(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if data is None:
-            return None
+        if data is None or any(data in typing.get_args(a) for a in arguments if typing.get_origin(a) is Literal):
+            return data
         return _rebuild(next(a for a in arguments if a is not type(None)), data)
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)

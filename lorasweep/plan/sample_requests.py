@@ -6,7 +6,7 @@
     unrelated        what has nothing to do with it: is the base still whole?
 
 A tier that the dataset config gives is taken as it is, the drawn dataset brings its own, and what is missing is derived
-from the captions. Knows nothing about drawing.
+from the captions. Prompts that it gives for any tier come on top of these. Knows nothing about drawing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.core.records import PROMPT_TIERS, CaptionOptions, Plan, PromptTier, Recipe
+from lorasweep.core.records import ANY_TIER, PROMPT_TIERS, CaptionOptions, Plan, PromptTier, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions
 from lorasweep.plan.dataset import Dataset
@@ -93,8 +93,19 @@ def by_base(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
 
 def write_prompts(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """Write the prompts of every tier, none twice; a tier that nothing can be written for is left out."""
-    written = {**_derived(recipe, dataset), **_drawn(recipe), **(recipe.dataset.prompts or {})}
+    given = recipe.dataset.prompts or {}
+    written = {**_derived(recipe, dataset), **_drawn(recipe), **given}
+    for prompt in given.get(ANY_TIER, ()):
+        tier = _tier(prompt, dataset)
+        written[tier] = (*written.get(tier, ()), prompt)
     return {tier: tuple(dict.fromkeys(written[tier])) for tier in PROMPT_TIERS if written.get(tier)}
+
+
+def _tier(prompt: str, dataset: Dataset) -> PromptTier:
+    if prompt in {image.caption for image in dataset.images if image.split == "train"}:
+        return "in_distribution"
+    calls = not dataset.triggers or any(captions.has_trigger(prompt, each) for each in dataset.triggers)
+    return "recombined" if calls else "class"
 
 
 def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:

@@ -91,7 +91,7 @@ def test_a_lora_is_trained_on_the_base_and_drawn_and_judged_on_its_sibling(
     tiny_flow: Callable[[str], Path], turbo: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tiny_flow("z_image")
-    words = ["base=z_image", f"base.path={path}", "sample=distilled", "sample.steps=3"]
+    words = ["base=z_image", f"base.path={path}", "sample=distilled", "sample.steps=3", "noise=dynamic_shift"]
     run = train(home, *words, f"sample.base={turbo}")
     plain = train(home, *words)
     # The same weights were learned, and the same losses measured, whatever draws.
@@ -115,7 +115,13 @@ def test_a_lora_is_trained_on_the_base_and_drawn_and_judged_on_its_sibling(
         main(["judge", str(file), "--json", *words, *SIZE, *PROMPTS, "metrics=[prior_drift]", f"sample.base={turbo}"])
         == 0
     )
-    assert main(["export", f"train/{run.name}", "--out", str(out)]) == 0
+    capsys.readouterr()
+    for_kohya = home / "kohya.safetensors"
+    assert main(["export", f"train/{run.name}", "--out", str(for_kohya), "--for", "comfyui", "--for", "kohya"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--for must be of ComfyUI and diffusers, which read an adapter of z_image, got kohya" in told
+    assert not for_kohya.exists()
+    assert main(["export", f"train/{run.name}", "--out", str(out), "--for", "comfyui"]) == 0
     from safetensors import safe_open
 
     with safe_open(out, "pt") as exported:

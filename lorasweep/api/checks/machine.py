@@ -62,7 +62,8 @@ def disk() -> Check:
     free = shutil.disk_usage(folder).free
     told = f"{free / GIB:.1f} GiB free in {folder}"
     if free < DISK_LEAST_GIB * GIB:
-        return fail("disk", told, "make room, or set LORASWEEP_HOME to another disk")
+        hint = "make room (lorasweep cache shows what may go), or set LORASWEEP_HOME to another disk"
+        return fail("disk", told, hint)
     if free < DISK_GIB * GIB:
         return warn("disk", told, "enough for the embedded base; `lorasweep plan` tells what a sweep takes")
     return ok("disk", told)

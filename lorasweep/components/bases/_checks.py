@@ -82,7 +82,7 @@ def option_problems(configs: Path, family: Family, options: BaseOptions) -> Iter
             yield ("clip_skip", f"must be 1: {family.title} reads last layers, got {options.clip_skip}", "")
 
 
-def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
+def weights_problems(path: Path, weights: str | None, family: Family) -> Iterator[Finding]:
     """Find what keeps a file from taking the place of a folder's denoiser."""
     if weights is None:
         return
@@ -96,7 +96,8 @@ def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
         yield ("weights", f"must be a .safetensors file that exists, got {file}", "")
     else:
         try:
-            other = _families.name_alone(read_header(file), family)
+            held = read_header(file)
+            other = _families.name_alone(held, family) or _files.other_size(held, path / family.denoiser)
         except ValueError as error:
             other = f"unreadable: {error}"
         if other:
@@ -164,7 +165,7 @@ def sibling_problems(path: Path, sibling: str, family: Family) -> list[Finding]:
         message = f"must be null: {family.title} draws by itself, got {place.name}"
         return [_of_path(message, "override: sample.base=null")]
     if place.exists() and not place.is_dir():
-        return list(weights_problems(sibling, family))
+        return list(weights_problems(path, sibling, family))
     if found := find_problems(place, family.sibling):
         return found
     own, its = (_files.weight_shapes(each, family.sibling) or {} for each in (path, place))

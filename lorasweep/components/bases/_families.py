@@ -8,6 +8,7 @@ Source: diffusers (loaders/single_file_utils.py) and ComfyUI (model_detection.py
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -367,9 +368,9 @@ def name_other(tensors: Mapping[str, Tensor], family: Family) -> tuple[str, str]
 
 
 def name_alone(tensors: Mapping[str, Tensor], family: Family) -> str | None:
-    """Say what a file is that cannot be the denoiser of a base of this family; None when it can."""
+    """Say what a file is, by its names, that cannot be the denoiser of a base of this family; None when it can."""
     plain = [name.removeprefix(UNET) for name in tensors]
-    for beginning, what, _ in _OTHERS[:2]:
+    for beginning, what, _ in itertools.takewhile(lambda row: not row[2].startswith("override"), _OTHERS):
         if any(re.match(beginning, name) for name in plain):
             return what
     owners = (each for each in FAMILIES if each.alone and any(re.match(each.alone, name) for name in plain))

@@ -17,12 +17,13 @@ from typing import Any
 from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
 from lorasweep.core import files
 from lorasweep.core.records import BaseOptions, NoiseSchedule
-from lorasweep.core.safetensors_header import read_header
+from lorasweep.core.safetensors_header import Tensor, read_header
 
 _SIZES = (  # what configs of parts say of the shapes of their weights
     *("block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block"),
     *("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "projection_dim"),
 )
+_UNREAD = 1e-5  # share of a denoiser's numbers that files have beside it: a norm of Z-Image's, counters of Anima's
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
@@ -127,6 +128,23 @@ def _part_shapes(part: Path) -> dict[str, tuple[int, ...]]:
 def numbers(folder: Path, parts: Iterable[str]) -> dict[str, int]:
     """How many numbers the weights of each part of a folder are, by the headers of its files."""
     return {part: sum(math.prod(shape) for shape in _part_shapes(folder / part).values()) for part in parts}
+
+
+def other_size(held: Mapping[str, Tensor], part: Path) -> str | None:
+    """Say how many numbers a file of a denoiser has, where these are not the folder's; None where they are.
+
+    Whatever names they have, and however queries, keys and values lie, denoisers of one kind have as many.
+    """
+    its = {name: tensor for name, tensor in held.items() if name.startswith(UNET)} or held
+    weights = [file for file in loaded_files(part, weights=True) if file.suffix == ".safetensors"]
+    own = {name: tensor for file in weights for name, tensor in read_header(file).items()}
+    found, wanted = (
+        sum(math.prod(tensor.shape) for name, tensor in each.items() if "llm_adapter." not in name)
+        for each in (its, own)
+    )
+    if not wanted or 0 <= found - wanted <= wanted * _UNREAD:
+        return None
+    return f"of another size or kind: {found:,} numbers instead of {wanted:,}"
 
 
 def largest_rank(path: Path, family: Family) -> int:

@@ -74,7 +74,7 @@ class Source:
             return [("path", "must be given for a base of your own", "override: base.path=some/folder")]
         configs = _files.config_folder(path, self.family)
         found = [*_checks.option_problems(configs, self.family, options), *_checks.find_problems(path, self.family)]
-        found += [*_checks.weights_problems(options.weights, self.family)]
+        found += [*_checks.weights_problems(path, options.weights, self.family)]
         found += [*_checks.distilled_problems(path, self.family, options)]
         if options.adapter and not found:
             found += _checks.adapter_problems(path, self.family, options.adapter)

@@ -8,10 +8,22 @@ Letters: N and M pictures, R reference pictures, T tiles, D numbers per tile.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+
+ONE_PICTURE = "most of the base's pictures are one and the same"
+
+
+def is_one_picture(reference_RTD: torch.Tensor) -> bool:
+    """Tell whether most pictures are one and the same, so that they set no scale; R >= 2."""
+    import torch
+
+    flat_RD = reference_RTD.double().flatten(1)
+    return bool(torch.pdist(flat_RD).median() <= 1e-6 * flat_RD.norm(dim=1).median())
 
 
 def standardised(tiles_NTD: torch.Tensor, reference_RTD: torch.Tensor) -> torch.Tensor:
@@ -55,5 +67,7 @@ def vendi(kernel_NN: torch.Tensor) -> float:
     """
     import torch
 
+    if not kernel_NN.isfinite().all():
+        return math.nan  # LAPACK would raise
     eigenvalues = torch.linalg.eigvalsh(kernel_NN.double() / len(kernel_NN)).clamp_min(0)
     return float(torch.special.entr(eigenvalues).sum().exp())

@@ -77,6 +77,9 @@ class Burn:
             found.missing["burn/score"] = f"needs {FEWEST_BY_BASE} pictures by the base, got {len(base)}"
             return found
         fine_RTD = context.features(fine, keep=True)["features"]
+        if similarity.is_one_picture(fine_RTD[: len(base)]):
+            found.missing["burn/score"] = similarity.ONE_PICTURE
+            return found
         drawn_NTD = context.features(drawn)["features"]
         found.values["burn/score"] = strangeness(drawn_NTD, fine_RTD[: len(base)], fine_RTD[len(base) :])
         return found

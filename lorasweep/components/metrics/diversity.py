@@ -62,6 +62,8 @@ class Diversity:
             reason = f"needs {FEWEST} pictures that the base drew as well, got {len(pairs)}"
             return Measurement(missing={f"{NAME}/relative": reason})
         base_NTD = context.features([base[pair] for pair in pairs], keep=True)["features"]
+        if similarity.is_one_picture(base_NTD):
+            return Measurement(missing={f"{NAME}/relative": similarity.ONE_PICTURE})
         drawn_NTD = context.features([drawn[pair] for pair in pairs])["features"]
         mine_NN, theirs_NN = kernel(drawn_NTD, base_NTD), kernel(base_NTD, base_NTD)
         return Measurement(

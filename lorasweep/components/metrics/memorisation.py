@@ -69,8 +69,10 @@ KINDS = ("latents", "features")
 RATES = ("copy_rate", "tile_max", "nearness")
 MIN_REFERENCE = 4  # pictures that cannot be copies, fewest for a quantile
 ENOUGH_HELD_OUT = 20  # for a 5 % quantile of their own
+ONE_IMAGE = "the training images are one picture over and over"
 NO_CAPTIONS = "needs training captions and recombined prompts"
 DUPLICATE = 0.25  # of the median distance, below which two training images are the same picture twice
+EXACT = 1e-6  # distance below which they are so whatever the others are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,10 @@ class Memorisation:
                 known, found = known[:, None], found[:, None]
             scale, theirs = known[: len(base)], known[len(base) :]
             mine, theirs = (similarity.standardised(tiles, scale) for tiles in (found, theirs))
-            values |= rates(mine, theirs[:cut], theirs[cut:], kind=kind, chance=self.chance)
+            found_here = rates(mine, theirs[:cut], theirs[cut:], kind=kind, chance=self.chance)
+            if not found_here:
+                return Measurement(missing={f"{NAME}/{name}": ONE_IMAGE for name in RATES})
+            values |= found_here
         for name in RATES:
             values[f"{NAME}/{name}"] = sum(values[f"{NAME}/{name}_{kind}"] for kind in kinds) / len(kinds)
         return Measurement(values=values)
@@ -138,7 +143,10 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 def rates(
     drawn_NTD: torch.Tensor, train_MTD: torch.Tensor, held_out_HTD: torch.Tensor, *, kind: str, chance: float
 ) -> dict[str, float]:
-    """Copy rate and nearness by the mean over tiles, copy rate by the worst tile; standardised features."""
+    """Copy rate and nearness by the mean over tiles, copy rate by the worst tile; standardised features.
+
+    Empty where the training images are one picture over and over, and none is held out.
+    """
     import torch
 
     values = {}
@@ -148,6 +156,8 @@ def rates(
         others_MM = over_tiles(1 - similarity.tile_cosines(train_MTD, train_MTD), dim=2)
         others_M = others_MM.fill_diagonal_(torch.inf).amin(1)
         reference = _reference(held_out_H, others_M)
+        if not len(reference):
+            return {}
         limit = torch.quantile(reference, chance, interpolation="lower")
         values[f"{NAME}/{name}_{kind}"] = float((distance_N < limit).double().mean())
         if name == "copy_rate":
@@ -161,8 +171,8 @@ def _reference(held_out_H: torch.Tensor, others_M: torch.Tensor) -> torch.Tensor
 
     if len(held_out_H) >= ENOUGH_HELD_OUT:
         return held_out_H
-    single_M = others_M[others_M > DUPLICATE * others_M.median()]
-    return torch.cat([held_out_H, single_M])
+    apart_M = others_M[others_M > EXACT]
+    return torch.cat([held_out_H, apart_M[apart_M > DUPLICATE * apart_M.median()]])
 
 
 def _why_not(context: JudgeContext, drawn: Sequence[Image.Image], base: Sequence[Image.Image]) -> str:

@@ -51,23 +51,27 @@ class Norms:
         """Measure every module's norm, and decompose some of them."""
         values: dict[str, float] = context.memoized(NAME, lambda: self._of(context))
         if not values:
-            return Measurement(missing={f"{NAME}/relative": "the adapter has no linear or convolutional modules"})
+            return Measurement(
+                missing={f"{NAME}/relative": "the adapter is in no linear or convolutional module that is on"}
+            )
         return Measurement(values=dict(values))
 
     def _of(self, context: JudgeContext) -> dict[str, float]:
         adapter: Any = context.adapter
         layers = list(getattr(adapter, "layers", {}).values())
         layers = [layer for layer in layers if getattr(getattr(layer.get_base_layer(), "weight", None), "ndim", 0) > 1]
-        if not layers:
-            return {}
         every = max(1, -(-len(layers) // self.decompose)) if self.decompose else len(layers) + 1
         relative, parts = [], []
         for place, layer in enumerate(layers):
             change_OI = context.weight * adapter.delta(layer).detach().flatten(1)
             base_OI = frozen_weight(layer.get_base_layer()).to(change_OI.device).float().flatten(1)
+            if not base_OI.any():
+                continue  # of a layer that is off there is no share
             relative.append(float(change_OI.norm() / base_OI.norm()))
             if (place + 1) % every == 0:
                 parts.append(decomposed(base_OI, change_OI))
+        if not relative:
+            return {}
         # numpy's max keeps a NaN, Python's only in the first place
         found = {f"{NAME}/relative": _mean(relative), f"{NAME}/relative_max": float(np.max(relative))}
         if parts:

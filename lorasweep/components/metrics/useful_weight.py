@@ -30,6 +30,8 @@ NAME = "useful_weight"
 NEEDS_PICTURES = False
 PROBES = ("held_out",)
 NAMES = (f"{NAME}/best", f"{NAME}/slope")
+FEWEST = 3  # weights with a parabola through them, 0 included
+TOO_FEW = "needs a weight besides 0 and this one (metrics.useful_weight.weights)"
 Point = tuple[float, float]  # weight, log loss ratio
 
 
@@ -47,6 +49,8 @@ class UsefulWeight:
         for weight in sorted({context.weight, *self.weights} - {0.0}):
             rows = context.losses("held_out", weight, first_noise=True)
             points.append((weight, float(log_ratio_by_timestep(rows).mean())))
+        if len(points) < FEWEST:
+            return Measurement(missing=dict.fromkeys(NAMES, TOO_FEW))
         return Measurement(values={f"{NAME}/best": lowest(points), f"{NAME}/slope": slope(points, context.weight)})
 
 

@@ -37,6 +37,9 @@ def build(
     from prodigyopt import Prodigy
 
     made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    for group in made:
+        if group["lr"] == 0:
+            group["weight_decay"] = 0.0  # Prodigy decays by the lr of all groups, not by that of each
     with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints, and stdout may be carrying JSON
         return Prodigy(
             made,

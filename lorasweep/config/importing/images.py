@@ -37,6 +37,7 @@ class Given:
     untranslated: list[Note] = field(default_factory=list)  # what is known already to have no counterpart,
     left_out: list[Note] = field(default_factory=list)  # or to change nothing
     names: dict[str, str] = field(default_factory=dict)  # by the trainer's name of an option, the file's own
+    pictures: list[Options] = field(default_factory=list)  # that it draws on the way, by its own names
     table: Table | None = None  # where the trainer's own is not that of its module
 
 
@@ -56,13 +57,17 @@ def read_beside(config: Path, dataset: Path | None, named: Any) -> Any:
     """
     if not isinstance(named, str):
         return None
-    named = paths.as_here(named)
-    for place in [dataset] if dataset else [Path(named), config.parent / named, config.parent / Path(named).name]:
-        if place.is_file():
-            return document.read_any(place)
-    if dataset:
+    if dataset and not dataset.is_file():
         raise ConfigError(Problem(str(dataset), "no such file"), subject="the trainer's config")
-    return None
+    place = dataset or beside(config, named)
+    return None if place is None else document.read_any(place)
+
+
+def beside(config: Path, named: str) -> Path | None:
+    """Find a file that a config names: in the working folder, or beside the config."""
+    named = paths.as_here(named)
+    places = (Path(named), config.parent / named, config.parent / Path(named).name)
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def flatten(data: Any, at: str = "") -> Options:

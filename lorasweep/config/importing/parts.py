@@ -18,6 +18,7 @@ from lorasweep.components import bases
 from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Option, as_kind
+from lorasweep.config.importing.images import PREDICT_NOISE
 from lorasweep.plan.learning_rate import finds_step_size
 
 # Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
@@ -152,6 +153,8 @@ def put_base(draft: Draft, *, kind: str, path: str) -> str:
         draft.problem(kind, what, NOT_TRAINED_HERE)
         name = "stable_diffusion"
     draft.put("base", name, kind)
+    if name in PREDICT_NOISE:
+        draft.differ(kind, f"{draft.table.label} cuts captions after 75 tokens; here they are read whole")
     put_path(draft, path)
     return name
 
@@ -192,15 +195,16 @@ def put_rank(draft: Draft, dim: str, alpha: str) -> tuple[int, float]:
     return found
 
 
-def put_dropout(draft: Draft, option: str, adapter: str) -> bool:
-    """Decide the dropout, of an adapter that has one; returns whether there is any."""
+def put_dropout(draft: Draft, option: str, adapter: str, *, of_inputs: bool = False) -> None:
+    """Decide the dropout, of an adapter that has one; ours is `of_inputs`, as PEFT's."""
     share = draft.take(option)
     if share and "dropout" not in places.read_choice("adapter", adapter):
         draft.leave(option, f"adapter={adapter} has no dropout")
-        return False
-    if share:
+    elif share:
         draft.put("adapter.dropout", share, option)
-    return bool(share)
+        if not of_inputs:
+            told = f"{draft.table.label} drops what comes out of the first factor, ours what goes into it"
+            draft.differ(option, told)
 
 
 def put_separator(draft: Draft, option: str) -> None:

@@ -9,7 +9,6 @@ A file that has both is read as both; one that Easy Training Scripts saved is br
 from __future__ import annotations
 
 import json
-import os.path
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 from lorasweep.config.importing.document import named_by_keys, named_by_text, strange_numbers
 from lorasweep.config.importing.draft import Note
-from lorasweep.config.importing.images import Given
-from lorasweep.config.kohya import command_line, flow, gui
+from lorasweep.config.importing.images import Given, beside
+from lorasweep.config.kohya import command_line, flow, gui, sample_prompts
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.yaml_file import read_text
-from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 
 _SUBJECT = "the kohya files"
@@ -71,6 +69,7 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
         untranslated=notes,
         left_out=[*_hidden(training, own), *left_out],
         names=names,
+        pictures=sample_prompts.read(training, config),
         table=flow.table_of({**training, **own}, names),
     )
 
@@ -120,6 +119,9 @@ def _require_training_options(training: Mapping[str, Any], path: Path, *, has_da
 def _renamed(options: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """Options under sd-scripts' names; adds to `names` what the file calls them."""
     names |= {flow.RENAMED[option]: option for option in options if option in flow.RENAMED}
+    module = options.get("network_module")
+    if isinstance(module, str):  # as an installed musubi-tuner finds it
+        options = {**options, "network_module": module.removeprefix("musubi_tuner.")}
     return {flow.RENAMED.get(option, option): value for option, value in options.items()}
 
 
@@ -166,9 +168,8 @@ def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:
 
 def _beside(config: Path, named: str) -> Path:
     """The dataset file where sd-scripts looks, in the working folder, or else beside the training file."""
-    for path in (Path(paths.as_here(named)), Path(paths.as_here(str(config.parent / named)))):
-        if os.path.isfile(path):
-            return path
+    if path := beside(config, named):
+        return path
     hint = "give it with --dataset FILE, or take dataset_config out of the TOML"
     raise _refused(config, f"names dataset_config = {named!r}, which is not here", hint)
 

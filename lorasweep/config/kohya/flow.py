@@ -21,21 +21,32 @@ MUSUBI = {
 }
 BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", **MUSUBI}
 RENAMED = {"dit": "pretrained_model_name_or_path", "image_directory": "image_dir"}  # musubi-tuner's, sd-scripts'
-_MUSUBI_DEFAULTS = {"bucket_reso_steps": 16, "caption_extension": ".txt", "network_train_unet_only": True}
+_MUSUBI_DEFAULTS = {
+    **{"bucket_reso_steps": 16, "caption_extension": ".txt", "network_train_unet_only": True},
+    "mixed_precision": "bf16",  # of the transformer; of the rest, what accelerate was told
+}
 _VERSIONS = {"flux2_klein": ("klein-base-4b", "klein-base-9b"), "qwen_image": ("original",)}  # that are bases here
-OPTIONS = ("timestep_sampling", "sigmoid_scale", "discrete_flow_shift", "model_prediction_type", "guidance_scale")
+OPTIONS = (
+    *("timestep_sampling", "sigmoid_scale", "discrete_flow_shift", "model_prediction_type", "guidance_scale"),
+    *("weighting_scheme", "logit_mean", "logit_std", "preserve_distribution_shape"),
+)
 # The modules that they take.
 TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), "flux1_dev": "full", "krea2": "full"}
 _FILES = ("ae", "clip_l", "t5xxl", "qwen3", "vae")
-_OF_NOISE = ("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip")  # of bases that predict noise
+_OF_NOISE = (  # of bases that predict noise
+    *("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip", "max_token_length"),
+)
+_RANGE = ("min_timestep", "max_timestep")  # which musubi-tuner alone reads with flow matching
 _SHIFTS = {"flux1_dev": 3.0}  # of discrete_flow_shift where it is not given; else 1
-_LEVELS = {  # which levels, and whether discrete_flow_shift moves them
-    "sigma": ("uniform", True),
-    "uniform": ("uniform", False),
-    "sigmoid": ("logit_normal", False),
-    "shift": ("logit_normal", True),
-    **dict.fromkeys(("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift"), ("logit_normal", False)),
+_SAMPLING = {"anima": "sigmoid"}  # of timestep_sampling where it is not given; else the table's
+_BY_SIZE = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift")
+_LEVELS = {  # which levels
+    "sigma": "uniform",
+    "uniform": "uniform",
+    **dict.fromkeys(("sigmoid", "shift", *_BY_SIZE, "logsnr", "qinglong_flux", "qinglong_qwen"), "logit_normal"),
 }
+# musubi-tuner's mixtures: the part that stands in for all of it, and the share that it is of
+_MIXED = {"qinglong_flux": ("flux_shift", 79), "qinglong_qwen": ("qwen_shift", 95)}
 _AS_DRAWN = {"flux_shift": "flux1_dev", "qwen_shift": "qwen_image", "krea2_shift": "krea2"}  # exactly as that base is
 
 
@@ -68,31 +79,44 @@ def put_base(draft: Draft, base: str) -> None:
             draft.problem("model_version", what, "what is distilled can draw: sample.base")
     for file in _FILES:
         draft.ignore(file, "comes with the base's folder")
-    for option in _OF_NOISE:
+    for option in _OF_NOISE if base in MUSUBI.values() else (*_OF_NOISE, *_RANGE):
         draft.ignore(option, "sd-scripts does not read it with this network")
         draft.options.pop(option, None)
 
 
 def put_levels(draft: Draft, base: str) -> None:
     """Decide the noise levels, and tell what sd-scripts takes where nothing is said."""
-    option, shift = "timestep_sampling", "discrete_flow_shift"
-    asked = draft.take(option)
+    option, shift, scheme = "timestep_sampling", "discrete_flow_shift", draft.take("weighting_scheme")
+    asked = draft.take(option) if draft.given(option) else _SAMPLING.get(base) or draft.take(option)
+    is_sigma, is_musubi = asked == "sigma", base in MUSUBI.values()
     if asked not in _LEVELS:
         draft.problem(option, f"must be one of {', '.join(_LEVELS)}, got {asked!r}")
         return
-    levels, is_shifted = _LEVELS[asked]
-    draft.put("noise.levels", levels, option)
-    if levels == "logit_normal":
+    draft.put("noise.levels", _LEVELS[asked], option)
+    if asked == "logsnr" or (is_sigma and scheme == "logit_normal"):
+        # of log-SNR = -2 logit(level); of the place in a list that begins with pure noise: -logit(level)
+        halves = 2 if asked == "logsnr" else 1
+        draft.put("noise.levels", "logit_normal", option if asked == "logsnr" else "weighting_scheme")
+        draft.put("noise.mean", 0.0 - draft.take("logit_mean") / halves, "logit_mean")
+        draft.put("noise.std", draft.take("logit_std") / halves, "logit_std")
+    elif _LEVELS[asked] == "logit_normal":
         draft.put("noise.std", draft.take("sigmoid_scale"), "sigmoid_scale")
-    if is_shifted:
+    if scheme in ("sigma_sqrt", "cosmap") or (is_sigma and scheme == "mode"):
+        draft.leave("weighting_scheme", "levels are as noise.levels says, and every one counts the same")
+    if asked in _MIXED:
+        alike, share = _MIXED[asked]
+        draft.leave(option, f"{share} % of the levels are those of {alike}, which stand in for the rest too")
+        asked = alike
+    if asked == "shift" or (is_sigma and not is_musubi):
         draft.put("noise.shift", draft.take(shift) if draft.given(shift) else _SHIFTS.get(base, 1.0), shift)
-    elif asked.endswith("_shift"):
+    elif asked in _BY_SIZE:
         draft.put("noise.shift", "dynamic", option)
         if _AS_DRAWN.get(asked) != base:
             draft.differ(option, f"levels shift as {base} is drawn; there by another line through the number of tokens")
+    else:
+        draft.put("noise.shift", 1.0, option)
     draft.ignore(shift, f"is not read with {option}={asked}")
-    if asked == "sigma" and draft.options.get("weighting_scheme") not in (None, "", "none", "uniform"):
-        draft.leave("weighting_scheme", "levels are as noise.levels says, and every one counts the same")
+    _put_range(draft, asked, is_sigma=is_sigma)
     if base == "flux1_dev":
         for option, there, ours in (
             ("model_prediction_type", "sigma_scaled", "the transformer's own answer is compared, as with raw"),
@@ -100,3 +124,14 @@ def put_levels(draft: Draft, base: str) -> None:
         ):
             if not draft.given(option):
                 draft.differ(option, f"sd-scripts takes {there} where it is not given; here {ours}")
+
+
+def _put_range(draft: Draft, asked: str, *, is_sigma: bool) -> None:
+    """Turn round what musubi-tuner counts from pure noise; it squeezes levels into the range, as here, if not told."""
+    given = [option for option in _RANGE if draft.given(option)]
+    if is_sigma and given:
+        draft.put("noise.low", 1 - draft.take("max_timestep") / 1000, "max_timestep")
+        draft.put("noise.high", 1 - draft.take("min_timestep") / 1000, "min_timestep")
+        draft.differ(given[0], "musubi-tuner counts it from pure noise with timestep_sampling=sigma, and so it is read")
+    elif given and draft.take("preserve_distribution_shape"):
+        draft.leave("preserve_distribution_shape", "levels are squeezed into the range, not drawn again")

@@ -55,9 +55,11 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
     for option in ("seed", "unet_lr", "text_encoder_lr", "max_timestep", "min_timestep"):
         if options.get(option) in _OFF:
             options.pop(option, None)
-    if fields.get("text_encoder_lr") in _OFF and fields.get("unet_lr") not in _OFF:
-        options["network_train_unet_only"] = True
-        names["network_train_unet_only"] = "text_encoder_lr"
+    is_off = {part: fields.get(f"{part}_lr") in _OFF for part in ("unet", "text_encoder")}
+    for trained, other in (("unet", "text_encoder"), ("text_encoder", "unet")):
+        if is_off[other] and not is_off[trained]:
+            options[f"network_train_{trained}_only"] = True
+            names[f"network_train_{trained}_only"] = f"{other}_lr"
     if fields.get("noise_offset_type", "Original") == "Original":
         options.pop("multires_noise_iterations", None)
     else:

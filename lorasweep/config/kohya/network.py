@@ -163,5 +163,4 @@ def _dropout(draft: Draft, name: str) -> None:
     option = draft.first("network_args.dropout", "network_dropout")
     if option == "network_args.dropout":
         draft.ignore("network_dropout", "network_args.dropout takes its place")
-    if put_dropout(draft, option, name):
-        draft.differ(option, "sd-scripts drops what comes out of the first factor, ours what goes into it")
+    put_dropout(draft, option, name)

@@ -10,12 +10,13 @@ from lorasweep.config.importing.draft import Draft, Note, as_kind
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import detect, put_path
-from lorasweep.config.kohya import flow
+from lorasweep.config.kohya import flow, sample_prompts
 from lorasweep.config.kohya.images import regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network
 from lorasweep.config.kohya.schedule import translate_optimizer, translate_schedule
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
+_MUSUBI_PX = (960, 544)  # where it is not told
 _MOST_PX = 16384  # beyond any picture; buckets are counted up to it
 _TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima, or musubi-tuner's"
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
@@ -33,6 +34,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     translate_schedule(draft, steps=draft.lines["train.max_steps"].value, is_scheduled=is_scheduled)
     _brakes(draft, regularization_folder(draft, given))
     _precision(draft)
+    sample_prompts.translate(draft, given.pictures)
     return links
 
 
@@ -41,8 +43,8 @@ def _take_rates(draft: Draft) -> None:
     rates = draft.options.get("text_encoder_lr")
     if isinstance(rates, list):
         if len({*rates}) > 1 and draft.lines["base"].value == "sdxl":
-            hint = f"override: optimizer.text_encoder_lr=[{rates[0]},{rates[1]}]"
-            draft.differ("text_encoder_lr", f"both text encoders get the first rate; {hint}")
+            hint = f"for one each, optimizer.text_encoder_lr=[{rates[0]},{rates[1]}]"
+            draft.differ("text_encoder_lr", f"both text encoders get the first, as sd-scripts has it for SDXL; {hint}")
         elif len(rates) > 1:
             draft.left_out.append(Note("text_encoder_lr", rates, "the first rate is of the one text encoder"))
         draft.options["text_encoder_lr"] = rates[0] if rates else None
@@ -51,7 +53,6 @@ def _take_rates(draft: Draft) -> None:
 def _base(draft: Draft) -> None:
     if base := flow.BASES.get(draft.take("network_module")):
         flow.put_base(draft, base)
-        flow.put_levels(draft, base)
     else:
         _stable_diffusion(draft)
     for option in ("fp8_base", "fp8_base_unet", "fp8_scaled"):
@@ -59,6 +60,8 @@ def _base(draft: Draft) -> None:
             draft.put("memory.storage", "fp8", option)
     draft.put("noise.low", draft.take("min_timestep") / 1000, "min_timestep")
     draft.put("noise.high", draft.take("max_timestep") / 1000, "max_timestep")
+    if base:
+        flow.put_levels(draft, base)
 
 
 def _stable_diffusion(draft: Draft) -> None:
@@ -76,6 +79,8 @@ def _stable_diffusion(draft: Draft) -> None:
         draft.ignore("clip_skip", "SDXL is always read at the last layer but one, by sd-scripts too")
     else:
         draft.put("base.clip_skip", draft.take("clip_skip"), "clip_skip")
+    if str(draft.options.get("max_token_length") or 75) == "75":
+        draft.differ("max_token_length", "sd-scripts cuts captions after 75 tokens; here they are read whole")
     for option in flow.OPTIONS:
         draft.ignore(option, "is of flow matching")
     for other, base in draft.table.more["other_bases"].items():
@@ -116,6 +121,8 @@ def _buckets(draft: Draft) -> None:
 def _resolution(draft: Draft) -> tuple[int, int]:
     """Width and height in px: one side, `width,height`, or a list of the two."""
     if not draft.given("resolution"):
+        if draft.table.label == "musubi-tuner":
+            return _MUSUBI_PX
         draft.leave("resolution", "is not given, and sd-scripts needs it: 512 is taken")
         return 512, 512
     value = draft.options["resolution"]
@@ -151,7 +158,9 @@ def _precision(draft: Draft) -> None:
     if asked not in _PRECISIONS:
         draft.problem("mixed_precision", f"must be one of {', '.join(_PRECISIONS)}, got {asked!r}")
     draft.put("train.precision", _PRECISIONS.get(asked, "fp32"), "mixed_precision")
-    if asked in ("fp16", "bf16"):
+    if not draft.given("mixed_precision") and draft.table.label == "musubi-tuner":
+        draft.differ("mixed_precision", "there accelerate's own counts where it is not given; bf16 is taken")
+    elif asked in ("fp16", "bf16"):
         reason = "the frozen base is held in it, and adapters train in fp32; there, fp32 weights are autocast"
         draft.differ("mixed_precision", reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import put_adapter, put_base, put_dropout, put_no_seed, put_optimizer, put_rank
+from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 from lorasweep.plan.learning_rate import finds_step_size
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _TRAINERS = ("sd_trainer", "diffusion_trainer", "ui_trainer")
 _FLAGS = {"xl": "sdxl", "v2": "sd2", "v3": "sd3"}  # how the base was told before there was `arch`
 _FINDS_ITS_STEP_AT = 0.1  # a lower rate of Prodigy's and D-Adaptation's becomes 1
+_PICTURES = {
+    **{"prompt": PROMPT, "seed": SEED, "neg": "base.negative_prompt", "sample_steps": "sample.steps"},
+    **{"width": "sample.width", "height": "sample.height", "guidance_scale": "sample.guidance"},
+}
 _SCHEDULE = "train.lr_scheduler_params"
 
 
@@ -36,11 +42,26 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
         options["model.arch"] = next((_FLAGS.get(flag, flag) for flag in flags if flag != "v_pred"), None)
     elif isinstance(arch, str):
         options["model.arch"] = arch.partition(":")[0]
+    pictures = _pictures(options)
     for each in datasets:
         each["folder_path"] = each.get("dataset_path") or each.get("folder_path")
-    return images.sort_datasets(
+    found = images.sort_datasets(
         options, datasets, "datasets", lambda each: "regularization" if each.get("is_reg") is True else None
     )
+    return replace(found, pictures=pictures)
+
+
+def _pictures(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Take what is drawn out of the options: each with what all of them share, and the trigger in its place."""
+    listed = options.get("sample.samples") or options.get("sample.prompts")
+    if not isinstance(listed, list) or not listed:
+        return []
+    shared = {key: options.pop(f"sample.{key}", None) for key in (*_PICTURES, "samples", "prompts")}
+    pictures = [{**shared, **(each if isinstance(each, Mapping) else {"prompt": each})} for each in listed]
+    if isinstance(word := options.get("trigger_word"), str):
+        for each in pictures:
+            each["prompt"] = str(each.get("prompt")).replace("[trigger]", word)
+    return [{ours: each.get(theirs) for theirs, ours in _PICTURES.items()} for each in pictures]
 
 
 def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
@@ -52,14 +73,37 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     links = _images(draft, given, link_into)
     _adapter(draft, base)
     _optimizer(draft)
-    draft.put("noise.low", draft.take("train.min_denoising_steps") / 1000, "train.min_denoising_steps")
-    highest = draft.take("train.max_denoising_steps")
-    draft.put("noise.high", min(1.0, (highest + 1) / 1000), "train.max_denoising_steps")
+    _range(draft)
     _levels(draft, base)
-    accumulated = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
-    draft.put("train.gradient_accumulation", draft.take(accumulated), accumulated)
+    _budget(draft)
     put_no_seed(draft, "seed")
+    put_pictures(draft, "sample.prompts", given.pictures)
     return links
+
+
+def _budget(draft: Draft) -> None:
+    """Decide steps and batches of a step: one of two options makes `steps` count batches."""
+    steps = draft.take("train.steps")
+    option = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
+    batches = draft.take(option)
+    draft.put("train.gradient_accumulation", batches, option)
+    if option.endswith("_steps") and batches > 1:
+        reason = f"{batches} of its steps are one of the optimizer; the gradients of all {batches} count here"
+        draft.differ(option, f"{reason}, there only the last one's, as it zeroes the others")
+        steps = max(1, steps // batches)
+        if warmup := draft.lines.get("scheduler.warmup"):
+            draft.put("scheduler.warmup", warmup.value // batches, warmup.option)
+    draft.put("train.max_steps", steps, "train.steps")
+
+
+def _range(draft: Draft) -> None:
+    """Turn the range round: they are places in a list of levels that begins with pure noise."""
+    first, last = "train.min_denoising_steps", "train.max_denoising_steps"
+    draft.put("noise.low", max(0.0, round(1 - (draft.take(last) + 1) / 1000, 6)), last)
+    draft.put("noise.high", round(1 - draft.take(first) / 1000, 6), first)
+    if draft.given(first) or draft.given(last):
+        reason = "ai-toolkit counts them from pure noise, and so they are read; levels are squeezed in between, not cut"
+        draft.differ(draft.first(last, first), reason)
 
 
 def _levels(draft: Draft, base: str) -> None:

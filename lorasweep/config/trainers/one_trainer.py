@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,18 @@ from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import put_base, put_dropout, put_no_seed, put_optimizer, put_rank, put_separator
+from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
+from lorasweep.data.tree import is_image
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _CONCEPTS = "concepts"
 _BETAS = ("optimizer.beta1", "optimizer.beta2", "optimizer.beta3")
 _STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4"}
+_PICTURES = {
+    **{"prompt": PROMPT, "seed": SEED, "negative_prompt": "base.negative_prompt", "diffusion_steps": "sample.steps"},
+    **{"width": "sample.width", "height": "sample.height", "cfg_scale": "sample.guidance"},
+}
+_STRATEGY, _SAMPLES = "concepts.balancing_strategy", "SAMPLES"  # what `balancing` counts, where not repeats
 _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 
@@ -35,7 +43,28 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
         flat["optimizer.betas"] = [flat.pop(name) for name in given]
     for option in [option for option in flat if option.startswith("optimizer.") and flat[option] in (None, False, "")]:
         del flat[option]  # a file has the fields of all optimizers
-    return images.sort_datasets(flat, images.tables(concepts), _CONCEPTS, _purpose)
+    listed = flat.get("samples") or images.read_beside(config, None, flat.get("sample_definition_file_name"))
+    pictures = [
+        {ours: each.get(theirs) for theirs, ours in _PICTURES.items() if ours != SEED or not each.get("random_seed")}
+        for each in images.tables(listed)
+        if each.get("enabled") is not False
+    ]
+    if pictures:
+        flat.pop("samples", None)
+    repeated = [_repeated(each) for each in images.tables(concepts)]
+    return replace(images.sort_datasets(flat, repeated, _CONCEPTS, _purpose), pictures=pictures)
+
+
+def _repeated(concept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The concept with its samples of an epoch as repeats of the images that are there; with 1 where none are here."""
+    samples, path = concept.get("balancing"), concept.get("path")
+    if concept.get("balancing_strategy") != _SAMPLES or not isinstance(samples, int | float):
+        return concept
+    try:
+        found = sum(map(is_image, Path(str(path)).expanduser().iterdir()))
+    except OSError:  # on another machine
+        found = 0
+    return {**concept, "balancing": samples / found if found else 1, "balancing_strategy": found}
 
 
 def _purpose(concept: Mapping[str, Any]) -> str | None:
@@ -56,6 +85,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _noise(draft)
     draft.put("train.max_steps", None, "epochs")
     put_no_seed(draft, "seed")
+    put_pictures(draft, "samples", given.pictures)
     return links
 
 
@@ -75,7 +105,8 @@ def _read_base(draft: Draft, base: str) -> None:
         draft.put("base.prediction_type", "v_prediction", "rescale_noise_scheduler_to_zero_terminal_snr")
     skipped = draft.take("text_encoder_layer_skip")
     if base == "sdxl":
-        draft.ignore("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
+        if skipped:
+            draft.leave("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
     else:
         draft.put("base.clip_skip", skipped + 1, "text_encoder_layer_skip")
     if (dtype := draft.take("unet.weight_dtype")) in _STORAGE:
@@ -89,18 +120,36 @@ def _read_base(draft: Draft, base: str) -> None:
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     draft.ignore("concept_file_name", "was read too" if given.trained else "is not here: give it with --dataset")
     links = images.put_datasets(draft, given, with_prior=True, link_into=link_into)
+    counted = [each.get(_STRATEGY) for each in given.trained if isinstance(each.get(_STRATEGY), int)]
+    if not all(counted):
+        reason = "balancing counts samples of an epoch, and the images are not here: give dataset.repeats"
+        draft.leave(_STRATEGY, reason, _SAMPLES)
+    elif counted:
+        draft.differ(_STRATEGY, "samples of an epoch are read as repeats of the images that are there", _SAMPLES)
     if given.trained and draft.take("concepts.loss_weight") != 1:
         draft.leave("concepts.loss_weight", "every image counts the same, but those of a brake")
     if draft.take("concepts.text.prompt_source") not in ("sample", ""):
         draft.leave("concepts.text.prompt_source", "captions are files beside the images")
     draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
     put_separator(draft, "concepts.text.tag_delimiter")
-    drops = draft.take("concepts.text.tag_dropout_enable")
-    share = draft.take("concepts.text.tag_dropout_probability") if drops else 0.0
-    draft.put("captions.tag_dropout", share, "concepts.text.tag_dropout_probability")
+    _tag_dropout(draft)
     if draft.options.get("concepts.image.enable_crop_jitter", True):
         draft.differ("concepts.image.enable_crop_jitter", "crops are centred here; there they move unless it is off")
     return links
+
+
+def _tag_dropout(draft: Draft) -> None:
+    """Decide the share of dropped tags: none where all of them go at once, as they do unless it is told."""
+    option, kind = "concepts.text.tag_dropout_probability", "concepts.text.tag_dropout_mode"
+    share = draft.take(option) if draft.take("concepts.text.tag_dropout_enable") else 0.0
+    mode = draft.take(kind).upper()
+    draft.put("captions.tag_dropout", 0.0 if mode == "FULL" else share, option)
+    if share and mode == "FULL":
+        draft.leave(
+            kind, f"all tags but the kept ones go at once, in {share:g} of the draws: here each goes by itself", mode
+        )
+    elif share and mode != "RANDOM":
+        draft.differ(kind, "there tags further back go more often", mode)
 
 
 def _adapter(draft: Draft) -> None:
@@ -114,7 +163,7 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
     if draft.lines["adapter.targets"].value == "full":
         draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
-    put_dropout(draft, "dropout_probability", name)
+    put_dropout(draft, "dropout_probability", name, of_inputs=name == "dora")
 
 
 def _optimizer(draft: Draft) -> None:
@@ -127,8 +176,9 @@ def _optimizer(draft: Draft) -> None:
         draft.differ("text_encoder.stop_training_after", reason)
     scheduler = draft.choose("learning_rate_scheduler")
     draft.put("scheduler", scheduler, "learning_rate_scheduler")
-    warmup = draft.take("learning_rate_warmup_steps")
-    draft.put("scheduler.warmup", int(warmup) if warmup > 1 else warmup, "learning_rate_warmup_steps")
+    warmup, accumulated = draft.take("learning_rate_warmup_steps"), draft.take("gradient_accumulation_steps")
+    # Of batches, of which some are one optimizer step.
+    draft.put("scheduler.warmup", int(warmup / accumulated) if warmup > 1 else warmup, "learning_rate_warmup_steps")
     cycles = draft.take("learning_rate_cycles")
     if scheduler == "cosine_with_soft_restarts":
         draft.put("scheduler.num_cycles", cycles, "learning_rate_cycles")
@@ -149,6 +199,8 @@ def _noise(draft: Draft) -> None:
         draft.put("noise.shift", "dynamic", "dynamic_timestep_shifting")
     else:
         draft.put("noise.shift", shift, "timestep_shift")
+        if shift != 1 and (draft.take("min_noising_strength"), draft.take("max_noising_strength")) != (0, 1):
+            draft.differ("timestep_shift", "levels are shifted first here, and then put between lowest and highest")
     function, strength = draft.take("loss_weight_fn"), draft.take("loss_weight_strength")
     keys = {"MIN_SNR_GAMMA": "min_snr_gamma", "P2": "p2_gamma"}
     if function in keys:
@@ -156,5 +208,8 @@ def _noise(draft: Draft) -> None:
         draft.ignore("loss_weight_fn", f"is noise.{keys[function]}")
     elif function == "DEBIASED_ESTIMATION":
         draft.put("noise.debiased", True, "loss_weight_fn")
+        draft.differ(
+            "loss_weight_fn", "where a base predicts v, ours is kohya's 1 / (SNR + 1); theirs is the root of that"
+        )
     elif function != "CONSTANT":
         draft.leave("loss_weight_fn", "no weighing of ours is that; every level counts the same")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,16 @@ from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import put_adapter, put_base, put_dropout, put_no_seed, put_optimizer, put_rank
+from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _OF_IMAGES = (None, "image", "eval")
 _PX = 1_000_000
+_PROMPT, _LIBRARY = "validation_prompt", "user_prompt_library"
+_PICTURES = {
+    **{"seed": SEED, "negative_prompt": "base.negative_prompt"},
+    **{"num_inference_steps": "sample.steps", "guidance": "sample.guidance"},
+}
 _TARGETS = {frozenset({"Attention"}): "attn", frozenset({"Attention", "FeedForward"}): "attn-mlp"}
 
 
@@ -29,7 +36,21 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
         for each in images.tables(images.read_beside(config, dataset, options.get("data_backend_config")))
         if each.get("dataset_type") in _OF_IMAGES
     ]
-    return images.sort_datasets(images.flatten(options), datasets, "datasets", _purpose)
+    pictures = _pictures(options, images.read_beside(config, None, options.get(_LIBRARY)))
+    return replace(images.sort_datasets(images.flatten(options), datasets, "datasets", _purpose), pictures=pictures)
+
+
+def _pictures(options: dict[str, Any], library: Any) -> list[dict[str, Any]]:
+    """Take what is drawn out of the options, each with what all of them share."""
+    named = library.values() if isinstance(library, Mapping) else ()
+    prompts = [options.get(_PROMPT), *(each.get("prompt") if isinstance(each, Mapping) else each for each in named)]
+    if options.get("validation_disable") or not any(prompts):
+        return []
+    shared = {ours: options.pop(f"validation_{theirs}", None) for theirs, ours in _PICTURES.items()}
+    sides = str(options.pop("validation_resolution", "")).split(",")[0].lower().split("x")
+    for option in (_PROMPT, _LIBRARY):
+        options.pop(option, None)
+    return [{**shared, "sample.width": sides[0], "sample.height": sides[-1], PROMPT: each} for each in prompts if each]
 
 
 def _purpose(dataset: Mapping[str, Any]) -> str | None:
@@ -63,6 +84,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
             "noise_offset", "every step has it; there a quarter of them, unless noise_offset_probability says so"
         )
     draft.ignore("noise_offset", "offset_noise is not on")
+    put_pictures(draft, _PROMPT, given.pictures)
     return links
 
 
@@ -131,7 +153,7 @@ def _adapter(draft: Draft) -> None:
             draft.ignore(unused, "LyCORIS has its own")
     else:
         put_rank(draft, "lora_rank", "lora_alpha")
-        put_dropout(draft, "lora_dropout", name)
+        put_dropout(draft, "lora_dropout", name, of_inputs=True)
         draft.put("adapter.targets", "attn", option)
 
 

@@ -43,17 +43,20 @@ def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, 
     return tuple(reader for reader in readers if reader in _TRANSFORMERS_READ_BY)
 
 
-def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:
+def smallest_form(adapter: str, readers: Collection[str] = (), *, base: str | None = None) -> Form:
     """The smallest form that all `readers` read.
 
     With none named: the factors, unless ComfyUI and Forge have no reader for them; then what every program
     reads.
 
     Raises:
-        InputError: one of `readers` is none of `READERS`.
+        InputError: one of `readers` is none of `READERS`, or reads no form of an adapter of this base.
     """
     if unknown := sorted(set(readers) - set(READERS)):
         raise InputError(Problem("readers", f"not known: {', '.join(unknown)}", f"known: {', '.join(READERS)}"))
+    if deaf := [reader for reader in readers if reader not in (able := read_by(adapter, "lora", base=base))]:
+        message = f"must be of {names(able)}, which read an adapter of {base}, got {', '.join(deaf)}"
+        raise InputError(Problem("--for", message, "leave it out for the file that these read"), subject="export")
     wanted = set(readers) or {"comfyui", "forge"}
     if wanted <= set(read_by(adapter, "factors")):
         return "factors"

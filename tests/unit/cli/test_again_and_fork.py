@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lorasweep import api, config
 from lorasweep.cli import main
@@ -99,6 +100,34 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
     files.write_json(plan, files.read_json(plan) | {"material": "other images"})
     assert main(["train", "--from", "one/1", "tracking=none"]) == 0
     assert "have changed since" in capsys.readouterr().err
+
+
+def test_again_finds_images_that_were_moved_and_takes_no_others(
+    home: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dollhouse", "dataset", "--out", str(home / "old"), "--images", "6"]) == 0
+    capsys.readouterr()
+    words = [word for word in tiny if not word.startswith("dataset.")]
+    first = run(["train", *words, f"dataset.path={home / 'old'}"], capsys)
+    name = f"train/{Path(first['run_folder']).name}"
+    (home / "old").rename(home / "new")
+    assert main(["train", "--from", name, "tracking=none"]) == 2
+    capsys.readouterr()
+
+    moved = ["train", "--from", name, "tracking=none", f"dataset.path={home / 'new'}"]
+    again = run(moved, capsys)
+    assert again["same"] and again["compared_with"] == first["run_folder"]
+
+    image = min((home / "new").rglob("*.png"))
+    runs = sorted((home / "outputs" / "train").iterdir())
+    image.with_suffix(".txt").write_text("zkw, another caption", encoding="utf-8")
+    assert main(moved) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "cannot come out the same: what is there is not what" in told and f"lorasweep fork {name} dataset" in told
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(image)
+    assert main(moved) == 2
+    assert "1 of the 6 images there are not what" in " ".join(capsys.readouterr().err.split())
+    assert sorted((home / "outputs" / "train").iterdir()) == runs
 
 
 @pytest.mark.parametrize(

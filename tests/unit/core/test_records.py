@@ -5,12 +5,28 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import pytest
+
 from lorasweep import config
+from lorasweep.config import places
 from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
 
 
 def test_recipe_round_trip() -> None:
     recipe = config.compose_recipe(["seed=3", "dataset.repeats=2", "sample.weights=[0.5,1.0]"])
+    assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
+
+
+CHOICES = [
+    f"{group}={choice}"
+    for group in ("captions", "compute", "memory", "noise", "sample", "scheduler", "tracking", "train")
+    for choice in places.choices(group)
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_survives(choice: str) -> None:
+    recipe = config.compose_recipe([choice])
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
 
 

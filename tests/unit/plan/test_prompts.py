@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -109,3 +110,13 @@ def test_many_captions_are_recombined_without_pairing_all_of_them() -> None:
     for prompt in found:
         assert prompt.startswith("zkw, hat, ")
         assert not any(set(prompt.split(", ")) <= caption for caption in captions)
+
+
+def test_prompts_of_any_tier_come_on_top_each_by_its_trigger(recipe_of: MakeRecipe, photos: Path) -> None:
+    derived = make_plan(recipe_of(f"dataset.path={photos}"))
+    seen = next(image.caption for image in derived.train_images())
+    wanted = {"in_distribution": seen, "recombined": "zkw, on the moon", "class": "1girl, on the moon"}
+    given = f"dataset.prompts.any={json.dumps([*wanted.values()])}"
+    prompts = make_plan(recipe_of(f"dataset.path={photos}", given)).prompts
+    for tier, each in derived.prompts.items():
+        assert prompts[tier] == tuple(dict.fromkeys([*each, *([wanted[tier]] if tier in wanted else [])]))

@@ -481,6 +481,36 @@ def test_a_file_of_another_transformer_is_refused_and_ones_own_taken(
     assert all(torch.equal(state[key], 1.01 * tensor) for key, tensor in weights.items())
 
 
+def test_plan_finds_a_file_of_another_model_or_size(
+    tiny_flow: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A HunyuanVideo has blocks called as FLUX.1's; a Fill takes more channels, a schnell has no guidance."""
+    from safetensors.torch import load_file, save_file
+
+    from lorasweep.cli import main
+
+    folder = tiny_flow("flux1_dev")
+    own = load_file(next((folder / "transformer").glob("*.safetensors")))
+    fill = own | {"x_embedder.weight": torch.cat([own["x_embedder.weight"]] * 2, 1)}
+    schnell = {name: tensor for name, tensor in own.items() if "guidance_embedder" not in name}
+    hunyuan = {"double_blocks.0.img_attn_qkv.weight": torch.ones(6, 2), "txt_in.t_embedder.mlp.0.weight": torch.ones(1)}
+    numbers = sum(tensor.numel() for tensor in own.values())
+    for held, wanted in [
+        (own, ""),
+        (fill, f"numbers instead of {numbers:,}"),
+        (schnell, f"numbers instead of {numbers:,}"),
+        (hunyuan, "which is a video model"),
+    ]:
+        file = tmp_path / "it.safetensors"
+        save_file({f"model.diffusion_model.{name}": tensor.contiguous() for name, tensor in held.items()}, file)
+        words = ["base=flux1_dev", f"base.path={folder}", "base.resolution=32", "base.bucket_step=16"]
+        for key, drawn in (("base.weights", []), ("sample.base", ["sample=distilled"])):
+            code = main(["plan", *words, *drawn, f"{key}={file}", "dataset.dollhouse.images=4"])
+            said = " ".join(capsys.readouterr().err.split())
+            assert (code, wanted in said) == (2 if wanted else 0, True), said
+            assert not wanted or f"{key} " in said
+
+
 def test_chroma_hides_padding_with_gradient_checkpointing_too(tiny_flow: Callable[[str], Path]) -> None:
     """Where diffusers forgets the mask in half of its blocks."""
     module = importlib.import_module("lorasweep.components.bases.chroma")

@@ -10,7 +10,7 @@ import pytest
 import shipped
 import torch
 
-from lorasweep.components.optimizers import adafactor, came, dadapt_adam, lion, schedule_free_adamw
+from lorasweep.components.optimizers import adafactor, came, dadapt_adam, lion, prodigy, schedule_free_adamw
 
 STEPS = 6
 START = torch.tensor([[1.0, -2.0, 0.3], [0.02, 3.0, -0.7]], dtype=torch.float64)
@@ -125,6 +125,52 @@ def test_dadapt_adam_is_algorithm_5_of_its_paper() -> None:
     for group in optimizer.param_groups:
         group["lr"] = 0.25
     assert dadapt_adam.logged(optimizer)["d_lr"] == pytest.approx(0.25 * d, rel=1e-4)
+
+
+@pytest.mark.parametrize(("safeguard", "d_coef"), [(True, 4.0), (False, 2.0)])
+def test_prodigy_is_algorithm_4_of_its_paper(safeguard: bool, d_coef: float) -> None:
+    """With Adam's bias correction; `safeguard_warmup` leaves the lr out of the sum s. Two equal parts, as above."""
+    b1, b2, d0, decay = 0.9, 0.99, 1e-3, 0.05
+    lrs = (0.0, 0.5, 1.0, 0.5, 1.0, 1.0)  # of which the first moves nothing and counts for no step
+    x, m, v, s = START.clone(), *(torch.zeros_like(START) for _ in range(3))
+    d, r, taken = d0, 0.0, 0
+    for step, lr in enumerate(lrs, start=1):
+        if lr == 0:
+            continue
+        g, root, taken = gradient(x, step), math.sqrt(b2), taken + 1
+        rate = d * lr * math.sqrt(1 - b2**taken) / (1 - b1**taken)
+        r = root * r + (1 - root) * d * rate * 2 * (g * (START - x)).sum().item()
+        s = root * s + (1 - root) * d * (d if safeguard else rate) * g
+        m, v = b1 * m + (1 - b1) * d * g, b2 * v + (1 - b2) * d * d * g * g
+        last, d = d, max(d, d_coef * r / (2 * s.abs().sum().item()))
+        x = x - rate * decay * x - rate * m / (v.sqrt() + d * 1e-8)
+    assert d > 2 * d0 and d > last  # it found a larger step size, and was still at it
+
+    own, other = (torch.nn.Parameter(START.float().clone()) for _ in range(2))
+    knobs = {"betas": (b1, b2), "weight_decay": decay, "d0": d0, "d_coef": d_coef, "safeguard_warmup": safeguard}
+    optimizer = shipped.build(prodigy, {"unet": [other], "text_encoder": [own]}, **knobs)
+    for step, lr in enumerate(lrs, start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for parameter in (own, other):
+            parameter.grad = gradient(parameter.detach(), step)
+        optimizer.step()
+    assert (x - START).abs().min() > 1e-4 and close(own, x, rtol=1e-3)
+    assert (own.detach().double() - START - (x - START)).abs().max() < 1e-2 * (x - START).abs().max()
+    assert prodigy.logged(optimizer)["d"] == pytest.approx(d, rel=1e-3)
+
+
+def test_prodigy_leaves_what_has_no_lr_as_it_is() -> None:
+    """`text_encoder_lr=0` beside weight decay, for weights that a file began with."""
+    own, other = (torch.nn.Parameter(START.float().clone()) for _ in range(2))
+    optimizer = shipped.build(
+        prodigy, {"unet": [other], "text_encoder": [own]}, text_encoder_lr=0.0, weight_decay=0.1, d0=0.1
+    )
+    for step in range(1, STEPS + 1):
+        for parameter in (own, other):
+            parameter.grad = gradient(parameter.detach(), step)
+        optimizer.step()
+    assert (other - START).abs().min() > 1e-3 and torch.equal(own, START.float())
 
 
 def test_schedule_free_is_algorithm_1_of_its_paper_and_gives_the_average_for_use() -> None:

@@ -121,6 +121,87 @@ def test_its_options_become_a_recipe(
     assert {note["option"] for note in found["differs"]} == {"validation_split", "mixed_precision", *differs}
 
 
+@pytest.mark.parametrize(
+    ("network", "options", "wanted", "untranslated", "differs"),
+    [
+        (  # of log-SNR, which is -2 logit(level)
+            "lora_zimage",
+            {"timestep_sampling": "logsnr", "logit_mean": 1.0, "logit_std": 2.0},
+            {"levels": "logit_normal", "mean": -0.5, "std": 1.0, "shift": 1.0},
+            [],
+            [],
+        ),
+        (
+            "lora_qwen_image",
+            {"timestep_sampling": "qinglong_qwen"},
+            {"levels": "logit_normal", "shift": "dynamic"},
+            ["timestep_sampling"],
+            [],
+        ),
+        # its scheduler is built without the shift, and counts from pure noise
+        ("lora_zimage", {"discrete_flow_shift": 3.0}, {"levels": "uniform", "shift": 1.0}, [], []),
+        (
+            "lora_zimage",
+            {"max_timestep": 500, "weighting_scheme": "logit_normal", "logit_mean": 0.8, "logit_std": 0.5},
+            {"levels": "logit_normal", "mean": -0.8, "std": 0.5, "low": 0.5, "high": 1.0},
+            [],
+            ["max_timestep"],
+        ),
+        (
+            "lora_zimage",
+            {
+                "timestep_sampling": "shift",
+                "discrete_flow_shift": 2.0,
+                "min_timestep": 200,
+                "preserve_distribution_shape": True,
+                "weighting_scheme": "cosmap",
+            },
+            {"levels": "logit_normal", "shift": 2.0, "low": 0.2, "high": 1.0},
+            ["weighting_scheme", "preserve_distribution_shape"],
+            [],
+        ),
+        # sd-scripts': its own default, and no range
+        ("lora_anima", {"min_timestep": 200}, {"levels": "logit_normal", "std": 1.0, "low": 0.0}, [], []),
+        (
+            "lora_flux",
+            {"weighting_scheme": "logit_normal", "model_prediction_type": "raw", "guidance_scale": 1.0},
+            {"levels": "logit_normal", "mean": 0.0, "shift": 3.0},
+            [],
+            [],
+        ),
+    ],
+)
+def test_levels_are_those_that_the_trainer_draws(
+    network: str,
+    options: dict[str, Any],
+    wanted: dict[str, Any],
+    untranslated: list[str],
+    differs: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Numbers held against 20,000 levels that musubi-tuner's own function draws, at 30c658c."""
+    given = {"network_module": f"networks.{network}", "network_dim": 8, "resolution": "512,512", "seed": 1, **options}
+    (tmp_path / "it.toml").write_text(as_toml(given), encoding="utf-8")
+    assert main(["import", str(tmp_path / "it.toml"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {key: found["recipe"].get(f"noise.{key}") for key in wanted} == wanted
+    asked = {"timestep_sampling", *options}
+    assert [note["option"] for note in found["untranslated"] if note["option"] in asked] == untranslated
+    assert [note["option"] for note in found["differs"] if note["option"] in asked] == differs
+
+
+def test_a_network_as_an_installed_one_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {**OPTIONS, "network_module": "musubi_tuner.networks.lora_zimage"}
+    del options["mixed_precision"]
+    (tmp_path / "it.toml").write_text(as_toml(options), encoding="utf-8")
+    assert main(["import", str(tmp_path / "it.toml"), "--json"]) == 0
+    recipe = json.loads(capsys.readouterr().out)["recipe"]
+    # Its own size and precision, not sd-scripts'.
+    assert recipe["base"] == "z_image" and recipe["buckets.sizes"] == [[960, 544]]
+    assert recipe["train.precision"] == "bf16"
+
+
 def test_what_was_imported_is_planned(
     tiny_flow: Callable[[str], Path], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

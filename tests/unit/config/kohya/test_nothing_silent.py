@@ -425,6 +425,15 @@ def test_an_sdxl_is_told_by_its_header_or_by_the_file(answer: Callable[..., Answ
         found = answer(text + rates)
         assert found["recipe"]["base"] == "sdxl" and "base.clip_skip" not in found["recipe"]
         assert "last layer but one" in told(found, "left_out")["clip_skip"] and found["recipe"]["noise.high"] == 0.9
+        assert found["recipe"]["optimizer.text_encoder_lr"] == 5e-5  # sd-scripts' SDXL takes the first for both
+        assert "optimizer.text_encoder_lr=[5e-05,1e-05]" in told(found, "differs")["text_encoder_lr"]
+
+
+def test_captions_are_cut_there_unless_they_say_otherwise(answer: Callable[..., Answer]) -> None:
+    for text in ("", "max_token_length = 75\n"):
+        assert "after 75 tokens" in told(answer(BASE + text), "differs")["max_token_length"]
+    found = answer(f"{BASE}max_token_length = 225\n")
+    assert "chunks of 75" in told(found)["max_token_length"] and "max_token_length" not in told(found, "differs")
 
 
 def test_a_dora_of_lycoris_says_how_its_magnitudes_lie(answer: Callable[..., Answer]) -> None:

@@ -98,6 +98,8 @@ def test_an_unknown_network_is_listed_and_something_stands_in(bring: Bring) -> N
     assert "one rank" in left(imported)["network_args.conv_dim"]
     _, imported = bring('network_dropout=0.1\nnetwork_module="networks.dylora"')
     assert "no dropout" in left(imported)["network_dropout"]
+    recipe, imported = bring('network_dropout=0.1\nnetwork_module="networks.lora"')
+    assert recipe["adapter.dropout"] == 0.1 and "ours what goes into it" in differing(imported)["network_dropout"]
 
 
 # ---------------------------------------------------------------------------------------------- optimizer

@@ -193,6 +193,84 @@ def test_ai_toolkit_is_told_by_its_content(run: Run, name: str) -> None:
     assert "train.timestep_type" in left and "sample.sample_every" in told(found, "left_out")
 
 
+def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Run) -> None:
+    for option, steps, warmup in (("gradient_accumulation_steps", 750, 25), ("gradient_accumulation", 3000, 100)):
+        job = copy.deepcopy(AI_TOOLKIT)
+        schedule = {"lr_scheduler": "constant_with_warmup", "lr_scheduler_params": {"num_warmup_steps": 100}}
+        job["config"]["process"][0]["train"] |= {option: 4, **schedule}
+        found = run(job)
+        assert has(found, train__gradient_accumulation=4, train__max_steps=steps, scheduler__warmup=warmup)
+        assert (f"train.{option}" in told(found, "differs")) == (steps == 750)
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(1.0, False), (3.5, True)])
+def test_guidance_that_a_transformer_is_told_in_training(value: float, is_told: bool, run: Run) -> None:
+    transformer = {"transformer": {"guidance_scale": value}, "model_type": "FLUX_DEV_1"}
+    tuner = {"--model_family": "flux", "--flux_guidance_value": value}
+    for content, option in (
+        ({**ONE_TRAINER, **transformer}, "transformer.guidance_scale"),
+        ({**SIMPLE_TUNER, **tuner}, "flux_guidance_value"),
+    ):
+        assert (option in told(run(content), "untranslated")) == is_told
+
+
+@pytest.mark.parametrize(("is_default", "is_told"), [(True, False), (False, True)])
+def test_what_ai_toolkit_leaves_out_of_a_model_is_told(is_default: bool, is_told: bool, run: Run) -> None:
+    job = copy.deepcopy(AI_TOOLKIT)
+    process = job["config"]["process"][0]
+    process["network"]["transformer_only"] = is_default
+    process["model"]["use_text_encoder_2"] = is_default
+    process["datasets"][0]["scale"] = 1.0 if is_default else 0.5
+    options = {"network.transformer_only", "model.use_text_encoder_2", "datasets.scale"}
+    assert (options <= told(run(job), "untranslated").keys()) == is_told
+
+
+@pytest.mark.parametrize(
+    ("mode", "share", "kind"), [(None, 0.0, "untranslated"), ("RANDOM", 0.1, None), ("RANDOM WEIGHTED", 0.1, "differs")]
+)
+def test_one_trainer_drops_all_tags_at_once_unless_it_is_told(
+    mode: str | None, share: float, kind: str | None, run: Run
+) -> None:
+    text = {"tag_dropout_enable": True, "tag_dropout_probability": 0.1, **({"tag_dropout_mode": mode} if mode else {})}
+    found = run({**ONE_TRAINER, "concepts": [{"path": "/img/zkw", "text": text}]})
+    assert found["recipe"]["captions.tag_dropout"] == share
+    option = "concepts.text.tag_dropout_mode"
+    assert [each for each in ("untranslated", "differs") if option in told(found, each)] == ([kind] if kind else [])
+
+
+def test_what_one_trainer_says_of_each_text_encoder_is_told(run: Run) -> None:
+    second = {"train": False, "dropout_probability": 0.1}
+    found = run({**ONE_TRAINER, "text_encoder_2": second, "text_encoder_layer_skip": 1, "text_encoder_2_layer_skip": 1})
+    left = told(found, "untranslated")
+    options = {"text_encoder_2.dropout_probability", "text_encoder_layer_skip", "text_encoder_2_layer_skip"}
+    assert options <= left.keys() and "after 75 tokens" in told(found, "differs")["model_type"]
+    zeros = {"text_encoder_2": {"dropout_probability": 0.0}, "text_encoder_layer_skip": 0}
+    assert not options & told(run({**ONE_TRAINER, **zeros}), "untranslated").keys()
+
+
+@pytest.mark.parametrize(("given", "wanted"), [({}, (0.0, 1.0)), ({"max_denoising_steps": 499}, (0.5, 1.0))])
+def test_ai_toolkit_counts_levels_from_pure_noise(given: dict[str, int], wanted: tuple[float, float], run: Run) -> None:
+    job = copy.deepcopy(AI_TOOLKIT)
+    job["config"]["process"][0]["train"] |= given
+    found = run(job)
+    assert has(found, noise__low=wanted[0], noise__high=wanted[1])
+    assert ("train.max_denoising_steps" in told(found, "differs")) == bool(given)
+
+
+def test_one_trainer_counts_warm_up_in_batches_and_may_count_samples(run: Run, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").touch()
+    for path, repeats in ((str(tmp_path), 25), ("/img/elsewhere", 1)):
+        concept = {"path": path, "balancing": 100, "balancing_strategy": "SAMPLES"}
+        config = {**ONE_TRAINER, "gradient_accumulation_steps": 8, "concepts": [concept]}
+        found = run(config)
+        assert has(found, scheduler__warmup=25, train__gradient_accumulation=8, dataset__repeats=repeats)
+        kind = "differs" if repeats == 25 else "untranslated"
+        assert "samples of an epoch" in told(found, kind)["concepts.balancing_strategy"]
+    concept["balancing_strategy"] = "REPEATS"
+    assert has(run({**config, "concepts": [concept]}), dataset__repeats=100)
+
+
 def test_ai_toolkits_flags_of_old_name_the_base(run: Run) -> None:
     job = copy.deepcopy(AI_TOOLKIT)
     job["config"]["process"][0]["model"] = {"name_or_path": "/models/xl", "is_xl": True}
@@ -236,6 +314,11 @@ def test_kohya_ss(run: Run) -> None:
     left = told(found, "untranslated")
     assert "pyramid" in left["multires_noise_iterations"] and "known here" in left["new_switch"]
     assert "seed" in told(found, "differs") and "guidance_scale" not in left
+
+
+def test_a_window_that_trains_the_text_encoder_alone_is_told(run: Run) -> None:
+    found = run({**GUI, "unet_lr": 0.0, "text_encoder_lr": 5e-5})
+    assert "always trained" in told(found, "untranslated")["unet_lr"]
 
 
 def test_problems_and_origins_have_the_names_of_the_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,6 +408,21 @@ def test_flow_matching_options_are_translated(
     assert all("noise.shift" in found[place] and "dynamic" in found[place] for place in (0, 2))
     assert all("base.adapter" in found[place] for place in (0, 1)) and "krea2" in found[2]
     assert all(("give base.adapter" in found[place]) != is_here for place in (0, 1))
+
+
+def test_what_one_trainer_computes_otherwise_is_told(run: Run) -> None:
+    """Debiased is another weight on v, and a range of levels is shifted as a whole there."""
+    names = {"loss_weight_fn", "timestep_shift", "dropout_probability"}
+    plain = run({**ONE_TRAINER, "timestep_shift": 2.0})
+    assert not names & told(plain, "differs").keys()
+    decomposed = run({**ONE_TRAINER, "lora_decompose": True, "dropout_probability": 0.1})
+    assert not names & told(decomposed, "differs").keys()
+    changes = {"loss_weight_fn": "DEBIASED_ESTIMATION", "timestep_shift": 2.0, "max_noising_strength": 0.8}
+    changes["dropout_probability"] = 0.1
+    found = run({**ONE_TRAINER, **changes})
+    reasons = told(found, "differs")
+    assert "theirs is the root" in reasons["loss_weight_fn"] and "shifted first here" in reasons["timestep_shift"]
+    assert "ours what goes into it" in reasons["dropout_probability"]
 
 
 def test_a_transformers_part_of_one_trainer_is_what_counts(run: Run) -> None:
