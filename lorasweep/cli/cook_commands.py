@@ -107,7 +107,7 @@ def _other_material(run: runs.RecordedRun, planned: Plan, moved: Sequence[str]) 
     had = {image.get("sha256") for image in RunFolder(run.folder).plan.get("images", ())}
     others = [image for image in planned.images if image.sha256 not in had]
     what = f"{len(others)} of the {len(planned.images)} images there are" if others else "what is there is"
-    hint = f"as a variation of it: lorasweep fork {run.name} {' '.join(moved)}"
+    hint = f"as a variation of it: {command('lorasweep', 'fork', run.name, *moved)}"
     also = "" if others else ": images are missing, captions, repeats or split are others, or the base is"
     return Problem(" ".join(moved), f"cannot come out the same: {what} not what {run.name} was made from{also}", hint)
 
