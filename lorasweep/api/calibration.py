@@ -15,10 +15,12 @@ from lorasweep.api.training import OnChange, Warn, sweep_bar, tell
 from lorasweep.components import bases
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, LorasweepError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RECIPE_FILE, RunFolder
 from lorasweep.plan import calibration, make_plan
 from lorasweep.results import runs
+from lorasweep.results.handles import Named, named_by
 from lorasweep.results.ratings import read_labels
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.sweep.calibrate.fit_limits import Control, fit_labels, fit_limits, read_control
@@ -46,6 +48,7 @@ def calibrate(
     """
     from lorasweep.sweep import driver
 
+    overrides = tuple(config.texts(overrides))
     recipe = config.compose_recipe(overrides)
     holds_for = calibration.conditions(recipe, bases.fingerprint(recipe))
     file = _writable(out, holds_for)
@@ -82,7 +85,7 @@ def calibrate(
 
 
 def calibrate_by_ratings(
-    named: str | Path, *, rater: str = "me", name: str | None = None, out: str | Path | None = None
+    named: Named, *, rater: str = "me", name: str | None = None, out: str | Path | None = None
 ) -> Path:
     """Place the limits by what a person called ruined in a sweep or run, training nothing; returns the file.
 
@@ -90,11 +93,12 @@ def calibrate_by_ratings(
         InputError: nothing, or everything, was called ruined; or the rated runs differ in what limits belong to.
     """
     subject = "calibrate --ratings"
-    labels = read_labels(runs.find_sweep_or_run(str(named), subject="calibrate"), rater)
+    labels = read_labels(runs.find_sweep_or_run(named_by(named), subject="calibrate"), rater)
     if not (labels.ruined and labels.harmless):
         message = f"{rater} has called {'everything' if labels.ruined else 'nothing'} ruined"
-        hint = "limits lie between both; `both bad` says it: lorasweep rate"
-        raise InputError(Problem(str(named), message, hint), subject=subject)
+        who = () if rater == "me" else ("--rater", rater)
+        hint = f"limits lie between both; `both bad` says it: {command('lorasweep', 'rate', named_by(named), *who)}"
+        raise InputError(Problem(named_by(named), message, hint), subject=subject)
     found = {}
     for run in labels.runs:
         recipe = config.read_recorded(run.path / RECIPE_FILE, to_cook=False)
@@ -102,7 +106,7 @@ def calibrate_by_ratings(
         found[digest(calibration.conditions(recipe, fingerprint))] = recipe, fingerprint
     if len(found) > 1:
         message = "the rated runs differ in base, kind of dataset, weight or guidance: limits belong to one of each"
-        raise InputError(Problem(str(named), message, "rate runs of one"), subject=subject)
+        raise InputError(Problem(named_by(named), message, "rate runs of one"), subject=subject)
     ((recipe, fingerprint),) = found.values()
     holds_for = calibration.conditions(recipe, fingerprint)
     file = _writable(out, holds_for)
@@ -113,7 +117,7 @@ def calibrate_by_ratings(
         name=name or f"{named} by {rater}",
         now=calibration.find(recipe, fingerprint).calibration,
         holds_for=holds_for,
-        made={"ratings": str(named), "rater": rater, **said, **_now()},
+        made={"ratings": named_by(named), "rater": rater, **said, **_now()},
     )
     made.write(file)
     return file

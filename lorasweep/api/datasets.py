@@ -45,14 +45,17 @@ def audit(folder: str | Path, *overrides: str, html: str | Path | None = None) -
 
 
 def mend(
-    folder: str | Path, *, aside: Sequence[str | Path] = (), rename: Sequence[tuple[str | Path, str | Path]] = ()
+    folder: str | Path,
+    *,
+    aside: str | Path | Sequence[str | Path] = (),
+    rename: Sequence[tuple[str | Path, str | Path]] = (),
 ) -> int:
     """Move files of a dataset, all or none: to `.aside/`, not trained on, or to another name; returns how many.
 
     Raises:
         DatasetError: one is not there, lies elsewhere, or would replace another.
     """
-    whole, *asides = (Path(os.path.abspath(file)) for file in (_root(folder), *aside))
+    whole, *asides = (Path(os.path.abspath(file)) for file in (str(_root(folder)), *config.texts([aside], "a file")))
     names = {Path(os.path.abspath(old)): Path(os.path.abspath(new)) for old, new in rename}
     names |= mending.aside_of(whole, asides)
     mending.move(whole, names)
@@ -73,7 +76,7 @@ class Captioned:
 def caption(
     folder: str | Path,
     *words: str,
-    apply: Sequence[str] | None = None,
+    apply: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     write: bool = False,
     overwrite: bool = False,
@@ -97,7 +100,7 @@ def caption(
     _require_one_way(target, asked=asked, write=write, overwrite=overwrite, undo=undo, encoding=encoding)
     if undo:
         return Captioned(restored=len(caption_writing.undo(root)))
-    tagger, recipe = _tagger_and_policy(root, [*words, *(apply or ())])
+    tagger, recipe = _tagger_and_policy(root, config.texts([*words, apply or ()]))
     seen: dict[Path, list[Tag]] = {}
 
     def look(images: Mapping[Path, str]) -> Mapping[Path, list[Tag]]:
@@ -127,7 +130,7 @@ def _root(folder: str | Path) -> Path:
 
 def _recipe_of(root: Path, overrides: Sequence[str]) -> Recipe:
     """Compose a recipe for a folder whose name may hold anything."""
-    recipe = config.compose_recipe(["dataset.path=.", *overrides])
+    recipe = config.compose_recipe(["dataset.path=.", *config.texts(overrides)])
     return dataclasses.replace(recipe, dataset=dataclasses.replace(recipe.dataset, path=str(root)))
 
 
@@ -196,8 +199,9 @@ def draw_dollhouse(
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
     out = paths.typed(out)
+    problems = _no_counts(count=count)
     wrong = {} if subject is None else world.undrawable(subject)
-    problems = [Problem(f"--{name}", message) for name, message in wrong.items()]
+    problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
     width_px, height_px = _size(size)
     if min(width_px, height_px) < 32:
         problems.append(Problem("--size", f"must be WxH px, 32 or more, got {size!r}", "--size 64x64"))
@@ -240,8 +244,9 @@ def write_dollhouse(
     from lorasweep.dollhouse import world
 
     out = paths.typed(out)
-    wrong = world.undrawable(subject, images=images, outfits=outfits, confound=confound)
-    problems = [Problem(f"--{name}", message) for name, message in wrong.items()]
+    problems = _no_counts(images=images, repeats=repeats)
+    wrong = {} if problems else world.undrawable(subject, images=images, outfits=outfits, confound=confound)
+    problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
     if out.is_dir() and any(out.iterdir()):
         problems.append(Problem("--out", f"{out} is not empty", "name a new folder"))
     if problems:
@@ -250,6 +255,14 @@ def write_dollhouse(
     return world.write_dataset(
         out, subject=subject, images=images, outfits=outfits, confound=confound, repeats=repeats, seed=seed
     )
+
+
+def _no_counts(**counts: int) -> list[Problem]:
+    return [
+        Problem(f"--{name}", f"must be a whole number >= 1, got {count!r}")
+        for name, count in counts.items()
+        if not isinstance(count, int) or count < 1
+    ]
 
 
 def _size(text: str) -> tuple[int, int]:

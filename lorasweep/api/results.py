@@ -8,11 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep import config
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
 from lorasweep.results import runs
-from lorasweep.results.handles import Run, Sweep
+from lorasweep.results.handles import Named, Run, Sweep, named_by
 from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.ranking.state import SweepState, read_state
 
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
     from lorasweep.results.tracking.mirror import SyncReport
 
 
-def status(named: str | Path) -> SweepState:
-    """Read where a sweep's trials stand: its name, its file or its folder; `train` for the single runs.
+def status(named: Named) -> SweepState:
+    """Read where a sweep's trials stand, as `open_sweep` takes it; `train` for the single runs.
 
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    return read_state(runs.find_sweep(str(named), subject="status"))
+    return read_state(runs.find_sweep(named_by(named), subject="status"))
 
 
-def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path]:
+def report(named: Named, out: str | Path | None = None) -> tuple[Path, Path]:
     """Write a sweep's answer as one page into a folder, None: the sweep's own; returns the HTML and the Markdown file.
 
     Raises:
@@ -39,7 +40,7 @@ def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path
     """
     from lorasweep.results.report.write import is_ours, write_report
 
-    folder = runs.find_sweep(str(named), subject="report")
+    folder = runs.find_sweep(named_by(named), subject="report")
     if out is not None:
         out = paths.typed(out)
         paths.require_writable(out, option="--out")
@@ -48,7 +49,7 @@ def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path
     return write_report(folder, out)
 
 
-def checkpoint(named: str | Path, *, best: bool = False, step: int | None = None) -> runs.Checkpoint:
+def checkpoint(named: Named, *, best: bool = False, step: int | None = None) -> runs.Checkpoint:
     """Find an adapter that a run saved.
 
     Named is a run, as `open_run` takes it, or with `best` a sweep, whose best run it is; without a rung's step, it is
@@ -58,20 +59,22 @@ def checkpoint(named: str | Path, *, best: bool = False, step: int | None = None
         InputError: there is none.
     """
     if best:
-        sweep = runs.find_sweep(str(named), subject="export")
+        sweep = runs.find_sweep(named_by(named), subject="export")
         if not SweepFolder(sweep).is_declared:
-            problem = Problem(str(named), "--best wants a sweep, and this is none", "leave --best out for a run folder")
+            problem = Problem(
+                named_by(named), "--best wants a sweep, and this is none", "leave --best out for a run folder"
+            )
             raise InputError(problem, subject="export")
         named = runs.best_of(sweep, subject="export")
-    return runs.find_checkpoint(str(named), subject="export", step=step)
+    return runs.find_checkpoint(named_by(named), subject="export", step=step)
 
 
 def export(
-    saved: runs.Checkpoint | str | Path,
+    saved: runs.Checkpoint | Named,
     out: str | Path | None = None,
     *,
     form: Form | None = None,
-    readers: Sequence[str] = (),
+    readers: str | Sequence[str] = (),
     **how: Any,
 ) -> list[Exported]:
     """Write an adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers.
@@ -89,11 +92,12 @@ def export(
     if out is not None:
         out = paths.typed(out)
         paths.require_writable(out.parent, option="--out")
-    form = form or forms.smallest_form(saved.recipe.adapter.name, readers, base=saved.recipe.base.name)
+    given = config.texts([readers], "readers")
+    form = form or forms.smallest_form(saved.recipe.adapter.name, given, base=saved.recipe.base.name)
     return export_run(saved, out=out, form=form, **how)
 
 
-def sync(*named: str | Path) -> dict[str, SyncReport]:
+def sync(*named: Named) -> dict[str, SyncReport]:
     """Bring sweeps up to date in MLflow, from their folders; without names, all of them.
 
     Returns:
@@ -104,7 +108,7 @@ def sync(*named: str | Path) -> dict[str, SyncReport]:
     """
     from lorasweep.results.tracking import address, mirror
 
-    folders = [runs.find_sweep(str(name), subject="sync") for name in named] or runs.sweep_folders()
+    folders = [runs.find_sweep(named_by(name), subject="sync") for name in named] or runs.sweep_folders()
     for folder in folders:
         with suppress(InputError):  # a damaged sweep.yaml: what can be mirrored of it is
             runs.settle(folder)
@@ -115,7 +119,7 @@ def sync(*named: str | Path) -> dict[str, SyncReport]:
 
 
 def rate(
-    named: str | Path, *, rater: str = "me", most: int = 60, port: int | None = None, open_browser: bool = True
+    named: Named, *, rater: str = "me", most: int = 60, port: int | None = None, open_browser: bool = True
 ) -> list[Rated]:
     """Let somebody compare pictures of a sweep's arms, or of a run's steps, blind, in a browser on this machine.
 
@@ -131,20 +135,22 @@ def rate(
     if not re.fullmatch(r"\w[\w.-]{0,39}", rater, re.ASCII) or not paths.is_portable(rater):
         message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {rater!r}"
         raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
-    folder = runs.find_sweep_or_run(str(named), subject="rate")
+    if not 0 <= (port or 0) < 1 << 16:
+        raise InputError(Problem("--port", f"must be from 1 to 65535, got {port}"), subject="rate")
+    folder = runs.find_sweep_or_run(named_by(named), subject="rate")
     session = Session(contest=contest(folder), rater=rater, most=most)
     if not session.why_over():
         serve(session, port=port or 0, open_browser=open_browser)
     return read_rated(folder)
 
 
-def ratings(named: str | Path) -> list[Rated]:
+def ratings(named: Named) -> list[Rated]:
     """Read what everybody said of a sweep's arms, or of a run's steps; nothing when nobody did.
 
     Raises:
         InputError: there is no such sweep or run.
     """
-    return read_rated(runs.find_sweep_or_run(str(named), subject="rate"))
+    return read_rated(runs.find_sweep_or_run(named_by(named), subject="rate"))
 
 
 def sweeps() -> list[Sweep]:
@@ -152,19 +158,19 @@ def sweeps() -> list[Sweep]:
     return [Sweep(folder) for folder in runs.sweep_folders()]
 
 
-def open_run(named: str | Path) -> Run:
-    """Open a run: SWEEP/TRIAL, SWEEP/NUMBER or a path.
+def open_run(named: Named) -> Run:
+    """Open a run: SWEEP/TRIAL, SWEEP/NUMBER, a path, or one that is in hand.
 
     Raises:
         InputError: there is none.
     """
-    return Run(runs.find_run(str(named), subject="open_run", to_cook=False).folder)
+    return Run(runs.find_run(named_by(named), subject="open_run", to_cook=False).folder)
 
 
-def open_sweep(named: str | Path) -> Sweep:
-    """Open a sweep: its name, its file or its folder.
+def open_sweep(named: Named) -> Sweep:
+    """Open a sweep: its name, its file, its folder, or one that is in hand.
 
     Raises:
         InputError: there is none.
     """
-    return Sweep(runs.find_sweep(str(named), subject="open_sweep"))
+    return Sweep(runs.find_sweep(named_by(named), subject="open_sweep"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep import config
 from lorasweep.core import files, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.plan import make_plan
@@ -44,16 +45,12 @@ def compose(*words: Recipe | str | Path | Sequence[str]) -> Recipe:
     """
     first, *others = words or ((),)
     if isinstance(first, Recipe):
-        typed = _texts(others)
+        typed = config.texts(others)
         return config.compose_recipe(config.with_overrides(first, typed)) if typed else first
-    typed = _texts(words)
+    typed = config.texts(words)
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
-
-
-def _texts(words: Iterable[Any]) -> list[str]:
-    return [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
 
 
 def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides: str) -> Planned:
@@ -77,11 +74,12 @@ def _subject(
     what: Recipe | config.SweepSpec | str | Path | None, overrides: Sequence[str]
 ) -> Recipe | config.SweepSpec:
     """Return a sweep where one is named or a key has several values, else a recipe."""
+    overrides = config.texts(overrides)
     if what is None or isinstance(what, Recipe):
         return compose() if what is None else compose(what, *overrides)
     if isinstance(what, config.SweepSpec):
         return _spec(what, overrides)
-    first = str(what)
+    first, *overrides = [*config.texts([what]), *overrides]
     is_named = "=" not in first and not re.match(r"~\w+(\.|$)", first)  # ~metrics.burn
     swept = config.has_axes(overrides if is_named else [first, *overrides])
     if swept or (is_named and not config.is_recipe_file(first)):
@@ -100,7 +98,8 @@ def _planned(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> Planned:
 
 def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> config.SweepSpec:
     if not isinstance(sweep, config.SweepSpec):
-        return config.load_sweep(str(sweep), overrides)
+        name, *overrides = config.texts([sweep, *overrides])
+        return config.load_sweep(name, overrides)
     if overrides:
         hint = "give the sweep by its name or file, or these to config.load_sweep"
         raise ConfigError(Problem(" ".join(overrides), "cannot change a sweep that is read already", hint))
@@ -141,6 +140,10 @@ def run_trial(
     from lorasweep.results.tracking.process import Mirror
     from lorasweep.sweep.single import run_trial as cook
 
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(
+            Problem(repr(recipe)[:80], "is no recipe", "ls.compose(...) makes one of KEY=VALUEs or a file")
+        )
     planned = planned or make_plan(recipe)
     tell(planned.warnings, warn)
     place = folder_of(recipe, planned) if folder is None else paths.typed(folder).absolute()
@@ -169,7 +172,7 @@ def fork(named: str | Path, *overrides: str, fresh: bool = False, **how: Any) ->
     """
     parent = runs.find_run(str(named), subject="fork", to_cook=False)
     if not overrides:
-        hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
+        hint = f"to cook it again as it is: {command('lorasweep', 'train', '--from', parent.name)}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
     recipe = compose(parent.recipe, *overrides)
     if recipe.fingerprint() == parent.recipe.fingerprint():
@@ -218,7 +221,7 @@ def _other_material(run: runs.RecordedRun, planned: Plan, moved: Sequence[str]) 
     had = {image.get("sha256") for image in RunFolder(run.folder).plan.get("images", ())}
     others = [image for image in planned.images if image.sha256 not in had]
     what = f"{len(others)} of the {len(planned.images)} images there are" if others else "what is there is"
-    hint = f"as a variation of it: lorasweep fork {run.name} {' '.join(moved)}"
+    hint = f"as a variation of it: {command('lorasweep', 'fork', run.name, *moved)}"
     also = "" if others else ": images are missing, captions, repeats or split are others, or the base is"
     return Problem(" ".join(moved), f"cannot come out the same: {what} not what {run.name} was made from{also}", hint)
 

@@ -22,7 +22,7 @@ import lorasweep
 from lorasweep.cli.commands import ALIASES, COMMANDS, DOLLHOUSE, EPILOG, Argument
 from lorasweep.core import streams
 from lorasweep.core.errors import InputError, LorasweepError, Problem
-from lorasweep.core.printable import has_control_characters, visible
+from lorasweep.core.printable import command, has_control_characters, visible
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
@@ -130,7 +130,7 @@ def _no_such_command(word: str) -> int:
     suggest = _module("lorasweep.config.suggest")
     advice = suggest.folder_advice(word)
     if "=" in word or advice:
-        advice = f"to cook a recipe: lorasweep train {word if '=' in word else f'dataset.path={word}'}"
+        advice = f"to cook a recipe: {command('lorasweep', 'train', word if '=' in word else f'dataset.path={word}')}"
     message = suggest.unknown("no such command", word, sorted(COMMANDS))
     hint = advice or f"commands: {', '.join(sorted(COMMANDS))}"
     raise InputError(Problem(word, message, hint), subject="the command line")

@@ -22,6 +22,7 @@ start here:
   eval "$(lorasweep -sc install=bash)"    tab completion of keys, files, sweeps and commands
 
 KEY=VALUE is Hydra's override grammar: adapter.dim=16  optimizer=prodigy  'sample.weights=[0.5,0.7,0.9]'
+results: outputs/, mlruns/ and cache/ in the folder where you type, or in LORASWEEP_HOME
 exit codes: 0 done, 2 the input is wrong (nothing was started), 1 anything else, 130 interrupted
 """
 
@@ -82,7 +83,7 @@ examples:
   lorasweep train dataset.path=my/images                      the default recipe on your own images
   lorasweep train adapter=lora optimizer=prodigy dataset.path=my/images
   lorasweep train adapter.dim=16 train.max_steps=200 seed=1   on the embedded dollhouse
-  lorasweep train --from quickstart/0002-prodigy-s0           cook it again; did it come out the same?
+  lorasweep train --from quickstart/2                         cook it again; did it come out the same?
   lorasweep train --from train/7 dataset.path=new/place       its images lie elsewhere now
   lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_class) or a plain folder of images.
@@ -289,7 +290,7 @@ with the same digest in metrics.json are comparable. The same command continues 
         """\
 examples:
   lorasweep export quickstart --best                    the winner of a sweep
-  lorasweep export quickstart/0002-prodigy-s0 --step 200   an earlier rung of one trial
+  lorasweep export quickstart/2 --step 160              an earlier rung of one trial
   lorasweep export outputs/train/1a2b3c4d5e6f-s0 --out my.safetensors --precision fp16
   lorasweep export dylora/0000-a-s0 --rank 8 --rank 32  a DyLoRA cut to two of its ranks
   lorasweep export my_dora/0 --for a1111 --for kohya    the smallest form that both read
@@ -327,8 +328,8 @@ recipe, the step and how overcooked it was. Nothing is trained or changed.""",
         "cook a variation of a run",
         """\
 examples:
-  lorasweep fork quickstart/0002-prodigy-s0 adapter.dim=16
-  lorasweep fork quickstart/0002-prodigy-s0 optimizer=adamw     with AdamW's own learning rate
+  lorasweep fork quickstart/2 adapter.dim=16
+  lorasweep fork quickstart/2 optimizer=adamw     with AdamW's own learning rate
 The run's recipe with your KEY=VALUEs on top, in a run folder of its own that remembers its parent.""",
         _arg(
             "run",
@@ -347,9 +348,9 @@ examples:
   lorasweep import config.toml --dataset dataset.toml -o my.yaml
   lorasweep import config.toml -o my.yaml --link my_images            several folders: one of links
   lorasweep plan my.yaml && lorasweep train my.yaml
-Reads kohya's sd-scripts (TOML), kohya_ss (JSON), Easy Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON)
-and SimpleTuner (JSON), whatever the file is called. What could not be translated is listed, with its reason, in the
-file and on stderr. See docs/flags.md.""",
+Reads kohya's sd-scripts and musubi-tuner (TOML, or a file with the command that trains), kohya_ss (JSON), Easy
+Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON) and SimpleTuner (JSON), whatever the file is called. What
+could not be translated is listed, with its reason, in the file and on stderr. See docs/flags.md.""",
         _arg("config", type=_path, metavar="CONFIG", help="the config of the training"),
         _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),
         _arg("-o", "--out", type=_path, metavar="FILE", help="the recipe file; printed when left out"),
@@ -396,23 +397,27 @@ DOLLHOUSE: dict[str, tuple[str, tuple[Argument, ...]]] = {
     "draw": (
         "draw a sheet of random dolls, or of one subject",
         (
-            _arg("-o", "--out", type=_path, default="dollhouse.png", metavar="FILE"),
-            _arg("--count", type=_count, default=16),
-            _arg("--subject", help="a subject's trigger, e.g. zkw"),
-            _arg("--size", default="64x64", metavar="WxH", help="pixels of each doll"),
-            _arg("--seed", type=_whole(0), default=0),
+            _arg(
+                "-o", "--out", type=_path, default="dollhouse.png", metavar="FILE", help="the picture (dollhouse.png)"
+            ),
+            _arg("--count", type=_count, default=16, metavar="N", help="how many dolls (16)"),
+            _arg("--subject", metavar="TRIGGER", help="all of one subject: zkw, mona taco, ..."),
+            _arg("--size", default="64x64", metavar="WxH", help="pixels of each doll (64x64)"),
+            _arg("--seed", type=_whole(0), default=0, metavar="N", help="another draw (0)"),
         ),
     ),
     "dataset": (
         "write a dataset folder in kohya's layout",
         (
-            _arg("-o", "--out", type=_path, required=True, metavar="FOLDER"),
-            _arg("--subject", default="zkw"),
-            _arg("--images", type=_count, default=20),
-            _arg("--outfits", type=_count, default=1),
-            _arg("--confound", type=float, default=0.5),
-            _arg("--repeats", type=_count, default=10),
-            _arg("--seed", type=_whole(0), default=0),
+            _arg("-o", "--out", type=_path, required=True, metavar="FOLDER", help="a new folder"),
+            _arg("--subject", default="zkw", metavar="TRIGGER", help="whose pictures (zkw)"),
+            _arg("--images", type=_count, default=20, metavar="N", help="in all (20)"),
+            _arg("--outfits", type=_count, default=1, metavar="N", help="of the subject, a folder each (1)"),
+            _arg(
+                "--confound", type=float, default=0.5, metavar="SHARE", help="of images in one outfit and place (0.5)"
+            ),
+            _arg("--repeats", type=_count, default=10, metavar="N", help="the number before the folder's name (10)"),
+            _arg("--seed", type=_whole(0), default=0, metavar="N", help="another draw (0)"),
         ),
     ),
 }

@@ -13,6 +13,7 @@ from lorasweep import config
 from lorasweep.api import training
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
 from lorasweep.plan.calibration import read as read_calibration
@@ -75,7 +76,7 @@ def _print_special(run: EndedRun, *, quiet: bool, fresh: bool = False) -> None:
         if not quiet:
             print(f"already cooked: {run.folder}")
         if fresh:
-            again = f"lorasweep train --from {run.name}"
+            again = command("lorasweep", "train", "--from", run.name)
             print(f"note  --fresh takes no other run's result; to cook this one again: {again}", file=sys.stderr)
 
 

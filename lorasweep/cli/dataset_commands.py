@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lorasweep.api import datasets
 from lorasweep.core.findings import LEVELS, Finding
-from lorasweep.core.printable import readable
+from lorasweep.core.printable import command, readable
 from lorasweep.plan.audit import Audit
 
 _SHOWN = 12  # changes of captions
@@ -31,7 +31,7 @@ def run_caption(options: argparse.Namespace) -> int:
     elif options.out is not None:
         said = f"{done.captions} captions written to {options.out}"
     elif options.write:
-        said = f"{len(done.changes)} captions written; to undo: lorasweep caption {root} --undo"
+        said = f"{len(done.changes)} captions written; to undo: {command('lorasweep', 'caption', str(root), '--undo')}"
         said += f"\n{done.kept} kept: --overwrite replaces them" if done.kept else ""
     else:
         said = f"{len(done.changes)} of {done.captions} would change; --write writes them"
@@ -105,5 +105,5 @@ def run_dollhouse(options: argparse.Namespace) -> int:
         print(datasets.draw_dollhouse(options.out, **how))
     else:
         folder = datasets.write_dollhouse(options.out, **how)
-        print(f"{folder}\ntrain on it: lorasweep train dataset.path={folder}")
+        print(f"{folder}\ntrain on it: {command('lorasweep', 'train', f'dataset.path={folder}')}")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorasweep.api.imports import import_config
 from lorasweep.config.importing.finish import Imported
-from lorasweep.core.printable import readable
+from lorasweep.core.printable import command, readable
 from lorasweep.core.streams import can_show
 
 
@@ -40,5 +40,5 @@ def _say(imported: Imported, out: Path | None) -> None:
     for note in imported.untranslated:
         print(f"  {readable(f'{note.option}: {note.reason}')}", file=sys.stderr)
     if out:
-        given = "".join(f" {key}=..." for key in imported.to_give)
-        print(f"{out}: the rest is commented there. Next: lorasweep plan {out}{given}", file=sys.stderr)
+        plan = command("lorasweep", "plan", str(out), *(f"{key}=..." for key in imported.to_give))
+        print(f"{out}: the rest is commented there. Next: {plan}", file=sys.stderr)

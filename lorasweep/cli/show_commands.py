@@ -12,6 +12,7 @@ from lorasweep.api import results
 from lorasweep.core import paths
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import InputError
+from lorasweep.core.printable import command
 from lorasweep.core.records import to_dict
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.results import runs
@@ -75,7 +76,7 @@ def run_rate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(to_dict(found), indent=1))
     elif not found:
-        print(f"nothing is rated yet: lorasweep rate {options.named}")
+        print(f"nothing is rated yet: {command('lorasweep', 'rate', options.named)}")
     for rated in found if not options.json else ():
         _print_rated(rated)
     return 0

@@ -10,6 +10,7 @@ All raise a ConfigError that lists every problem. Configuration stops here: past
 frozen records.
 """
 
+from lorasweep.config.override import texts
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe, take_component
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded, to_overrides, with_overrides
@@ -33,6 +34,7 @@ __all__ = [
     "sweep_of_overrides",
     "sweeps_dir",
     "take_component",
+    "texts",
     "to_overrides",
     "to_yaml",
     "with_overrides",

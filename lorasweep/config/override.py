@@ -10,8 +10,9 @@ import json
 import os.path
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,7 +23,7 @@ from hydra.errors import HydraException
 from lorasweep.config.suggest import MOVED, word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.core import paths
-from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.hydra_text import in_quotes
 from lorasweep.core.printable import has_control_characters
 
@@ -181,6 +182,19 @@ def _home_problem(text: str, value: str) -> Problem | None:
 def _checked(override: Override) -> Override | Problem:
     problem = next(unsafe(override.key, override.value), None)
     return override if problem is None else Problem(override.text, problem.message, problem.hint)
+
+
+def texts(words: Iterable[Any], what: str = "KEY=VALUE") -> list[str]:
+    """Take words, or lists of them, as text; raises ConfigError where something else was given."""
+    each = [word for some in words for word in (some if isinstance(some, list | tuple) else [some])]
+    problems = [
+        Problem(repr(word)[:80], f"must be {what} as text, or a list of them")
+        for word in each
+        if not isinstance(word, str | Path)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return [str(word) for word in each]
 
 
 def plain(value: Any) -> Any:

@@ -34,6 +34,7 @@ from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import Recipe, from_dict, to_dict
 from lorasweep.core.run_folder import PLAN_FILE, load_yaml
 
@@ -71,9 +72,9 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
         held = ", ".join(map(str, data)) if isinstance(data, Mapping) else "a list"
         hint = f"put all of it under `{KEY}:`"
         if held == "sweep":
-            hint = f"a sweep is run by: lorasweep sweep {file}"
+            hint = f"a sweep is run by: {command('lorasweep', 'sweep', file)}"
         elif (path.parent / PLAN_FILE).is_file():
-            hint = f"of a run that was cooked: lorasweep train --from {path.parent}"
+            hint = f"of a run that was cooked: {command('lorasweep', 'train', '--from', str(path.parent))}"
         raise ConfigError(Problem(file, f"must have one top-level key, `{KEY}`, got {held}", hint))
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)

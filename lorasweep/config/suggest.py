@@ -7,6 +7,7 @@ import os.path
 from collections.abc import Iterable
 
 from lorasweep.config import places
+from lorasweep.core.printable import command
 
 # Keys of earlier versions, in recorded recipes and in what people type: they mean what they meant.
 MOVED = {"train.min_snr_gamma": "noise.min_snr_gamma", "train.noise_offset": "noise.offset"}
@@ -35,4 +36,4 @@ def word_advice(word: str) -> str:
 
 def folder_advice(word: str) -> str:
     """Advise ``for its images: dataset.path=my/images`` when the word is a folder; else an empty string."""
-    return f"for its images: dataset.path={word}" if os.path.isdir(os.path.expanduser(word)) else ""
+    return f"for its images: {command(f'dataset.path={word}')}" if os.path.isdir(os.path.expanduser(word)) else ""

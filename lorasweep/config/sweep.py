@@ -49,6 +49,7 @@ from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import Seeds, digest
 from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
 
@@ -148,7 +149,8 @@ def has_axes(overrides: Sequence[str]) -> bool:
 def _sweep_of_recipe(recipe: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> SweepSpec:
     """Return one recipe's file with axes on the command line; its seed is the sweep's."""
     if not has_axes(overrides):
-        hint = f"several values make a sweep: lorasweep sweep {path} optimizer.lr=1e-4,1e-3; or lorasweep train {path}"
+        several = command("lorasweep", "sweep", str(path), "optimizer.lr=1e-4,1e-3")
+        hint = f"several values make a sweep: {several}; or {command('lorasweep', 'train', str(path))}"
         raise ConfigError(Problem(str(path), "holds one recipe, and nothing to compare it with", hint))
     seeds = {"seeds": [recipe["seed"]]} if "seed" in recipe else {}
     body = {"recipe": {key: value for key, value in recipe.items() if key != "seed"}, **seeds}

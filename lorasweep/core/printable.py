@@ -6,7 +6,9 @@ is read, and made visible where it is shown all the same.
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Sequence
 
 # C0, DEL and C1, but for the tab and the line break that ordinary text has.
@@ -35,6 +37,15 @@ def readable(text: str) -> str:
 def on_one_line(text: str) -> str:
     """Return a file's name on one line: what acts on a terminal is shown as `�`, a line break too."""
     return visible(text).translate({ord(letter): "�" for letter in "\n\t"})
+
+
+def command(*words: str) -> str:
+    """Write words as they are typed into this system's shell: on Windows in double quotes, which all of its take."""
+    if os.name == "nt":
+        import subprocess
+
+        return subprocess.list2cmdline(words)
+    return shlex.join(words)
 
 
 def some(names: Sequence[str]) -> str:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lorasweep.core.errors import DatasetError, Problem
 from lorasweep.core.hydra_text import in_quotes
+from lorasweep.core.printable import command
 
 _ASIDE = ".aside"
 _PLAIN = re.compile(r"(?!null$)[\w./-]+( [\w./-]+)*", re.ASCII | re.IGNORECASE)  # text without quotes, in any shell
@@ -23,12 +22,12 @@ _PLAIN = re.compile(r"(?!null$)[\w./-]+( [\w./-]+)*", re.ASCII | re.IGNORECASE) 
 def rewrite(root: Path, *words: str, new_only: bool = False) -> str:
     """Write captions anew by a policy, e.g. `captions.clean.implied=true`; `new_only`: where there are none."""
     ways = ["--write"] if new_only else ["--write", "--overwrite"]
-    return typed("lorasweep", "caption", str(root), "--apply", *words, *ways)
+    return command("lorasweep", "caption", str(root), "--apply", *words, *ways)
 
 
 def look_again(root: Path, *words: str) -> str:
     """Audit with other keys, which are to be given to `train` and in sweep files as well."""
-    return typed("lorasweep", "audit", str(root), *words)
+    return command("lorasweep", "audit", str(root), *words)
 
 
 def aside(root: Path, images: Iterable[Path], *, extension: str = "") -> str:
@@ -57,11 +56,6 @@ def mapped(key: str, values: Mapping[str, str]) -> str:
 def renamed(root: Path, names: Mapping[Path, Path]) -> str:
     """Rename files or folders of a dataset: old -> new."""
     return look_again(root, *(word for old, new in names.items() for word in ("--rename", str(old), str(new))))
-
-
-def typed(*words: str) -> str:
-    """Write words as they are typed into this system's shell: on Windows in double quotes, which all of its take."""
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def aside_of(root: Path, files: Iterable[Path]) -> dict[Path, Path]:

@@ -1,5 +1,7 @@
 """What cooking a recipe means, worked out before any torch is imported.
 
+`ls.plan(...)` of a notebook is `lorasweep.api.plan`: see `help(ls.api.plan)`.
+
     make_plan(recipe) -> Plan
     for_seed(recipe, plan, seed) -> the recipe and its plan with another seed
 

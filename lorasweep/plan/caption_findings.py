@@ -81,7 +81,7 @@ def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[F
             "spare what is, and the end of a long caption is cut",
             level="should",
             places=places,
-            command=mending.rewrite(root, "captions.trigger=" + trigger, "--trigger-first"),
+            command=mending.rewrite(root, mending.worded("captions.trigger", trigger), "--trigger-first"),
         )
 
 

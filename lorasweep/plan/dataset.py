@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.findings import Finding
-from lorasweep.core.printable import some
+from lorasweep.core.printable import command, some
 from lorasweep.core.records import DatasetOptions, PlannedImage, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions, mending, near_duplicates, split
@@ -333,7 +333,7 @@ def _unused_folders(recipe: Recipe, folder: ImageFolder) -> Iterator[str]:
             continue
         names = ",".join(dict.fromkeys([*recipe.regularization, "reg_images"]))
         choice = f"regularization=[{names}]" if "," in names else f"regularization={names}"
-        typed = mending.typed(choice, f"regularization.reg_images.path={path}")
+        typed = command(choice, f"regularization.reg_images.path={path}")
         yield (
             f"{path.name}/ has {count} regularization images, which are not trained on as the subject's; "
             f"to use them: {typed}"

@@ -12,7 +12,7 @@ from statistics import fmean, median
 
 from lorasweep.core import registry
 from lorasweep.core.findings import Finding, Level
-from lorasweep.core.printable import some
+from lorasweep.core.printable import command, some
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import captions, mending
 from lorasweep.data.assign import Row
@@ -189,10 +189,11 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
     folder = trigger.first_word(train[0].concept.partition("_")[2])
     if likely is not None:
         word, count = likely
-        advice = f"{count} of {len(train)} captions begin with {word}, so {_typed(word)}?"
+        advice = f"{count} of {len(train)} captions begin with {word}, so {command(mending.worded('captions.trigger', word))}?"
         chosen = word
     elif folder is not None:
-        advice = f"the folder's word is in too few captions; {_typed(folder)} puts it in front of all"
+        typed = command(mending.worded("captions.trigger", folder))
+        advice = f"the folder's word is in too few captions; {typed} puts it in front of all"
         chosen = folder
     else:
         chosen = "WORD"
@@ -203,7 +204,3 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
         level="should",
         command=mending.rewrite(Path(recipe.dataset.path or ""), mending.worded("captions.trigger", chosen)),
     )
-
-
-def _typed(word: str) -> str:
-    return mending.typed(mending.worded("captions.trigger", word))

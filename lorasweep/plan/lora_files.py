@@ -18,6 +18,7 @@ from lorasweep.components.adapters import file
 from lorasweep.components.adapters._start import KEY, Trained, place_start
 from lorasweep.core import files, registry
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.printable import some
 from lorasweep.core.records import Recipe
 from lorasweep.plan.trainable import layer_shapes
 
@@ -119,8 +120,13 @@ def order(paths: Sequence[Path], *, steps: Sequence[int] | None = None) -> Order
         (lambda path: _named(path, _EPOCH_NAMES), "epochs"),
     )
     for read, unit in sources:
-        if told := _complete([read(path) for path in paths]):
+        if told := _complete(found := [read(path) for path in paths]):
             return _ordered(paths, told, unit)
+        twice = [step for step, count in Counter(found).items() if step and 1 < count < len(paths)]
+        if twice and read is sources[0][0]:
+            alike = some([path.name for path, step in zip(paths, found, strict=True) if step == twice[0]])
+            hint = "give one of them; side by side: NAME=FILE for each; or --steps, in the order of the files"
+            return Problem(str(paths[0]), f"several files say that they are of step {twice[0]}: {alike}", hint)
     if len(paths) == 1:
         return Ordered(tuple(paths), (1,), "steps")
     message = f"nothing tells in which order these {len(paths)} files were saved: neither metadata nor names do"

@@ -173,7 +173,7 @@ class Run(_Shows):
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Numbers of the checkpoint that it keeps, by name."""
+        """Numbers of the checkpoint that it keeps, by name; none before the end."""
         return dict(self.result["metrics"])
 
     @property
@@ -312,6 +312,14 @@ class EndedSweep(Sweep):
 
     def _shown(self) -> Shown:
         return _with_end(super()._shown(), self.ended)
+
+
+Named = str | Path | Run | Sweep
+
+
+def named_by(what: Named) -> str:
+    """How commands call it: as it is typed, or the folder of one that is in hand."""
+    return str(what.folder if isinstance(what, Run | Sweep) else what)
 
 
 def _with_end(shown: Shown, ended: TrialResult | SweepResult) -> Shown:

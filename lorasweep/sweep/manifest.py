@@ -19,6 +19,7 @@ import yaml
 
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import append_jsonl, read_jsonl, write_text
+from lorasweep.core.printable import command
 from lorasweep.core.records import Plan, Recipe, flatten, from_dict, to_dict
 from lorasweep.core.run_folder import ASKED_FILE, MANIFEST_FILE, load_yaml
 from lorasweep.sweep import comparable
@@ -71,6 +72,12 @@ class Manifest:
     common: tuple[str, ...] = ()  # overrides of every point
     left_out: dict[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
     typed: tuple[str, ...] = ()  # what `lorasweep sweep` was asked by, so that the folder's name asks for the same
+
+
+def command_of(name: str, typed: Sequence[str]) -> str:
+    """Write what continues a sweep: by its folder's name, which alone may ask for less than was `typed`."""
+    words = typed if len(typed) > 1 and "=" not in typed[0] else (name,)
+    return command("lorasweep", "sweep", *words)
 
 
 def declare(

@@ -13,10 +13,19 @@ import pytest
 import yaml
 
 import lorasweep.api
-from lorasweep.cli import HYDRA_FLAGS, build_parser
+from lorasweep import config
+from lorasweep.cli import COMMANDS, HYDRA_FLAGS, _parse
+from lorasweep.config.places import GROUPS
+from lorasweep.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [p for p in ROOT.glob("**/*.md") if not {".venv", "outputs", "mlruns"} & set(p.relative_to(ROOT).parts)]
+TOLD = [
+    *(page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.name != "decisions"),
+    *ROOT.glob("docs/*.ipynb"),
+    *ROOT.glob("conf/**/*.yaml"),
+    *ROOT.glob("sweeps/*.yaml"),
+]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -80,11 +89,33 @@ def test_the_python_in_the_readme_names_what_there_is() -> None:
         assert node.attr in dir(owners[ast.unparse(node.value)]), ast.unparse(node)
 
 
-def test_the_commands_in_the_readme_parse() -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    commands = [shlex.split(line)[1:] for line in lines if re.match(r"(\.venv/bin/)?lorasweep ", line)]
-    assert len(commands) >= 6
-    for words in commands:
+def commands(file: Path) -> list[list[str]]:
+    """The command lines of ours in a file's blocks of code and between backticks, without comments, as words."""
+    text = file.read_text(encoding="utf-8").replace("\\\n", " ").replace("\\n", "\n")  # a notebook's lines too
+    ours = rf"(?:python -m )?lorasweep (?:-|(?:{'|'.join(COMMANDS)})\b)"
+    lines = re.findall(rf"^ *(?:\$ |# )?({ours}.*)", text, flags=re.M) + re.findall(rf"`({ours}[^`]*)`", text)
+    found = (shlex.split(re.sub(r"\s#.*", "", line)) for line in lines)
+    return [words[words.index("lorasweep") + 1 :] for words in found]
+
+
+def test_there_are_commands() -> None:
+    assert len([words for file in TOLD for words in commands(file)]) > 120
+
+
+@pytest.mark.parametrize("file", list(filter(commands, TOLD)), ids=lambda file: str(file.relative_to(ROOT)))
+def test_commands_that_are_told_parse_and_name_what_a_recipe_has(file: Path) -> None:
+    for words in commands(file):
+        line = " ".join(words)
+        if len(words) == 1 or "KEY=VALUE" in words or "..." in line or "$" in line:
+            continue  # only a name, or to be filled in
         if not set(words) & set(HYDRA_FLAGS):  # those are Hydra's to parse
-            build_parser().parse_args(words)
+            _parse(words)
+        keys = [word for word in words if "=" in word and word.split("=")[0].split(".")[0] in (*GROUPS, "seed")]
+        axes = [word for word in keys if config.has_axes([word])]
+        if axes:
+            config.load_sweep(axes[0], [*axes[1:], *(word for word in words if word.startswith("sweep."))])
+        try:
+            config.compose_recipe([word for word in keys if word not in axes and file.name != "plugins.md"])
+        except ConfigError as error:  # their files need not be there
+            missing = re.compile("no such (folder|file)|must exist")
+            assert all(missing.match(each.message) for each in error.problems), (line, error)

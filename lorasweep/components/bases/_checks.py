@@ -16,7 +16,7 @@ from lorasweep.components.bases._checkpoint_names import Wanted, expected
 from lorasweep.components.bases._families import Family
 from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
-from lorasweep.core.printable import some
+from lorasweep.core.printable import command, some
 from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import BaseOptions
 from lorasweep.core.safetensors_header import Tensor, read_header
@@ -145,7 +145,8 @@ def distilled_problems(path: Path, family: Family, options: BaseOptions) -> Iter
     given = {"path": path} | ({"weights": Path(options.weights)} if options.weights else {})
     for key, place in given.items():
         if options.adapter is None and is_distilled(place, family):
-            hint = f"train on {family.title} and draw with sample.base={place}; or give base.adapter, which undoes it"
+            draw = command(f"sample.base={place}")
+            hint = f"train on {family.title} and draw with {draw}; or give base.adapter, which undoes it"
             yield (key, f"must not be distilled to few steps, which training on it undoes, got {place.name}", hint)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from lorasweep.components.bases import _files
 from lorasweep.components.bases._families import STABLE_DIFFUSION
 from lorasweep.components.bases._source import Source
+from lorasweep.core.printable import command
 from lorasweep.core.records import BaseOptions
 
 
@@ -33,7 +34,7 @@ class _Dollhouse(Source):
         if path.is_dir() and (native_px is None or native_px <= 2 * options.resolution):
             return []
         what = path.name if native_px is None else f"a base of {native_px} x {native_px} px"
-        hint = f"a Stable Diffusion of yours: base=stable_diffusion base.path={options.path}"
+        hint = f"a Stable Diffusion of yours: {command('base=stable_diffusion', f'base.path={options.path}')}"
         return [("path", f"must be a folder written by `python -m tools.pretrain_dollhouse`, got {what}", hint)]
 
 

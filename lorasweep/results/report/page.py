@@ -155,15 +155,16 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings
         return None
     best = next((trial for trial in findings.trials if trial.rank == 1), None)
     name = shlex.quote(findings.state.name)
-    trial = shlex.quote(f"{findings.state.name}/{(best or begun[0]).name}")
+    shown = best or begun[0]
+    trial = shlex.quote(f"{findings.state.name}/{shown.name}")
     is_trained = findings.state.seeds_tell
     told = [
         (best and findings.overrides, _AS_A_FILE, f"lorasweep export {name} --best"),
-        (findings.overrides and is_trained, "the whole sweep", f"lorasweep sweep {name}"),
+        (findings.overrides and is_trained, "the whole sweep", findings.state.again),
         (
             is_trained,
             "a variation" + (" of the best" if best else ""),
-            f"lorasweep fork {trial} train.batch_size=2",
+            f"lorasweep fork {trial} train.batch_size={4 if shown.recipe['train.batch_size'] == 2 else 2}",
         ),
     ]
     return [(what, command) for there, what, command in told if there], begun

@@ -56,7 +56,7 @@ def verdict(findings: Findings) -> list[str]:
         return [f"No answer yet: no trial has a value ({', '.join(counts)})."]
     told = [
         _best(findings, ranked),
-        noise.sentence(findings.noise, sweep=findings.state.name) if findings.state.question else "",
+        noise.sentence(findings.noise, again=findings.state.again) if findings.state.question else "",
         _judged(ranked, "overcooked", "Overcooked, as kept"),
         _burned(findings),
         _judged(ranked, "undercooked", "Not learned yet"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from lorasweep.core.markdown import code, cut, plain, table
 from lorasweep.sweep.comparable import several_devices
+from lorasweep.sweep.manifest import command_of
 from lorasweep.sweep.ranking.state import are_trained
 from lorasweep.trial.judge.score import SCORE, UTILITY
 
@@ -46,7 +47,7 @@ def sweep_note(
 def _again(name: str, manifest: Mapping[str, Any]) -> str:
     """Name the command that runs a sweep again; empty for single runs, and for judged files."""
     trained = manifest and are_trained(arm.get("recipe") or {} for arm in manifest.get("arms") or ())
-    return code(f"lorasweep sweep {name}") if trained else ""
+    return code(command_of(name, manifest.get("typed") or ())) if trained else ""
 
 
 def trial_note(

@@ -83,7 +83,7 @@ def where(launcher: LauncherOptions) -> str:
     share = ("" if cluster.gpus == 1 else f"{cluster.gpus:g} of one ") + (cluster.gpu_type or "GPU")
     each = f"{launcher.workers} workers, each with" if launcher.workers else "a worker for each"
     place = "a Ray of this machine's own" if cluster.address == "local" else f"the Ray cluster at {cluster.address}"
-    return f"{each} {share}, or CPU core, of {place}; lorasweep doctor launcher=ray asks it"
+    return f"{each} {share}, or CPU core, of {place}; `lorasweep doctor` with the same launcher=... asks it"
 
 
 def look(launcher: LauncherOptions) -> list[FoundMachine]:

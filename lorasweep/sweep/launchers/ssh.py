@@ -41,9 +41,8 @@ def build(
 def where(launcher: LauncherOptions) -> str:
     """Tell what would run where; nobody is asked."""
     each = f"{launcher.workers} workers" if launcher.workers else "a worker per GPU, or per CPU core,"
-    return (
-        f"{each} on each of {', '.join(launcher.options['hosts'])}, over ssh; lorasweep doctor launcher=ssh asks them"
-    )
+    hosts = launcher.options["hosts"]
+    return f"{each} on each of {', '.join(hosts)}, over ssh; `lorasweep doctor` with the same launcher=... asks them"
 
 
 def look(launcher: LauncherOptions) -> list[FoundMachine]:

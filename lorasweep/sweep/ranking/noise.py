@@ -211,16 +211,13 @@ def _t_quantile(p: float, df: float) -> float:
     return float(stdtrit(df, p))
 
 
-def sentence(ranking: Ranking | None, *, sweep: str) -> str:
-    """Say whether the best arm is known, and if not, what to do; "" with fewer than two arms."""
+def sentence(ranking: Ranking | None, *, again: str) -> str:
+    """Say whether the best arm is known, and if not, what to do; "" with fewer than two. `again` continues it."""
     if ranking is None or len(ranking.order) < 2:
         return ""
     best = ranking.order[0]
     if not ranking.intervals:
-        return (
-            "One seed each, so there is no telling what is noise. "
-            f"Repeat the best: lorasweep sweep {sweep} --until-decided"
-        )
+        return f"One seed each, so there is no telling what is noise. Repeat the best:\n{again} --until-decided"
     if ranking.decided:
         return f"{best} is better than every other arm by more than the noise between seeds."
     tied = [each for each in ranking.comparisons if not each.told_apart]
@@ -231,7 +228,7 @@ def sentence(ranking: Ranking | None, *, sweep: str) -> str:
         parts.append(f"{best} cannot be told apart from {_named(close)}: {_by(close[0])}.")
     if single:
         parts.append(f"Too few seeds to compare {best} with {_named(single)}.")
-    return f"{' '.join(parts)} More seeds where they tell most: lorasweep sweep {sweep} --until-decided"
+    return f"{' '.join(parts)} More seeds where they tell most:\n{again} --until-decided"
 
 
 def _by(comparison: Comparison) -> str:

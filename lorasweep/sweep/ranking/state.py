@@ -20,7 +20,7 @@ from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.plan.lora_files import are_files
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.sweep.comparable import SCORES
-from lorasweep.sweep.manifest import Manifest, read_manifest
+from lorasweep.sweep.manifest import Manifest, command_of, read_manifest
 from lorasweep.sweep.queue import Live, Trial
 from lorasweep.sweep.retry import DRIVER_GONE
 from lorasweep.sweep.workers.lock import holder
@@ -64,6 +64,7 @@ class SweepState:
     unasked: int = 0  # trials of points that the search has yet to choose
     left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
     has_space: bool = False  # whether it is searched, so that names of arms are numbers
+    again: str = ""  # the command that continues it
     seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
 
     @property
@@ -127,6 +128,7 @@ def sweep_state(
         unasked=unasked,
         left_out=left_out,
         has_space=bool(about.space if isinstance(about, Manifest) else about.search),
+        again=command_of(about.name, about.typed),
         seeds_tell=are_trained(arm.recipe for arm in about.arms),
         **now,
     )

@@ -180,7 +180,7 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
 
 def _noise(state: SweepState) -> list[RenderableType]:
     """Tell which arms cannot be told apart; nothing while there is nothing to compare, and of single runs."""
-    words = sentence(standing(state), sweep=state.name) if state.question else ""
+    words = sentence(standing(state), again=state.again) if state.question else ""
     return [_text(words)] if words else []
 
 

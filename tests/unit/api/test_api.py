@@ -17,7 +17,7 @@ import lorasweep as ls
 from lorasweep import config
 from lorasweep.cli import main
 from lorasweep.core import run_folder
-from lorasweep.core.errors import ConfigError, InputError
+from lorasweep.core.errors import ConfigError, InputError, LorasweepError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
 from lorasweep.sweep import driver, manifest
@@ -250,3 +250,43 @@ def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         ls.caption(folder, overwrite=True, encoding="none such")
     assert [each.where for each in refused.value.problems] == ["caption", "--overwrite", "--encoding"]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: ls.compose(3), "must be KEY=VALUE as text"),
+        (lambda: ls.compose({"adapter.dim": 4}), "must be KEY=VALUE as text"),
+        (lambda: ls.run_trial("adapter.dim=4"), "ls.compose"),
+        (lambda: ls.audit(".", [None]), "must be KEY=VALUE as text"),
+        (lambda: ls.mend(".", aside="no.png"), "no.png"),
+        (lambda: ls.caption(".", apply="captions=nothing_such"), "nothing_such"),
+        (lambda: ls.draw_dollhouse("x.png", count=0), "--count  must be a whole number >= 1, got 0"),
+        (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "--repeats  must be a whole number >= 1, got 0.5"),
+        (lambda: ls.calibrate("train.max_steps=2", seeds=0), "--seeds  must be >= 1"),
+        (lambda: ls.rate("asked", port=99_999), "--port  must be from 1 to 65535"),
+    ],
+)
+def test_arguments_of_the_wrong_sort_are_refused_with_the_next_step(
+    home: Path, monkeypatch: pytest.MonkeyPatch, call: Any, said: str
+) -> None:
+    monkeypatch.chdir(home)
+    with pytest.raises(LorasweepError) as caught:
+        call()
+    assert said in str(caught.value)
+
+
+def test_lists_are_taken_wherever_words_are(home: Path) -> None:
+    Path(home, "asked.yaml").write_text("sweep: {question: '?', arms: {a: {}, b: {adapter.dim: 2}}}")
+    assert ls.plan(["adapter.dim=4", "train.max_steps=4"]).recipes["recipe"].adapter.options["dim"] == 4
+    assert ls.plan(home / "asked.yaml", ["train.max_steps=4"]).plans["a"].steps == 4
+    assert ls.plan_sweep(home / "asked.yaml").keys() == {"a", "b"}
+
+
+def test_what_is_in_hand_is_as_good_as_its_name(home: Path) -> None:
+    folder = write_sweep(home / "outputs" / "asked", [Cooked(arm="a"), Cooked(arm="b", identity=0.4)])
+    sweep = ls.open_sweep("asked")
+    assert ls.open_sweep(sweep).folder == folder and ls.status(sweep).name == "asked"
+    assert ls.open_run(sweep.best).name == sweep.best.name
+    assert ls.report(sweep)[0] == folder / "report.html"
+    assert ls.ratings(sweep.best) == []

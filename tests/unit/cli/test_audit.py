@@ -225,7 +225,7 @@ def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch: pytest.MonkeyPat
         mending.rewrite(root, "captions.prune=[red hat]").split("--apply ")[1].startswith("'captions.prune=[red hat]'")
     )
     monkeypatch.setattr(mending.os, "name", "nt")
-    assert mending.typed("audit", "my set", "captions.prune=[red hat]") == 'audit "my set" "captions.prune=[red hat]"'
+    assert mending.command("audit", "my set", "captions.prune=[red hat]") == 'audit "my set" "captions.prune=[red hat]"'
 
 
 def test_what_is_set_aside_replaces_nothing_and_stays_in_the_dataset(clean: Path, home: Path) -> None:

@@ -53,3 +53,17 @@ def test_no_order_is_a_problem_unless_steps_are_given(tmp_path: Path) -> None:
     assert isinstance(order(files, steps=[100]), Problem)
     rates = [lora(tmp_path / f"lr_{name}.safetensors") for name in ("1e4", "1e5")]
     assert isinstance(order(rates), Problem), "rates are no epochs"
+
+
+def test_two_files_of_one_step_are_never_two_steps(tmp_path: Path) -> None:
+    """As `export` leaves them: the kept step once more, in another form."""
+    steps = {"a-000160": "160", "a-000320": "320", "a-000320-diff": "320"}
+    files = [lora(tmp_path / f"{name}.safetensors", ss_steps=step) for name, step in steps.items()]
+    found = order(files)
+    assert isinstance(found, Problem)
+    assert (
+        found.message == "several files say that they are of step 320: a-000320.safetensors, a-000320-diff.safetensors"
+    )
+    assert order(files, steps=[1, 2, 3]) == Ordered(tuple(files), (1, 2, 3), "steps")
+    alike = [lora(tmp_path / f"b-00000{epoch}.safetensors", ss_steps="500") for epoch in (1, 2)]  # of the training
+    assert order(alike) == Ordered(tuple(alike), (1, 2), "epochs")

@@ -138,13 +138,13 @@ def test_a_stop_of_the_whole_group_saves_and_exits_130(tmp_path, stop):
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
-    driver = start_driver(tmp_path, arms=2, step_s=20)
+    driver = start_driver(tmp_path, arms=2, step_s=300)
     wait_until(lambda: len(worker_pids(tmp_path)) == 2, "both workers")
     began = time.monotonic()
     for _ in range(2):
         os.killpg(driver.pid, signal.SIGINT)
         time.sleep(0.3)
-    assert driver.wait(PATIENCE_S) == 130 and time.monotonic() - began < 15
+    assert driver.wait(PATIENCE_S) == 130 and time.monotonic() - began < 200  # it would be 300
     assert read_state(tmp_path).counts == {"CANCELLED": 2}
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-import time
 
 import pretend_sweep
 import pytest
@@ -160,13 +159,11 @@ def test_pace_is_a_mean_that_counts_the_pauses():
     assert pace.seconds_for(10) == pytest.approx(30.0)
 
 
-def test_reading_a_state_is_quick_and_imports_nothing_heavy(half_done):
+def test_reading_a_state_imports_nothing_heavy(half_done):
     code = (
         "import sys, pathlib; from lorasweep.sweep.ranking.state import read_state;"
         f"read_state(pathlib.Path({str(half_done)!r}));"
         "print(sorted({'torch', 'optuna', 'mlflow', 'hydra'} & set(sys.modules)))"
     )
-    began = time.monotonic()
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
-    assert time.monotonic() - began < 5

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 
 from lorasweep.core.console import text_console
 from lorasweep.core.records import Status
@@ -22,7 +23,7 @@ def sweep(*trials, **more):
         goal="maximize",
         folder="",
         trials=trials,
-        **more,
+        **{"again": "lorasweep sweep s"} | more,
     )
 
 
@@ -103,6 +104,10 @@ def test_the_leaderboard_says_what_is_noise():
         for place, (arm, seeds) in enumerate(values.items())
         for seed, value in enumerate(seeds)
     ]
+    whole = shown(table.render_leaderboard, sweep(*trials, again="lorasweep sweep s adapter.dim=8"), width=80)
+    assert "\nlorasweep sweep s adapter.dim=8 --until-decided\n" in re.sub(
+        " +\n", "\n", whole
+    )  # to copy, not torn by a line's end
     text = " ".join(shown(table.render_leaderboard, sweep(*trials), width=160).split())
     assert "good cannot be told apart from good too" in text
     assert "~2" in text and "~3" not in text
