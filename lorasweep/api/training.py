@@ -14,7 +14,6 @@ from lorasweep.core import files, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import RunFolder
 from lorasweep.plan import make_plan
 from lorasweep.plan.make import for_seed
 from lorasweep.results import runs
@@ -207,23 +206,13 @@ def train_again(
     planned = make_plan(recipe)
     if run.material and run.material != planned.material:
         if moved:
-            raise InputError(_other_material(run, planned, moved), subject="train --from")
+            raise InputError(runs.other_material(run, planned, moved), subject="train --from")
         tell(["its images, captions or base model have changed since"], warn)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
     folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
     parent = {"parent": run.name, "overrides": []}
     again = run_trial(recipe, folder, planned=planned, fresh=True, parent=parent, warn=warn, **how)
     return again, compare_runs(run.folder, folder) if again.ended.exit_code == 0 else None
-
-
-def _other_material(run: runs.RecordedRun, planned: Plan, moved: Sequence[str]) -> Problem:
-    """Say what is not at its new place: images are compared by their bytes."""
-    had = {image.get("sha256") for image in RunFolder(run.folder).plan.get("images", ())}
-    others = [image for image in planned.images if image.sha256 not in had]
-    what = f"{len(others)} of the {len(planned.images)} images there are" if others else "what is there is"
-    hint = f"as a variation of it: {command('lorasweep', 'fork', run.name, *moved)}"
-    also = "" if others else ": images are missing, captions, repeats or split are others, or the base is"
-    return Problem(" ".join(moved), f"cannot come out the same: {what} not what {run.name} was made from{also}", hint)
 
 
 def _plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:

@@ -189,7 +189,8 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
     folder = trigger.first_word(train[0].concept.partition("_")[2])
     if likely is not None:
         word, count = likely
-        advice = f"{count} of {len(train)} captions begin with {word}, so {command(mending.worded('captions.trigger', word))}?"
+        typed = command(mending.worded("captions.trigger", word))
+        advice = f"{count} of {len(train)} captions begin with {word}, so {typed}?"
         chosen = word
     elif folder is not None:
         typed = command(mending.worded("captions.trigger", folder))

@@ -11,7 +11,7 @@ run folder says came from somebody: its recipe is checked like one that was type
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lorasweep import config
 from lorasweep.config.suggest import unknown
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.printable import command
 from lorasweep.core.records import Plan, Recipe, from_dict
 from lorasweep.core.run_folder import (
     ADAPTER_FILE,
@@ -240,3 +241,13 @@ def _no_such_run(named: str, for_sweeps: str) -> Problem:
 def _listed(sweep: SweepFolder) -> str:
     runs = [run.name for run in sweep.runs]
     return ", ".join(runs[:SHOWN]) + (f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else "")
+
+
+def other_material(run: RecordedRun, planned: Plan, moved: Sequence[str]) -> Problem:
+    """Say what is not at its new place: images are compared by their bytes."""
+    had = {image.get("sha256") for image in RunFolder(run.folder).plan.get("images", ())}
+    others = [image for image in planned.images if image.sha256 not in had]
+    what = f"{len(others)} of the {len(planned.images)} images there are" if others else "what is there is"
+    hint = f"as a variation of it: {command('lorasweep', 'fork', run.name, *moved)}"
+    also = "" if others else ": images are missing, captions, repeats or split are others, or the base is"
+    return Problem(" ".join(moved), f"cannot come out the same: {what} not what {run.name} was made from{also}", hint)

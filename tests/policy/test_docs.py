@@ -15,7 +15,7 @@ import yaml
 import lorasweep.api
 from lorasweep import config
 from lorasweep.cli import COMMANDS, HYDRA_FLAGS, _parse
-from lorasweep.config.places import GROUPS
+from lorasweep.config.places import groups
 from lorasweep.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def test_commands_that_are_told_parse_and_name_what_a_recipe_has(file: Path) -> 
             continue  # only a name, or to be filled in
         if not set(words) & set(HYDRA_FLAGS):  # those are Hydra's to parse
             _parse(words)
-        keys = [word for word in words if "=" in word and word.split("=")[0].split(".")[0] in (*GROUPS, "seed")]
+        keys = [word for word in words if "=" in word and word.split("=")[0].split(".")[0] in (*groups(), "seed")]
         axes = [word for word in keys if config.has_axes([word])]
         if axes:
             config.load_sweep(axes[0], [*axes[1:], *(word for word in words if word.startswith("sweep."))])
