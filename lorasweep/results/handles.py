@@ -318,7 +318,7 @@ Named = str | Path | Run | Sweep
 
 
 def named_by(what: Named) -> str:
-    """How commands call it: as it is typed, or the folder of one that is in hand."""
+    """Return how commands call it: as it is typed, or the folder of one that is in hand."""
     return str(what.folder if isinstance(what, Run | Sweep) else what)
 
 
