@@ -280,7 +280,7 @@ def test_lists_are_taken_wherever_words_are(home: Path) -> None:
     Path(home, "asked.yaml").write_text("sweep: {question: '?', arms: {a: {}, b: {adapter.dim: 2}}}")
     assert ls.plan(["adapter.dim=4", "train.max_steps=4"]).recipes["recipe"].adapter.options["dim"] == 4
     assert ls.plan(home / "asked.yaml", ["train.max_steps=4"]).plans["a"].steps == 4
-    assert ls.plan_sweep(home / "asked.yaml").keys() == {"a", "b"}
+    assert ls.plan(home / "asked.yaml").plans.keys() == {"a", "b"}
 
 
 def test_what_is_in_hand_is_as_good_as_its_name(home: Path) -> None:
