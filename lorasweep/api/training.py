@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
-from lorasweep.core import files, paths, progress
+from lorasweep.core import files, once, paths, progress
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
@@ -79,6 +79,7 @@ def import_config(
     return imported
 
 
+@once.shared()
 def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides: str) -> Planned:
     """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`, `ls.plan("adapter.dim=16")`.
 
@@ -177,6 +178,7 @@ def run_trial(
     return EndedRun(place, ended)
 
 
+@once.shared()
 def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
     """Plan every arm and every corner of the space.
 
