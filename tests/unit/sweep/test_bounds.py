@@ -1,0 +1,56 @@
+"""Bounds of a sweep when it goes on: edited in the sweep file, or met by a trial whose end nobody noted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pretend_sweep
+import pytest
+
+from lorasweep.config.sweep_spec import Constraint
+from lorasweep.core.files import read_json, write_json
+from lorasweep.core.records import Status
+from lorasweep.sweep.driver import SweepResult
+
+# The pretend trial measures overcook/score 0.25 in every trial.
+KEPT, BROKEN = (Constraint(metric="overcook/score", sign="<=", bound=bound) for bound in (0.3, 0.2))
+SAID = "overcook/score <= 0.2 is broken: 0.250"
+
+
+def cook(folder: Path, bound: Constraint | None) -> SweepResult:
+    spec = pretend_sweep.spec({"a": {"value": 0.4}, "b": {"value": 0.6}})
+    bounds = () if bound is None else (bound,)
+    result: SweepResult = pretend_sweep.cook(dataclasses.replace(spec, constraints=bounds), folder)
+    return result
+
+
+def ranks(folder: Path) -> list[int | None]:
+    return [row["rank"] for row in read_json(folder / "leaderboard.json")["arms"]]
+
+
+@pytest.mark.parametrize("edited", [None, KEPT])
+def test_an_edited_bound_holds_for_trials_that_ended_before(tmp_path: Path, edited: Constraint | None) -> None:
+    assert {trial.reason for trial in cook(tmp_path, edited).state.trials} == {""}
+    assert ranks(tmp_path) == [1, 2]
+
+    again = cook(tmp_path, BROKEN).state
+    assert {(trial.broken, trial.reason) for trial in again.trials} == {(SAID, SAID)}
+    assert ranks(tmp_path) == [None, None]
+
+    back = cook(tmp_path, edited).state
+    assert {(trial.broken, trial.reason) for trial in back.trials} == {("", "")}
+    assert ranks(tmp_path) == [1, 2]
+
+
+def test_a_trial_whose_end_nobody_noted_is_held_against_the_bounds(tmp_path: Path) -> None:
+    cook(tmp_path, BROKEN)
+    (run,) = tmp_path.glob("0000-*")
+    noted = read_json(run / "status.json")
+    # The driver was killed after its worker had told the outcome.
+    unnoted = {"status": Status.RUNNING.value, "value": None, "measured": {}, "broken": "", "reason": ""}
+    write_json(run / "status.json", noted | unnoted | {"ended_at": None})
+
+    cook(tmp_path, BROKEN)
+
+    assert read_json(run / "status.json") | {"ended_at": None} == noted | {"ended_at": None}
