@@ -174,8 +174,8 @@ def recover(
 ) -> TrialRecord | None:
     """Read where a trial stands, when nobody drives it any more, and note an end that nobody noted; None: never begun.
 
-    `metric` is the sweep's, measured without the symptoms in `left_out`; after an end in `again` it is cooked again, since
-    the command was given again: a crash says more about the machine than about the recipe.
+    `metric` is the sweep's, measured without the symptoms in `left_out`; after an end in `again` it is cooked again,
+    since the command was given again: a crash says more about the machine than about the recipe.
     """
     record = RunFolder(run_folder).record
     if record is None:

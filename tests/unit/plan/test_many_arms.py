@@ -19,7 +19,6 @@ from lorasweep.plan import dataset, make_plan
 LOOKED_AT = {"adapter", "base", "dataset", "captions", "buckets", "regularization", "train"}
 
 
-
 def _sweep(folder: Path, arms: str) -> Path:
     file = folder / "many.yaml"
     recipe = "{train.max_steps: 40, dataset.prompts: {class: ['1girl, hat']}}"
@@ -42,7 +41,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list
 def test_what_arms_share_is_looked_at_once(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = "".join(f"    a{n}: {{optimizer.lr: {n + 1}e-4, buckets: {'four' if n % 2 else 'five'}}}\n" for n in range(8))
+    arms = "".join(
+        f"    a{n}: {{optimizer.lr: {n + 1}e-4, buckets: {'four' if n % 2 else 'five'}}}\n" for n in range(8)
+    )
     file = _sweep(tmp_path, arms)
     datasets = _counted(monkeypatch, near_duplicates, "groups")
     bases = _counted(monkeypatch, _checks, "find_problems")
