@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pretend_space
 import pretend_sweep
 import pytest
 
-from lorasweep.config.sweep_spec import Constraint
+from lorasweep.config.sweep_spec import Constraint, SamplerOptions
 from lorasweep.core.files import read_json, write_json
 from lorasweep.core.records import Status
 from lorasweep.sweep.driver import SweepResult
+from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.search.study import SweepStudy
 
 # The pretend trial measures overcook/score 0.25 in every trial.
 KEPT, BROKEN = (Constraint(metric="overcook/score", sign="<=", bound=bound) for bound in (0.3, 0.2))
@@ -41,6 +44,15 @@ def test_an_edited_bound_holds_for_trials_that_ended_before(tmp_path: Path, edit
     back = cook(tmp_path, edited).state
     assert {(trial.broken, trial.reason) for trial in back.trials} == {("", "")}
     assert ranks(tmp_path) == [1, 2]
+
+
+def test_a_search_is_told_of_an_edited_bound_for_every_trial(tmp_path: Path) -> None:
+    sampler = SamplerOptions(name="tpe", startup=2)
+    pretend_space.sweep(tmp_path, total=2, constraints=(KEPT,), sampler=sampler, workers=2)
+    pretend_space.sweep(tmp_path, total=3, constraints=(BROKEN,), sampler=sampler, workers=2, extend=True)
+
+    told = [trial.constraints for trial in SweepStudy(tmp_path, read_manifest(tmp_path)).trials()]
+    assert told == [{"overcook/score": pytest.approx(0.05)}] * 3
 
 
 def test_a_trial_whose_end_nobody_noted_is_held_against_the_bounds(tmp_path: Path) -> None:
