@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lorasweep.results.params import HEADLINE
-from lorasweep.results.tracking.content import PREFIX, RunContent
+from lorasweep.results.tracking.content import PLACE, PREFIX, RunContent
 from lorasweep.results.tracking.reading import SweepFiles
 from lorasweep.results.tracking.store import Store
 from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
@@ -42,13 +42,12 @@ class View:
     """What a sweep's view shows.
 
     Attributes:
-        metric, goal: order the table, best first; `goal` is "maximize" or "minimize".
+        metric: the sweep's, shown first.
     """
 
     sweep: str  # the sweep's name, which is also the view's
     run_id: str  # of the sweep's own run, whose children are shown: others may have a sweep of this name
     metric: str
-    goal: str
     params: Sequence[str]  # columns, most telling first
     axes: Sequence[str]  # of the parallel coordinates: those params that every run has, or its line would be left out
     tags: Sequence[str]  # columns after the metrics
@@ -71,7 +70,6 @@ def sweep_view(sweep: SweepFiles, run_id: str, contents: Sequence[RunContent]) -
         sweep=sweep.name,
         run_id=run_id,
         metric=str(sweep.manifest.get("metric") or UTILITY),
-        goal=str(sweep.manifest.get("goal") or "maximize"),
         params=telling,
         axes=[key for key in telling if None not in values[key]][:MOST_AXES],
         tags=VERDICT_TAGS if all_went_well else ("lorasweep.status", *VERDICT_TAGS),
@@ -139,8 +137,9 @@ def _state(view: View) -> dict[str, Any]:
     }
     return {
         # Any order but by time shows the trials flat, without their parent.
-        "orderByKey": f"metrics.`{view.metric}`",
-        "orderByAsc": view.goal == "minimize",
+        # The leaderboard's: a metric is high as well of who broke a bound, or was judged by fewer symptoms.
+        "orderByKey": f"tags.`{PLACE}`",
+        "orderByAsc": True,
         "searchFilter": f"tags.`mlflow.parentRunId` = '{view.run_id}'",
         "selectedColumns": columns,
         "columnOrder": columns,

@@ -39,7 +39,6 @@ VIEW = View(
     sweep="quick start",
     run_id=RUN,
     metric="overcook/utility",
-    goal="maximize",
     params=["optimizer.name", "optimizer.d_coef"],
     axes=["optimizer.name"],
     tags=["lorasweep.verdict"],
@@ -63,7 +62,7 @@ def test_the_state_says_what_the_view_says() -> None:
     value = envelope(VIEW, created_ms=7)
     assert json.loads(value)["name"] == "quick start"
     state = _state(value)
-    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`overcook/utility`", False)
+    assert (state["orderByKey"], state["orderByAsc"]) == ("tags.`lorasweep.place`", True)
     assert "params.`optimizer.name`" in state["selectedColumns"]
     assert "tags.`lorasweep.verdict`" in state["selectedColumns"]
     grid = state["compareRunCharts"][0]
@@ -111,7 +110,7 @@ def test_a_setting_that_a_run_lacks_is_a_column_and_no_axis(make_sweep: Callable
 def test_a_long_view_fits_into_a_tag() -> None:
     keys = [f"in_distribution_{place}" for place in range(40)]
     params = [f"optimizer.some_long_option_{place}" for place in range(40)]
-    view = View(sweep="s", run_id=RUN, metric="m", goal="minimize", params=params, axes=params[:8],
+    view = View(sweep="s", run_id=RUN, metric="m", params=params, axes=params[:8],
                 tags=["lorasweep.verdict"], picture_keys=keys, grid_step=1)  # fmt: skip
     assert len(envelope(view, created_ms=0)) < 5000
 
@@ -181,6 +180,26 @@ def test_a_view_shows_the_trials_of_its_own_sweep_and_no_namesakes(
     children = {run.name: read_state(run / MLFLOW_FILE) for run in new_sweep.folder.glob("0*")}
     assert shown[1] == {state.run_id for state in children.values() if state}
     assert len(shown[0]) == len(shown[1]) == 2 and not shown[0] & shown[1]
+
+
+def test_the_table_stands_in_the_order_of_the_leaderboard(
+    make_sweep: Callable[..., Any], fakes: Any, store_home: Path
+) -> None:
+    sweep = make_sweep(arms=fakes.ARMS[:3])
+    board = json.loads((sweep.folder / "leaderboard.json").read_text())
+    for row, rank in zip(board["trials"], (10, 9, None), strict=True):  # whatever the metric is: the last broke a bound
+        row["rank"] = rank
+    (sweep.folder / "leaderboard.json").write_text(json.dumps(board))
+    sync_sweep(sweep.folder, TrackingOptions())
+    own = read_state(sweep.folder / MLFLOW_FILE)
+    assert own is not None
+
+    store = open_store("lorasweep")
+    tags = store.client.get_experiment(store.experiment_id).tags
+    state = _state(tags[TAG_PREFIX + share_key("quickstart", own.run_id)])
+    order = [f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"]
+    found = store.client.search_runs([store.experiment_id], state["searchFilter"], order_by=order)
+    assert [run.data.tags.get("lorasweep.rank") for run in found] == ["9", "10", None]
 
 
 @pytest.mark.parametrize("value", ["", "[]", "{}", "deflate;abc"])
