@@ -29,7 +29,7 @@ def shared() -> Iterator[None]:
             _known.reset(token)
 
 
-def per(key: Callable[Args, Hashable]) -> Callable[[Callable[Args, Found]], Callable[Args, Found]]:
+def per(key: Callable[..., Hashable]) -> Callable[[Callable[Args, Found]], Callable[Args, Found]]:
     """Mark a function whose result follows from `key` of its arguments, and from files; what it raises is not kept."""
 
     def mark(function: Callable[Args, Found]) -> Callable[Args, Found]:
@@ -49,8 +49,6 @@ def per(key: Callable[Args, Hashable]) -> Callable[[Callable[Args, Found]], Call
     return mark
 
 
-def _all(*args: Hashable, **kwargs: Hashable) -> Hashable:
-    return args, tuple(sorted(kwargs.items()))
-
-
-per_arguments = per(_all)
+def per_arguments(function: Callable[Args, Found]) -> Callable[Args, Found]:
+    """Mark a function whose result follows from its arguments, all hashable, and from files."""
+    return per(lambda *args, **kwargs: (args, tuple(sorted(kwargs.items()))))(function)

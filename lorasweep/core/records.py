@@ -555,7 +555,7 @@ def _rebuild(hint: Any, data: Any) -> Any:
             return None
         return _rebuild(next(a for a in arguments if a is not type(None)), data)
     if dataclasses.is_dataclass(hint):
-        hints = _hints(hint)
+        hints = _hints(typing.cast(Any, hint))
         return typing.cast(Any, hint)(**{key: _rebuild(hints[key], value) for key, value in data.items()})
     if origin is dict:
         return {key: _rebuild(arguments[1], value) for key, value in data.items()}
