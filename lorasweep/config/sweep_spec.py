@@ -227,6 +227,11 @@ class SweepSpec:
         return (Objective(name=self.metric, goal=self.goal, worst=self.worst), *self.further)
 
     @property
+    def learns(self) -> bool:
+        """Whether what is trained next depends on what came out: points that are asked for, or trials that go on."""
+        return self.pruner.name != "none" or (self.search is not None and self.search.sampler.name in ("tpe", "pareto"))
+
+    @property
     def known(self) -> tuple[Arm, ...]:
         """Every recipe that can be looked at before any work: the arms, and the corners of the space."""
         return self.arms if self.search is None else (*self.arms, *self.search.corners)

@@ -205,6 +205,7 @@ def launch_options(
         jobs=max(jobs, 1 + CONTENDERS) if further else jobs,
         gpus_wanted=any(arm.recipe.train.device != "cpu" for arm in spec.known),
         recipes=[arm.recipe for arm in spec.known],
+        learns=spec.learns,
         log_folder=folder / LOG_FOLDER,
         launcher=spec.launcher,
     )

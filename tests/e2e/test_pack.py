@@ -77,5 +77,5 @@ def test_the_plan_says_how_many_a_worker_trains_at_a_time_and_why(
     (home / "one.yaml").write_text(SWEEP)
     assert main(["plan", str(home / "one.yaml"), "train.device=cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pack"]["trials"] == 4
-    assert main(["plan", str(home / "one.yaml"), "train.device=cpu", "train.batch_size=4"]) == 0
-    assert "a worker trains 1 trial at a time: on a CPU nothing is gained" in capsys.readouterr().out
+    assert main(["plan", str(home / "one.yaml"), "train.device=cpu", "train.batch_size=32"]) == 0
+    assert "a worker trains 1 trial at a time: on a CPU it pays up to 16 images" in capsys.readouterr().out

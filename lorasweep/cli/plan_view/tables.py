@@ -66,7 +66,8 @@ def plan_json(planned: Planned) -> dict[str, Any]:
     if hasattr(launcher, "room"):
         room = launcher.room(subject.launcher, recipes, jobs=trials)
     if hasattr(launcher, "packing") and trials > 1:
-        pack, why = launcher.packing(subject.launcher, recipes, room=room, **subject.launcher.options)
+        learns = isinstance(subject, SweepSpec) and subject.learns
+        pack, why = launcher.packing(subject.launcher, recipes, room=room, learns=learns, **subject.launcher.options)
         of_sweep["pack"] = {"trials": pack, "why": why}
     taken = [memory.taken(recipe, room, slots=pack) for recipe in recipes]
     described = [_arm_json(arm, plan, plans[0], each) for (arm, plan), each in zip(arms, taken, strict=True)]

@@ -7,6 +7,7 @@ adapters may live in one base; each has its own name in the PEFT layers and touc
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -98,10 +99,11 @@ class PeftAdapter:
         assert not self._in_base, "an adapter that is added to the base's weights has its weight until the end"
         self.weight = weight
         for layer in self.layers.values():
-            others = [name for name in layer.active_adapters if name != self.name]
-            wanted = [*others, self.name] if weight != 0 else others
-            if wanted != layer.active_adapters:
-                layer.set_adapter(wanted)
+            active = layer.active_adapters
+            if (self.name in active) != (weight != 0):
+                layer.set_adapter(
+                    [*active, self.name] if weight != 0 else [name for name in active if name != self.name]
+                )
             self.scale_layer(layer, weight)
 
     def scale_layer(self, layer: Any, weight: float) -> None:
@@ -140,12 +142,18 @@ class PeftAdapter:
 
     def factors(self) -> dict[torch.nn.Module, Factors] | None:
         """See `protocols.Factored`."""
+        if self._products is None:
+            return None
+        return {layer: Factors(down, up, layer.scaling[self.name]) for layer, down, up in self._products}
+
+    @functools.cached_property
+    def _products(self) -> list[tuple[Any, torch.Tensor, torch.Tensor]] | None:
+        """Layers with their factors, looked up once for all steps; None where a layer adds something else."""
         if not all(self._is_product(layer) for layer in self.layers.values()):
             return None
-        return {
-            layer: Factors(layer.lora_A[self.name].weight, layer.lora_B[self.name].weight, layer.scaling[self.name])
-            for layer in self.layers.values()
-        }
+        return [
+            (layer, layer.lora_A[self.name].weight, layer.lora_B[self.name].weight) for layer in self.layers.values()
+        ]
 
     def _is_product(self, layer: Any) -> bool:
         """Whether a layer adds up @ down and nothing else: no dropout, no magnitude, no groups."""

@@ -9,7 +9,7 @@ The keyword-only arguments of `build` are the launcher's own knobs in `conf/laun
 
 one whose workers train several trials at a time
 
-    packing(launcher: LauncherOptions, recipes, *, room: Room | None, **knobs) -> (how many, why)     for `plan`
+    packing(launcher: LauncherOptions, recipes, *, room, learns, **knobs) -> (how many, why)          for `plan`
 
 and one whose workers are on other machines
 
@@ -38,6 +38,7 @@ class LaunchOptions:
     jobs: int  # how many trials there can be at the same time, so that more workers would idle
     gpus_wanted: bool = True  # whether any trial may be trained on a GPU
     recipes: Sequence[Recipe] = ()  # those that are known, for what must be where they are trained
+    learns: bool = False  # whether what is asked for next depends on what came out
     sharers: int = 1  # launchers like this one whose workers have a device together
     log_folder: Path  # of what workers print
     launcher: LauncherOptions = LauncherOptions()

@@ -16,18 +16,15 @@ PACK: Pack = "auto"  # of launchers that were recorded before they had the knob
 def build(options: LaunchOptions, *, pack: Pack = PACK) -> WorkerPool:
     """Make the pool; entering it starts the workers."""
     found = room(options.launcher, options.recipes, jobs=options.jobs)
-    count, _ = packing(options.launcher, options.recipes, room=found, pack=pack)
+    count, _ = packing(options.launcher, options.recipes, room=found, learns=options.learns, pack=pack)
     return WorkerPool(options, pack=count)
 
 
 def packing(
-    launcher: LauncherOptions, recipes: Sequence[Recipe], *, room: Room | None, pack: Pack = PACK
+    launcher: LauncherOptions, recipes: Sequence[Recipe], *, room: Room | None, learns: bool, pack: Pack = PACK
 ) -> tuple[int, str]:
     """Tell how many trials a worker trains at a time in the `room` that it has, and why, for people."""
-    gpu_gib: float | None = 0.0  # of a GPU that does not tell
-    if room is not None:
-        gpu_gib = room.gib if room.on_gpu else None
-    return choose(pack, recipes, gpu_gib=gpu_gib)
+    return choose(pack, recipes, room=room, learns=learns)
 
 
 def room(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int) -> Room | None:

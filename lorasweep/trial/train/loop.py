@@ -60,11 +60,12 @@ def advance(
     Raises:
         Diverged: see there; the other slots are whole, and may go on without that one.
     """
-    _wake(slots, slots)
+    awake: set[Slot] = set()
     with _train_mode(base, slots):
         for _ in range(steps):
             for group in _groups(slots, base):
-                if len(slots) > 1:
+                if awake != set(group):
+                    awake = set(group)
                     _wake(group, slots)
                 found = _step(group, base)
                 for slot, metrics in zip(group, found, strict=True):

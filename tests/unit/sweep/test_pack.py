@@ -14,6 +14,7 @@ from test_driver import StopAtStep
 
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Component, LauncherOptions, Recipe, Status
+from lorasweep.plan.memory import Room
 from lorasweep.plan.packing import choose, share_key
 from lorasweep.sweep.launchers import local
 
@@ -162,15 +163,18 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def test_auto_packs_where_that_was_measured_to_pay() -> None:
-    assert choose("auto", [recipe(), recipe(seed=1)], gpu_gib=None)[0] == 4
-    assert choose("auto", [recipe(), recipe(batch_size=4)], gpu_gib=None)[0] == 1
-    assert choose("auto", [recipe(), recipe(adapter=Component(name="loha"))], gpu_gib=None)[0] == 1
-    assert (
-        choose("auto", [recipe(), recipe(memory=dataclasses.replace(recipe().memory, tile_vae=True))], gpu_gib=None)[0]
-        == 1
-    )
-    assert choose(2, [recipe(batch_size=4)], gpu_gib=None)[0] == 2
-    assert [choose("auto", [recipe(batch_size=4)], gpu_gib=room)[0] for room in (0.0, 80.0)] == [1, 4]
+    def count(*recipes: Recipe, gib: float | None = 16.0, gpu: bool = False, learns: bool = False) -> int:
+        room = None if gib is None else Room(gib=gib, workers=1, on_gpu=gpu)
+        return choose("auto", recipes, room=room, learns=learns)[0]
+
+    assert [count(recipe(batch_size=batch)) for batch in (1, 4, 6, 8, 32)] == [4, 4, 2, 2, 1]
+    assert [count(recipe(batch_size=batch), learns=True) for batch in (1, 2, 4)] == [4, 2, 1]
+    assert count(recipe(), recipe(batch_size=8)) == 2
+    assert count(recipe(), recipe(adapter=Component(name="loha"))) == 1
+    assert count(recipe(), recipe(memory=dataclasses.replace(recipe().memory, tile_vae=True))) == 1
+    assert choose(2, [recipe(batch_size=32)], room=None, learns=False)[0] == 2
+    assert [count(recipe(batch_size=32), gib=gib, gpu=True) for gib in (None, 2.0, 80.0)] == [1, 1, 4]
+    assert count(recipe(), gib=0.5) == 1  # of a machine's memory, too
 
 
 def test_what_acts_by_more_than_a_product_shares_with_nobody() -> None:
@@ -181,9 +185,12 @@ def test_what_acts_by_more_than_a_product_shares_with_nobody() -> None:
 
 
 def test_the_pool_shares_out_no_more_places_than_there_are_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    count, why = local.packing(LauncherOptions(), [recipe()], room=local.room(LauncherOptions(), [recipe()], jobs=8))
-    assert (count, why) == (4, "on a CPU batches of 1 cost less in one forward")
+    def packing(recipe: Recipe) -> tuple[int, str]:
+        room = local.room(LauncherOptions(), [recipe], jobs=8)
+        return local.packing(LauncherOptions(), [recipe], room=room, learns=False)
+
+    assert packing(recipe()) == (4, "on a CPU it pays up to 16 images a forward, and a batch has 1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr("shutil.which", lambda name: None)  # so that nothing tells how large it is
     on_gpu = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train, device="auto"))
-    assert local.packing(LauncherOptions(), [on_gpu], room=local.room(LauncherOptions(), [on_gpu], jobs=8))[0] == 1
+    assert packing(on_gpu) == (1, "the GPU does not tell how much memory it has")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny_training import train
 
 from lorasweep.core.protocols import DrawsPerBatch
@@ -123,3 +124,15 @@ def test_a_product_acts_as_pefts_own_layers_have_it(
     slot.adapter.set_weight(0.0)
     assert not torch.allclose(theirs, answer(), rtol=1e-3)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_who_shares_a_step_is_not_switched_on_at_each(
+    new_slot: Any, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = [new_slot() for _ in range(3)]  # of one seed, whose batches are alike
+    switched: list[Any] = []
+    monkeypatch.setattr(BaseTunerLayer, "set_adapter", lambda layer, *_, **__: switched.append(layer))
+    advance(slots, base, steps=2, on_step=lambda slot, metrics: None)
+    assert not switched  # each switch goes through all adapters of a layer
+    slots[0].adapter.set_weight(0.0)
+    assert len(switched) == len(slots[0].adapter.factors() or ())
