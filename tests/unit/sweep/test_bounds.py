@@ -11,10 +11,14 @@ import pytest
 
 from lorasweep.config.sweep_spec import Constraint, SamplerOptions
 from lorasweep.core.files import read_json, write_json
-from lorasweep.core.records import Status
+from lorasweep.core.records import Outcome, Status
+from lorasweep.core.run_folder import RunFolder, TrialRecord
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.sweep.driver import SweepResult
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.search.study import SweepStudy
+from lorasweep.sweep.trial_writer import recover
+from lorasweep.trial.judge import score
 
 # The pretend trial measures overcook/score 0.25 in every trial.
 KEPT, BROKEN = (Constraint(metric="overcook/score", sign="<=", bound=bound) for bound in (0.3, 0.2))
@@ -66,3 +70,17 @@ def test_a_trial_whose_end_nobody_noted_is_held_against_the_bounds(tmp_path: Pat
     cook(tmp_path, BROKEN)
 
     assert read_json(run / "status.json") | {"ended_at": None} == noted | {"ended_at": None}
+
+
+def test_what_a_sweep_is_compared_without_is_no_part_of_an_unnoted_value(tmp_path: Path) -> None:
+    record = TrialRecord(number=0, arm="a", seed=0, status=Status.RUNNING, step=8, steps=8, attempt=1)
+    one, other = (symptom.name for symptom in SYMPTOMS[:2])
+    grades = {f"overcook/{one}": 0.75, f"overcook/{other}": 0.25}
+    metrics = {**grades, "overcook/score": 0.8125, "overcook/fidelity": 0.5, "overcook/utility": 0.09375}
+    run = RunFolder(tmp_path)
+    run.write_record(record)
+    run.write_outcome(Outcome(status=Status.COMPLETED, step=8, metrics=metrics), attempt=1)
+
+    found = recover(tmp_path, "overcook/utility", left_out=[one])
+
+    assert found is not None and found.value == score.without(metrics, [one])["overcook/utility"] != 0.09375
