@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
-from lorasweep.core import files, paths, progress
+from lorasweep.core import files, once, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.records import Plan, Recipe, Status
@@ -52,6 +52,7 @@ def compose(*words: Recipe | str | Path | Sequence[str]) -> Recipe:
     return config.compose_recipe(typed)
 
 
+@once.shared()
 def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides: str) -> Planned:
     """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`, `ls.plan("adapter.dim=16")`.
 
@@ -215,6 +216,7 @@ def train_again(
     return again, compare_runs(run.folder, folder) if again.ended.exit_code == 0 else None
 
 
+@once.shared()
 def _plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
     """Plan every arm and every corner of the space.
 

@@ -14,6 +14,7 @@ from lorasweep.core.printable import command, readable
 from lorasweep.plan.audit import Audit
 
 _SHOWN = 12  # changes of captions
+_LONGEST_COMMAND = 600  # characters, half a screen
 # Options that the front door has under the same names.
 _KNOBS = {
     "caption": ("apply", "out", "write", "overwrite", "undo", "trigger_first", "add", "encoding"),
@@ -92,7 +93,9 @@ def _counts(findings: Sequence[Finding]) -> dict[str, int]:
 def _print_findings(root: Path, found: Audit) -> None:
     for finding in found.findings:
         print(f"{finding.level:<6}  {readable(finding)}")
-        if finding.command:
+        if len(finding.command) > _LONGEST_COMMAND:
+            print(f"        a command of {len(finding.command):,} characters mends it: --json has it, and --html PAGE")
+        elif finding.command:
             print(f"        {finding.command}")
     said = ", ".join(f"{count} {level}" for level, count in _counts(found.findings).items())
     print(f"{root.name}: {said}")

@@ -8,9 +8,11 @@ import sys
 
 from lorasweep.api import training
 from lorasweep.cli.plan_view import tables
+from lorasweep.core import once
 from lorasweep.core.paths import require_picture
 
 
+@once.shared()
 def run_plan(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
     require_picture(options.png, option="--png")

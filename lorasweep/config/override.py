@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 
 from lorasweep.config.suggest import MOVED, word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
-from lorasweep.core import paths
+from lorasweep.core import once, paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.hydra_text import in_quotes
 from lorasweep.core.printable import has_control_characters
@@ -128,6 +128,7 @@ def special(where: str, key: str) -> Problem:
     return Problem(where, f"`{name}` is refused: a recipe is data, not code", "choose a part by name: adapter=lora")
 
 
+@once.per(lambda parser, text: text)
 def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     if "=" not in text and (advice := word_advice(text)):
         return Problem(text, "must be KEY=VALUE", advice)

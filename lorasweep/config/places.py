@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 import lorasweep
-from lorasweep.core import registry
+from lorasweep.core import once, registry
 from lorasweep.core.errors import ConfigError, Problem
 
 # Groups of which several files may be picked; each is named in the recipe by its key, its knobs below that.
@@ -46,11 +46,13 @@ def search_path() -> list[str]:
     return [f"hydra.searchpath=[{written}]"] if written else []
 
 
+@once.per_arguments
 def choices(group: str) -> list[str]:
     """Return the files of an option group, without their suffix, sorted."""
     return sorted({path.stem for conf in (conf_dir(), *plugin_dirs()) for path in (conf / group).glob("*.yaml")})
 
 
+@once.per_arguments
 def choice_files(group: str, choice: str) -> list[Path]:
     """Find the files of a choice: none when there is no such, several when a plugin's is called like another."""
     files = [conf / group / f"{choice}.yaml" for conf in (conf_dir(), *plugin_dirs())]

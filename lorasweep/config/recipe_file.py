@@ -32,7 +32,7 @@ from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.suggest import MOVED
 from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.config.yaml_file import read_yaml
-from lorasweep.core import paths, registry
+from lorasweep.core import once, paths, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.records import Recipe, from_dict, to_dict
@@ -166,6 +166,7 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
     return [*without_replaced(kept, overrides), *overrides]
 
 
+@once.per(lambda group, value, default: (group, repr(value), repr(default)))
 def _pick(group: str, value: Any, default: Any) -> str | None:
     """Return the file that comes closest to a group's values; None when that is the default's."""
     if group in places.LIST_GROUPS:

@@ -47,7 +47,7 @@ from lorasweep.config.sweep_spec import (
 from lorasweep.config.text_value import settled
 from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
-from lorasweep.core import paths
+from lorasweep.core import once, paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.records import Seeds, digest
@@ -77,6 +77,7 @@ class _SweepFile:
     constraints: dict[str, Any] = field(default_factory=dict)
 
 
+@once.shared()
 def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     """Read a sweep, compose every arm and check every recipe in reach of its space.
 

@@ -201,7 +201,7 @@ def _set(values: dict[str, Any], override: Override) -> Problem | None:
             return Problem(override.text, "cannot be taken out: it is not there", did_you_mean(last, list(node)))
         del node[last]
     elif isinstance(override.value, dict) and isinstance(node.get(last), dict):
-        node[last] = {**node[last], **override.value}
+        node[last] = {**node[last], **copy.deepcopy(override.value)}
     else:
-        node[last] = override.value
+        node[last] = copy.deepcopy(override.value)  # a later key may be set in it
     return None

@@ -14,6 +14,7 @@ import yaml
 
 from lorasweep.config.override import unsafe
 from lorasweep.config.text_value import Scalar
+from lorasweep.core import once
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import to_dict
 
@@ -62,6 +63,7 @@ _Loader.add_implicit_resolver(
 )
 
 
+@once.per_arguments
 def read_yaml(path: Path) -> Any:
     """Read a YAML file into data whose unquoted numbers and booleans are `Scalar`s.
 
@@ -110,6 +112,8 @@ def read_text(path: Path, *, subject: str) -> str:
 
 
 def _refuse_tags_and_anchors(text: str, path: Path) -> None:
+    if not set("!&*").intersection(text):  # what they begin with: to look at every token takes as long as to read them
+        return
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1
         if isinstance(token, yaml.TagToken):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
 import types
@@ -545,6 +546,9 @@ def digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _rebuild(hint: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -552,7 +556,7 @@ def _rebuild(hint: Any, data: Any) -> Any:
             return data
         return _rebuild(next(a for a in arguments if a is not type(None)), data)
     if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
+        hints = _hints(typing.cast(Any, hint))
         return typing.cast(Any, hint)(**{key: _rebuild(hints[key], value) for key, value in data.items()})
     if origin is dict:
         return {key: _rebuild(arguments[1], value) for key, value in data.items()}

@@ -187,6 +187,7 @@ def _is_trigger(tag: str, trigger: str | None) -> bool:
     return bool(trigger) and has_trigger(tag, trigger or "")
 
 
+@functools.lru_cache(maxsize=256)
 def _word(trigger: str) -> re.Pattern[str]:
     """Return the trigger as a word of its own; `hatsune_miku` and `hatsune miku` are the same word."""
     parts = "[ _]+".join(map(re.escape, re.split("[ _]+", trigger)))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lorasweep.core import registry
+from lorasweep.core import once, registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.findings import Finding
 from lorasweep.core.printable import command, some
@@ -44,6 +44,13 @@ class Dataset:
         return next(iter(self.triggers), None)
 
 
+def _decides(recipe: Recipe) -> str:
+    """All of a recipe that `read_dataset` may look at."""
+    keys = ("base", "dataset", "captions", "buckets", "regularization", "train")
+    return repr([has_files(recipe), *(getattr(recipe, key) for key in keys)])
+
+
+@once.per(_decides)
 def read_dataset(recipe: Recipe) -> Dataset:
     """Read, or draw and read, the images of a recipe; raises InputError with every problem found."""
     options = recipe.dataset

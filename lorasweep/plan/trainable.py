@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from lorasweep.core import registry
+from lorasweep.core import once, registry
 from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import Recipe
 
@@ -29,6 +29,7 @@ class Trainable:
     parameters: int
 
 
+@once.per(lambda recipe: (recipe.base, repr(recipe.adapter)))
 def trainable(recipe: Recipe) -> Trainable | None:
     """Count the adapter's tensors and their numbers."""
     shapes = layer_shapes(recipe)

@@ -185,7 +185,7 @@ def settle(sweep: Path) -> None:
     inside = [run.path for run in SweepFolder(sweep).runs]
     manifest = read_manifest(sweep)
     if manifest is not None:
-        trial_writer.settle(sweep, inside, metric=manifest.metric)
+        trial_writer.settle(sweep, inside, metric=manifest.metric, left_out=manifest.left_out)
         return
     for run in inside:
         trial_writer.settle(run, [run], metric=UTILITY)

@@ -11,7 +11,7 @@ is in `loop`. Knows nothing about torch, MLflow or what a recipe is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +119,7 @@ def run_sweep(
             on_trial_end=on_trial_end,
             on_end=on_end,
         )
-        writer = TrialWriter(
-            study,
-            metric=spec.metric,
-            left_out=source.left_out,
-            further=spec.further,
-            constraints=spec.constraints,
-        )
+        writer = _writer(spec, source.left_out, study)
         gate = PruningGate(spec, source.trials, left_out=source.left_out)
         cache = None if fresh else ResultCache(folder.parent, own=folder)
         stopwatch = Stopwatch(folder, estimated_s)
@@ -229,7 +223,7 @@ def _load_trials(
         if arm not in composed:
             composed[arm] = compose_point(compose, overrides[arm])
         trial = new_trial(spec, sweep_folder, declared.number, arm, declared.seed, composed[arm], overrides[arm])
-        record = recover(trial.folder, manifest.metric)
+        record = recover(trial.folder, manifest.metric, left_out=manifest.left_out)
         if record is None:
             if trial.record.status is Status.INVALID:  # its driver died before it could write that down
                 write_invalid(trial)
@@ -244,7 +238,15 @@ def _load_trials(
         trials.append(trial)
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
+    writer = _writer(spec, manifest.left_out)
+    for trial in trials:
+        writer.look_again(trial)
     return trials
+
+
+def _writer(spec: SweepSpec, left_out: Collection[str], study: SweepStudy | None = None) -> TrialWriter:
+    further, bounds = spec.further, spec.constraints
+    return TrialWriter(study, metric=spec.metric, left_out=left_out, further=further, constraints=bounds)
 
 
 def _reported(trial: Trial, spec: SweepSpec, manifest: Manifest) -> dict[int, float]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 ABSENT = "(absent)"
+_RENAME = "give the sweep another name (sweep.name=another), or delete its folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,10 @@ def declare(
         left_out=comparable.left_out(spec, plans),
         typed=spec.typed,
     )
-    if previous is not None and cooked and (problems := list(_differences(previous, now, cooked, extend=extend))):
+    problems = list(_differences(previous, now, cooked, extend=extend)) if previous is not None and cooked else []
+    if search is not None and search.sampler.name == "grid":
+        problems += _lost_points(now, search)
+    if problems:
         raise ConfigError(problems, subject=f"sweep `{spec.name}`, which has already been cooked in part")
     return now
 
@@ -205,7 +209,7 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
 
 
 def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]], *, extend: bool) -> Iterator[Problem]:
-    rename = "give the sweep another name (sweep.name=another), or delete its folder"
+    rename = _RENAME
     pairs = [(trial.arm, trial.seed) for trial in now.trials if not trial.asked]
     for key in ("metric", "goal"):
         old, new = getattr(previous, key), getattr(now, key)
@@ -255,6 +259,14 @@ def _search_differences(
         if was != is_now:
             was, is_now = (ABSENT if each is None else each for each in (was, is_now))  # noqa: PLW2901
             yield Problem(key, f"was {was}, is now {is_now}", hint)
+
+
+def _lost_points(now: Manifest, search: Search) -> Iterator[Problem]:
+    """A grid may grow; a point that was cooked and is no part of it any more would count as one that is."""
+    for arm in now.arms:
+        if arm.asked and arm.params is not None and search.space.point(arm.params) is None:
+            message = f"the grid has no point {' '.join(arm.overrides)} any more, which was asked for as {arm.name}"
+            yield Problem("space", message, f"put it back, or {_RENAME}")
 
 
 def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterator[Problem]:

@@ -95,6 +95,15 @@ class TrialWriter:
         if self._study is not None:  # to Optuna an attempt that will be repeated is over all the same
             self._study.end(dataclasses.replace(record, status=outcome.status))
 
+    def look_again(self, trial: Trial) -> None:
+        """Hold a completed trial against today's bounds: those were edited, or its end was noted by nobody."""
+        record = trial.record
+        if record.status is Status.COMPLETED:
+            before = record.reason.removesuffix(record.broken).removesuffix("; ") if record.broken else record.reason
+            now = self._measured(dataclasses.replace(record, reason=before), trial.metrics)
+            if now != record:
+                self._write(trial, now)
+
     def invalid(self, trial: Trial) -> None:
         """Note that a trial's point makes no recipe, so that it is not asked again."""
         write_invalid(trial)
@@ -134,8 +143,7 @@ class TrialWriter:
             self._study.add(trial.record)
 
     def _next_record(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
-        compared = dataclasses.replace(outcome, metrics=score.without(outcome.metrics, self._left_out))
-        return next_record(record, compared, metric=self._metric, now_s=time.time())
+        return _next_record(record, outcome, self._metric, self._left_out)
 
     def _measured(self, record: TrialRecord, metrics: Mapping[str, float]) -> TrialRecord:
         """Note what the study is told besides the metric, and which bounds are broken."""
@@ -156,11 +164,18 @@ class TrialWriter:
         trial.record = record
 
 
-def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Status.CRASHED,)) -> TrialRecord | None:
+def _next_record(record: TrialRecord, outcome: Outcome, metric: str, left_out: Collection[str]) -> TrialRecord:
+    compared = dataclasses.replace(outcome, metrics=score.without(outcome.metrics, left_out))
+    return next_record(record, compared, metric=metric, now_s=time.time())
+
+
+def recover(
+    run_folder: Path, metric: str, *, left_out: Collection[str] = (), again: Collection[Status] = (Status.CRASHED,)
+) -> TrialRecord | None:
     """Read where a trial stands, when nobody drives it any more, and note an end that nobody noted; None: never begun.
 
-    `metric` is the sweep's; after an end in `again` it is cooked again, since the command was given again: a crash says
-    more about the machine than about the recipe.
+    `metric` is the sweep's, measured without the symptoms in `left_out`; after an end in `again` it is cooked again,
+    since the command was given again: a crash says more about the machine than about the recipe.
     """
     record = RunFolder(run_folder).record
     if record is None:
@@ -168,21 +183,21 @@ def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Statu
     if record.status is Status.RUNNING:
         outcome = RunFolder(run_folder).outcome(attempt=record.attempt)
         if outcome is not None:
-            record = next_record(record, outcome, metric=metric, now_s=time.time())
+            record = _next_record(record, outcome, metric, left_out)
             RunFolder(run_folder).write_record(record)
     if record.status in again:
         record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
-def settle(held: Path, run_folders: Iterable[Path], *, metric: str) -> None:
+def settle(held: Path, run_folders: Iterable[Path], *, metric: str, left_out: Collection[str] = ()) -> None:
     """Write down that trials are over whose driver, which locks `held`, is gone; nothing while there is one."""
     gone = [folder for folder in run_folders if _is_running(folder)]
     if not gone or holder(held) is not None:
         return
     with sweep_lock(held):
         for folder in filter(_is_running, gone):
-            record = recover(folder, metric, again=())
+            record = recover(folder, metric, left_out=left_out, again=())
             if record is not None and record.status is Status.RUNNING:
                 RunFolder(folder).write_record(dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE))
 

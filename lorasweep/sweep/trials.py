@@ -8,9 +8,9 @@ Whatever is added is written down (asked.jsonl) before anybody hears of it. Know
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from lorasweep.sweep.search.study import SweepStudy
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
+    from lorasweep.config.space import Point, Space
 
 Compose = Callable[[Sequence[str]], tuple[Recipe, Plan]]
 
@@ -100,11 +101,14 @@ class TrialSource:
         self.left_out = manifest.left_out
         self._counted = sum(not trial.extra for trial in manifest.trials)
         self._points = sum(arm.asked for arm in manifest.arms)
+        search = spec.search
+        is_grid = search is not None and search.sampler.name == "grid"
+        self._grid = deque(self._lacking(search.space, manifest)) if search is not None and is_grid else None
 
     @property
     def open(self) -> bool:
         """Whether the space has further points to be asked for."""
-        return self._spec.search is not None and self._counted < self._spec.total
+        return self._spec.search is not None and self._counted < self._spec.total and self._grid != deque()
 
     @property
     def done(self) -> bool:
@@ -119,26 +123,39 @@ class TrialSource:
         search = self._spec.search
         assert search is not None, "there is nothing to ask for without a space"
         number = self._next_number()
-        if search.sampler.name == "grid":
-            point = next(itertools.islice(search.space.grid(), self._points, None))
+        if self._grid is not None:
+            point, known, seeds = self._grid.popleft()
         else:
-            point = self._study.ask(number, self._points)
+            point, known, seeds = self._study.ask(number, self._points), "", self._spec.seeds
         composed = compose_point(self._compose, point.overrides)
-        name = search.name(self._points, point)
-        seeds = self._spec.seeds[: self._spec.total - self._counted]
+        name = known or search.name(self._points, point)
+        seeds = seeds[: self._spec.total - self._counted]
         row = manifest.AddedTrials(
             number=number,
             arm=name,
-            seeds=tuple(seeds),
+            seeds=seeds,
             overrides=point.overrides,
             params=dict(point.params),
             plan="" if composed.plan is None else composed.plan.fingerprint,
         )
         manifest.append(self._folder, row)
         self._study.know(name, point.params)
-        self._points += 1
+        self._points += not known
         self._counted += len(seeds)
         return [self._add(number + offset, name, seed, composed, point.overrides) for offset, seed in enumerate(seeds)]
+
+    def _lacking(self, space: Space, manifest: Manifest) -> Iterator[tuple[Point, str, tuple[int, ...]]]:
+        """The points of a grid that lack seeds, with their names and those: one that grew has some before its last."""
+        names = {
+            frozenset(arm.params.items()): arm.name for arm in manifest.arms if arm.asked and arm.params is not None
+        }
+        taken: dict[str, set[int]] = {}
+        for trial in self.trials:
+            taken.setdefault(trial.record.arm, set()).add(trial.record.seed)
+        for point in space.grid():
+            name = names.get(frozenset(point.params.items()), "")
+            if seeds := tuple(seed for seed in self._spec.seeds if seed not in taken.get(name, ())):
+                yield point, name, seeds
 
     def repeat(self, arm: str, seed: int) -> Trial:
         """Give an arm or a point one more seed.

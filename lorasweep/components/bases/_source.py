@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.bases import _checks, _files, _footprint, _tokens
 from lorasweep.components.bases._families import UNET
-from lorasweep.core import registry
+from lorasweep.core import once, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import file_digest, read_object
 from lorasweep.core.printable import some
@@ -64,6 +64,7 @@ class Source:
         """Return where the base is; None when nobody says."""
         return Path(options.path).expanduser() if options.path else None
 
+    @once.per_arguments
     def problems(self, options: BaseOptions) -> list[tuple[str, str, str]]:
         """List what is wrong, each as (key, rule and value, next step).
 
@@ -89,6 +90,7 @@ class Source:
         places = [sibling] if sibling else filter(None, (options.path, options.weights))
         return any(_checks.is_distilled(Path(place).expanduser(), self.family) for place in places)
 
+    @once.per_arguments
     def noise(self, options: BaseOptions) -> NoiseSchedule:
         """Return how the base is noised and what it predicts: as its files say, or `options` for them.
 
@@ -97,6 +99,7 @@ class Source:
         """
         return _files.noise_schedule(self._checked(options), self.family, options)
 
+    @once.per_arguments
     def fingerprint(
         self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM, *, sibling: str | None = None
     ) -> str:
@@ -119,10 +122,12 @@ class Source:
             found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
         return found if memory.storage == "plain" else digest([found, memory.storage, _STORED])
 
+    @once.per_arguments
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
         """Return shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
         return _files.weight_shapes(self._checked(options), self.family)
 
+    @once.per_arguments
     def footprint(self, options: BaseOptions) -> Footprint | None:
         """Return what the base takes of a device's memory; None where `weight_shapes` is."""
         return _footprint.footprint(self._checked(options), self.family)
@@ -131,6 +136,7 @@ class Source:
         """Return the highest rank that any layer of the denoiser can have."""
         return _files.largest_rank(self._checked(options), self.family)
 
+    @once.per_arguments
     def text_window(self, options: BaseOptions) -> TextWindow:
         """Return how captions are read; see `_tokens.TextWindow`."""
         configs = _files.config_folder(self._checked(options), self.family)

@@ -22,7 +22,7 @@ class _Dollhouse(Source):
         return super().place(options) or dollhouse.weights_dir()
 
     def problems(self, options: BaseOptions) -> list[tuple[str, str, str]]:
-        found = super().problems(options)
+        found = [*super().problems(options)]
         for key in ("prediction_type", "zero_terminal_snr"):
             if (given := getattr(options, key)) is not None:
                 rule = f"must be null: the dollhouse is noised as its files say, got {str(given).lower()}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorasweep.core import files
+from lorasweep.core import files, once
 from lorasweep.core.markdown import code, plain, table
 from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SHEET_FILE
 from lorasweep.results import sheet
@@ -26,6 +26,7 @@ def is_ours(file: Path) -> bool:
     return any(mark in text for mark in _MARKS)
 
 
+@once.shared()
 def write_report(sweep_folder: Path, out: Path | None = None) -> tuple[Path, Path]:
     """Write the HTML page and the Markdown one from whatever the sweep, or `outputs/train`, holds by now; returns them.
 

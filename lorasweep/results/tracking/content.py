@@ -51,6 +51,7 @@ RUN_STATUS: dict[Status, RunStatus] = {
 # The plan's word for a part of the images -> MLflow's for what they are there for.
 DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
 PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
+PLACE = "lorasweep.place"  # the rank in five digits, since tags are ordered as texts
 FINAL = "final"  # stream of the trial's own numbers
 KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
 DIGITS = 6  # significant ones
@@ -174,6 +175,7 @@ def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[
         "lorasweep.verdict": trial.verdict.get("state") or sentence,
         **{f"lorasweep.{when}": trial.verdict.get(when) for when in ("done_at", "burned_at")},
         "lorasweep.rank": None if rank is None else str(rank),
+        PLACE: None if rank is None else f"{rank:05d}",
         "lorasweep.reused_from": status.get("reused_from"),
         "lorasweep.retry": str(int(status.get("attempt") or 1) - 1),
         "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",

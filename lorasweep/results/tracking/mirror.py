@@ -138,7 +138,7 @@ class SweepMirror:
                 with _noting("the best adapter", pusher.store, report):
                     self._push_best(pusher.store, sweep, trials)
             with _noting("the saved view", pusher.store, report):
-                view = sweep_view(sweep, [content for _, content in self._sent.values()])
+                view = sweep_view(sweep, parent.run_id, [content for _, content in self._sent.values()])
                 push_view(pusher.store, view, created_ms=content.started_ms or 0)
 
     def _read(self, folder: Path) -> TrialFiles:

@@ -81,7 +81,7 @@ def _pages(uri: str) -> list[str]:
     for path in paths.outputs().glob(f"*/{MLFLOW_FILE}"):
         state = read_state(path)
         if state is not None and state.tracking_uri == masked(uri):
-            mirrored.append((path.stat().st_mtime, page(state.experiment_id, path.parent.name)))
+            mirrored.append((path.stat().st_mtime, page(state.experiment_id, path.parent.name, state.run_id)))
     return [address for _, address in sorted(mirrored)]
 
 

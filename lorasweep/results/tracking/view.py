@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lorasweep.results.params import HEADLINE
-from lorasweep.results.tracking.content import PREFIX, RunContent
+from lorasweep.results.tracking.content import PLACE, PREFIX, RunContent
 from lorasweep.results.tracking.reading import SweepFiles
 from lorasweep.results.tracking.store import Store
 from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
@@ -42,12 +42,12 @@ class View:
     """What a sweep's view shows.
 
     Attributes:
-        metric, goal: order the table, best first; `goal` is "maximize" or "minimize".
+        metric: the sweep's, shown first.
     """
 
     sweep: str  # the sweep's name, which is also the view's
+    run_id: str  # of the sweep's own run, whose children are shown: others may have a sweep of this name
     metric: str
-    goal: str
     params: Sequence[str]  # columns, most telling first
     axes: Sequence[str]  # of the parallel coordinates: those params that every run has, or its line would be left out
     tags: Sequence[str]  # columns after the metrics
@@ -60,7 +60,7 @@ class View:
         return list(dict.fromkeys((self.metric, UTILITY, IDENTITY, SCORE)))
 
 
-def sweep_view(sweep: SweepFiles, contents: Sequence[RunContent]) -> View:
+def sweep_view(sweep: SweepFiles, run_id: str, contents: Sequence[RunContent]) -> View:
     """Derive a sweep's view from what its runs show: the params that differ, the pictures that exist."""
     keys = list(dict.fromkeys([*HEADLINE, *(key for content in contents for key in content.params)]))
     values = {key: {content.params.get(key) for content in contents} for key in keys}
@@ -68,8 +68,8 @@ def sweep_view(sweep: SweepFiles, contents: Sequence[RunContent]) -> View:
     all_went_well = all(content.status in ("FINISHED", "RUNNING") for content in contents)
     return View(
         sweep=sweep.name,
+        run_id=run_id,
         metric=str(sweep.manifest.get("metric") or UTILITY),
-        goal=str(sweep.manifest.get("goal") or "maximize"),
         params=telling,
         axes=[key for key in telling if None not in values[key]][:MOST_AXES],
         tags=VERDICT_TAGS if all_went_well else ("lorasweep.status", *VERDICT_TAGS),
@@ -88,20 +88,21 @@ def _grid_step(contents: Sequence[RunContent]) -> int:
 
 def push_view(store: Store, view: View, *, created_ms: int) -> None:
     """Save a view of the experiment, unless a person has saved changes over it."""
-    key, value = TAG_PREFIX + share_key(view.sweep), envelope(view, created_ms=created_ms)
+    key, value = TAG_PREFIX + share_key(view.sweep, view.run_id), envelope(view, created_ms=created_ms)
     held = store.client.get_experiment(store.experiment_id).tags.get(key)
     if held is None or (held != value and not is_persons_own(held)):
         store.client.set_experiment_tag(store.experiment_id, key, value)
 
 
-def share_key(sweep: str) -> str:
-    """Return the view's id: the sweep's name in characters that a tag and an address allow."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", sweep)
+def share_key(sweep: str, run_id: str) -> str:
+    """Return the view's id: the sweep's name in characters that a tag and an address allow, and whose it is."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', sweep)}-{run_id[:8]}"
 
 
-def page(experiment_id: str, sweep: str) -> str:
+def page(experiment_id: str, sweep: str, run_id: str) -> str:
     """Return the place of a view's charts in the UI, after the server's address."""
-    query = {"viewStateShareKey": share_key(sweep), "workflowType": "machine_learning", "compareRunsMode": "CHART"}
+    key = share_key(sweep, run_id)
+    query = {"viewStateShareKey": key, "workflowType": "machine_learning", "compareRunsMode": "CHART"}
     return f"#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
@@ -136,9 +137,10 @@ def _state(view: View) -> dict[str, Any]:
     }
     return {
         # Any order but by time shows the trials flat, without their parent.
-        "orderByKey": f"metrics.`{view.metric}`",
-        "orderByAsc": view.goal == "minimize",
-        "searchFilter": f"tags.`lorasweep.sweep` = '{view.sweep}' and tags.`lorasweep.arm` != ''",
+        # The leaderboard's: a metric is high as well of who broke a bound, or was judged by fewer symptoms.
+        "orderByKey": f"tags.`{PLACE}`",
+        "orderByAsc": True,
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{view.run_id}'",
         "selectedColumns": columns,
         "columnOrder": columns,
         "columnWidths": {column: 140 if column.startswith("tags") else 120 for column in columns},

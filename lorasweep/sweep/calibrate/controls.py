@@ -16,6 +16,7 @@ from lorasweep import config
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Recipe
 
+QUESTION = "What does a ruined adapter show on this base?"
 FEWEST_RUNGS = 3  # learning, healthy, ruined
 HOT = 3.0  # times the learning rate; fewer steps in return, so that lr x steps is that of `long`
 
@@ -62,7 +63,7 @@ def sweep_of_controls(
     )
     return config.SweepSpec(
         name=name,
-        question="What does a ruined adapter show on this base?",
+        question=QUESTION,
         metric="overcook/score",
         goal="maximize",
         worst=1.0,

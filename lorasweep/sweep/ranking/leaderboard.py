@@ -34,9 +34,9 @@ class ArmRow:
     interval: Interval | None  # 95 %, of the mean; None with fewer than two seeds
     tied: bool  # with the best: repeats do not tell them apart, or there are too few
     seeds: int  # how many have a value
-    metrics: Mapping[str, float]  # mean over the trials that measured it
+    metrics: Mapping[str, float]  # mean over the trials that measured it, of those that count where some do
     verdict: str  # one word per seed, the same word once
-    sentence: str  # the verdict in full, of the first seed that has one
+    sentence: str  # the verdict in full, of the first seed that has one and counts; and which seeds ended without
     statuses: tuple[Status, ...]
     reason: str  # why there is no value
     numbers: tuple[int, ...]  # its trials
@@ -176,7 +176,10 @@ def write(sweep_folder: Path, state: SweepState) -> None:
 
 
 def _arm_row(arm: str, trials: list[TrialState], ranking: Ranking | None) -> ArmRow:
+    counted = [trial for trial in trials if _counted(trial) is not None]
+    ended = [trial for trial in trials if trial.status.is_final]
     values = [value for trial in trials if (value := _counted(trial)) is not None]
+    said = next((str(t.verdict["sentence"]) for t in counted or trials if t.verdict.get("sentence")), "")
     verdicts = dict.fromkeys(str(trial.verdict["state"]) for trial in trials if trial.verdict.get("state"))
     reasons = dict.fromkeys(trial.reason for trial in trials if trial.reason)
     return ArmRow(
@@ -188,13 +191,20 @@ def _arm_row(arm: str, trials: list[TrialState], ranking: Ranking | None) -> Arm
         interval=ranking.intervals.get(arm) if ranking is not None else None,
         tied=ranking is not None and arm in ranking.groups[0][1:],
         seeds=len(values),
-        metrics=_means(trial.metrics for trial in trials if trial.status.is_final),
+        metrics=_means(trial.metrics for trial in counted or ended),
         verdict=" / ".join(verdicts),
-        sentence=next((str(t.verdict["sentence"]) for t in trials if t.verdict.get("sentence")), ""),
+        sentence=" ".join(filter(None, (said, _uncounted(ended, counted)))),
         statuses=tuple(trial.status for trial in trials),
         reason="; ".join(reasons),
         numbers=tuple(trial.number for trial in trials),
     )
+
+
+def _uncounted(ended: list[TrialState], counted: list[TrialState]) -> str:
+    """Which seeds an arm's value says nothing of, though others have one: without them it looks better than it is."""
+    without = [trial for trial in ended if trial not in counted] if counted else []
+    whys = dict.fromkeys(trial.reason or trial.status.value.lower().replace("_", " ") for trial in without)
+    return f"{len(without)} of {len(ended)} seeds not counted: {'; '.join(whys)}." if without else ""
 
 
 def _means(metrics: Iterable[Mapping[str, float]]) -> dict[str, float]:

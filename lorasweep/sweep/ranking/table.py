@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from rich.box import SIMPLE_HEAD
@@ -24,6 +24,7 @@ from lorasweep.core.printable import visible
 from lorasweep.core.records import Status
 from lorasweep.core.streams import make_safe
 from lorasweep.sweep import comparable
+from lorasweep.sweep.calibrate import controls
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, standing
 from lorasweep.sweep.ranking.noise import sentence
 from lorasweep.sweep.ranking.state import SweepState, TrialState
@@ -53,6 +54,7 @@ COLUMNS = (
 )
 COLUMN_WIDTH = 10  # a heading or a number, and the gap
 AROUND_COLUMNS = 34  # rank, value, seeds, verdict and their gaps
+NAME_WIDTH = 16  # of an arm, that numbers leave it
 BAR_WIDTH = 12
 BARS_FROM_WIDTH = 96
 REFRESH_PER_S = 4
@@ -99,7 +101,7 @@ def print_leaderboard(state: SweepState) -> None:
 def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WIDTH) -> RenderableType:
     """Make the table of at most so many trials, with the question above and the counts below.
 
-    Bars are left out of a terminal of few columns, so that names stay readable.
+    Bars, and then columns, are left out of a terminal of few columns, so that names stay readable.
     """
     bars = width >= BARS_FROM_WIDTH
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -111,25 +113,19 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     elsewhere = any(trial.node for trial in state.trials)
     if elsewhere:
         table.add_column("where", overflow="fold")
-    table.add_column("status", no_wrap=True)
-    table.add_column("steps", no_wrap=True)
-    for name in ("loss", "overcook", short_name(state.metric) or "value"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("left", justify="right", no_wrap=True)
     shown, hidden = _choose(state.trials, max_rows)
-    for trial in shown:
+    rows = [_told(trial, state.metric) for trial in shown]
+    names = min(NAME_WIDTH, max((len(trial.arm) for trial in shown), default=0))
+    headings = _fitting(rows, width - names - 6 - 5 * many_seeds - NAME_WIDTH * elsewhere)
+    for heading in headings:
+        left = heading in ("status", "steps")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for trial, told in zip(shown, rows, strict=True):
         cells: list[RenderableType] = [str(trial.number), trial.arm]
         cells += [str(trial.seed)] if many_seeds else []
         cells += [_text(trial.node, style="dim")] if elsewhere else []
-        cells += [
-            _status(trial),
-            _progress(trial) if bars else f"{trial.step}/{trial.steps}",
-            number(trial.loss),
-            number(trial.metrics.get(SCORE)),
-            number(trial.value if trial.value is not None else trial.metrics.get(state.metric)),
-            duration(trial.eta_s or None),
-        ]
-        table.add_row(*cells)
+        more = {"status": _status(trial)} | ({"steps": _progress(trial)} if bars else {})
+        table.add_row(*cells, *(more.get(heading, told[heading]) for heading in headings))
     parts: list[RenderableType] = [_heading(state)]
     parts.append(table)
     if hidden:
@@ -179,8 +175,8 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
 
 
 def _noise(state: SweepState) -> list[RenderableType]:
-    """Tell which arms cannot be told apart; nothing while there is nothing to compare, and of single runs."""
-    words = sentence(standing(state), again=state.again) if state.question else ""
+    """Tell which arms cannot be told apart; none where nothing is compared: single runs, and of controls."""
+    words = sentence(standing(state), again=state.again) if state.question not in ("", controls.QUESTION) else ""
     return [_text(words)] if words else []
 
 
@@ -263,6 +259,27 @@ def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialStat
     )
     shown = sorted(ordered[:max_rows], key=lambda trial: trial.number)
     return shown, len(trials) - len(shown)
+
+
+def _told(trial: TrialState, metric: str) -> dict[str, str]:
+    """What is said of a trial besides its name, by heading."""
+    return {
+        "status": _status(trial).plain,
+        "steps": f"{trial.step}/{trial.steps}",
+        "loss": number(trial.loss),
+        "overcook": number(trial.metrics.get(SCORE)),
+        short_name(metric) or "value": number(trial.value if trial.value is not None else trial.metrics.get(metric)),
+        "left": duration(trial.eta_s or None),
+    }
+
+
+def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Name the columns that so many characters have room for, in their order; status and the metric always."""
+    widths = {heading: 1 + max(len(heading), *(len(row[heading]) for row in rows)) for heading in (rows or [{}])[0]}
+    for heading in ("loss", "left", "overcook", "steps"):
+        if sum(widths.values()) > width:
+            widths.pop(heading, None)
+    return list(widths)
 
 
 def _status(trial: TrialState) -> Text:

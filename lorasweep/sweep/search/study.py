@@ -36,6 +36,7 @@ from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
 LOCKED_PATIENCE_S = 60
+BOUNDS = "constraints"  # the study's own attribute that says by which
 WRITTEN_FOR = "5.0"  # Optuna
 
 
@@ -96,12 +97,13 @@ class SweepStudy:
         path = sweep_folder / STUDY_FILE
         study = open_study(path, manifest)
         if study is None or not self._fits(study) or study.directions != directions(manifest):
-            # Categorical choices cannot grow in place, so an extended sweep gets a new study as well.
+            # Categorical choices cannot grow in place, nor bounds change: an edited sweep gets a new study as well.
             log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
             path.replace(sweep_folder / SET_ASIDE_FILE)
             # SQLite would roll a journal of the old file back into the new one.
             path.with_name(f"{STUDY_FILE}-journal").unlink(missing_ok=True)
             study = create_study(path, manifest)
+        study.set_user_attr(BOUNDS, _bounds(manifest))
         self._study = study
         self._quick = study.sampler
 
@@ -224,7 +226,9 @@ class SweepStudy:
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
 
     def _fits(self, study: Study) -> bool:
-        """Tell whether the axes that the study knows are today's."""
+        """Tell whether the axes and the bounds that the study knows are today's."""
+        if study.user_attrs.get(BOUNDS, _bounds(self._manifest)) != _bounds(self._manifest):
+            return False  # what it was told of every trial is held against others now
         if self._manifest.space and self._search is None:
             return True
         return all(
@@ -247,6 +251,10 @@ def _attributes(record: TrialRecord, retry_of: int | None = None) -> dict[str, A
     if record.exempt:
         attributes["exempt"] = record.spared or True
     return attributes if retry_of is None else {**attributes, "retry_of": retry_of}
+
+
+def _bounds(manifest: Manifest) -> list[dict[str, Any]]:
+    return list(manifest.search.get("constraints", ()))
 
 
 def _axes(manifest: Manifest, search: Search | None) -> dict[str, BaseDistribution]:

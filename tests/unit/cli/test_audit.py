@@ -280,6 +280,19 @@ def test_tags_in_commands_are_the_captions_own(clean: Path, audit: Audit, tag: s
     assert not [each for each in mended(clean, found["command"], audit) if "single caption" in each["reason"]]
 
 
+def test_a_command_that_fills_the_screen_is_left_to_the_pages(
+    clean: Path, audit: Audit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(", ".join(["zkw", "1girl", "beach", *(f"rare thing {n}" for n in range(90))]))(clean / CONCEPT)
+    (found,) = [each for each in audit(clean) if "single caption" in each["reason"]]
+
+    assert main(["audit", str(clean)]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 600 < len(found["command"])
+    assert any("--json has it" in line for line in lines)
+
+
 def test_plan_says_the_same(clean: Path, audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
     say("zkw, zkv, 1girl, beach")(clean / CONCEPT)
     reasons = {each["reason"] for each in audit(clean)}

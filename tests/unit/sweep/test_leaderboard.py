@@ -1,5 +1,7 @@
 """Ranking."""
 
+import dataclasses
+
 import pytest
 
 from lorasweep.core.records import Status
@@ -69,3 +71,19 @@ def test_the_document_is_plain_json():
 
     text = json.dumps(document(sweep(trial(0, "a", 0.5), trial(1, "b", None))), allow_nan=False)
     assert json.loads(text)["trials"][1]["rank"] is None
+
+
+def test_seeds_that_ended_without_a_value_are_told_of_and_their_numbers_left_out():
+    done = {"sentence": "Done at step 8."}
+    state = sweep(
+        dataclasses.replace(
+            trial(0, "hot", 0.9, metrics={"x": 1.0}), broken="x <= 2 is broken: 9.000", reason="broken"
+        ),
+        dataclasses.replace(trial(1, "hot", 0.9, seed=1, metrics={"x": 2.0}), verdict=done),
+        trial(2, "hot", None, seed=2, status=Status.DIVERGED, metrics={"x": 7.0}),
+        trial(3, "hot", None, seed=3, status=Status.WAITING),
+        trial(4, "mild", 0.5),
+    )
+    hot, mild = rank_arms(state)
+    assert hot.sentence == "Done at step 8. 2 of 3 seeds not counted: broken; diverged."
+    assert (hot.value, hot.seeds, hot.metrics, mild.sentence) == (0.9, 1, {"x": 2.0}, "")

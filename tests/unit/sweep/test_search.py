@@ -240,6 +240,25 @@ def test_three_points_in_a_row_that_make_no_recipe_stop_the_sweep_and_a_restart_
     assert numbers(tmp_path) == list(range(12))
 
 
+def test_a_grid_that_grows_has_every_point_with_every_seed_once(tmp_path: Path) -> None:
+    def cook(*values: float, seeds: tuple[int, ...] = (0,), total: int, **more: Any) -> Any:
+        space = Space(axes=(Axis("value", Choice(values)),))
+        grid = {"space": space, "sampler": SamplerOptions(name="grid"), "seeds": seeds, "workers": 1}
+        return sweep(tmp_path, total=total, **grid, **more)
+
+    cook(0.5, 0.75, total=2)
+    grown = cook(0.25, 0.5, 0.75, total=3, extend=True)
+    repeated = cook(0.25, 0.5, 0.75, seeds=(0, 1), total=6, extend=True)
+
+    assert [trial.value for trial in grown.state.trials] == [0.5, 0.75, 0.25]
+    told = sorted((trial.overrides, trial.seed) for trial in repeated.state.trials)
+    assert told == [((f"value={value}",), seed) for value in (0.25, 0.5, 0.75) for seed in (0, 1)]
+    assert (repeated.exit_code, repeated.state.total, len({trial.arm for trial in repeated.state.trials})) == (0, 6, 3)
+    assert_study_agrees(tmp_path)
+    with pytest.raises(ConfigError, match="the grid has no point value=0.5 any more, which was asked for as p000"):
+        cook(0.25, 0.75, 1.0, seeds=(0, 1), total=6, extend=True)
+
+
 def test_choices_that_become_floats_are_a_difference_that_may_be_extended(tmp_path: Path) -> None:
     def axis(*values: float) -> dict[str, Any]:
         return {"space": Space(axes=(Axis("value", Choice(values)),)), "sampler": SamplerOptions(name="grid")}

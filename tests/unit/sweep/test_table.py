@@ -6,6 +6,7 @@ import re
 
 from lorasweep.core.console import text_console
 from lorasweep.core.records import Status
+from lorasweep.sweep.calibrate.controls import QUESTION
 from lorasweep.sweep.ranking import table
 from lorasweep.sweep.ranking.state import SweepState, TrialState
 
@@ -169,3 +170,19 @@ def test_a_trial_that_was_not_cooked_here_says_so_beside_its_status():
     rows = shown(table.render_state, sweep(reused, trial(1, Status.COMPLETED)), max_rows=9).splitlines()
     told = [row.split("completed", 1)[1] for row in rows if "arm0" in row or "arm1" in row]
     assert [row.startswith(", reused") for row in told] == [True, False]
+
+
+def test_names_stay_readable_in_a_terminal_of_forty_columns():
+    trials = [trial(n, Status.COMPLETED, arm=f"prodigy_{n}", seed=n, value=0.25 + n) for n in range(2)]
+    state = table.render_state(sweep(*trials), max_rows=9, width=40)
+    lines = shown(lambda: state, width=40).splitlines()
+    assert any("prodigy_0" in line and "completed" in line and "0.250" in line for line in lines)
+
+
+def test_controls_are_not_repeated_until_decided():
+    trials = [trial(n, Status.COMPLETED, arm=f"a{n // 2}", seed=n % 2, value=(n % 2) / 7) for n in range(4)]
+    ordinary, controls = (
+        shown(table.render_state, dataclasses.replace(sweep(*trials), question=question), max_rows=9)
+        for question in ("Which?", QUESTION)
+    )
+    assert "--until-decided" in ordinary and "--until-decided" not in controls

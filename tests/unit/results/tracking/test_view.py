@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import json
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from lorasweep.core.records import TrackingOptions
+from lorasweep.core.run_folder import MLFLOW_FILE
 from lorasweep.results.tracking.content import Picture, RunContent
 from lorasweep.results.tracking.mirror import sync_sweep
+from lorasweep.results.tracking.push import read_state
 from lorasweep.results.tracking.reading import read_sweep
 from lorasweep.results.tracking.store import open_store
 from lorasweep.results.tracking.ui import _pages
@@ -31,10 +34,11 @@ from lorasweep.results.tracking.view import (
     sweep_view,
 )
 
+RUN = "0123456789abcdef"
 VIEW = View(
     sweep="quick start",
+    run_id=RUN,
     metric="overcook/utility",
-    goal="maximize",
     params=["optimizer.name", "optimizer.d_coef"],
     axes=["optimizer.name"],
     tags=["lorasweep.verdict"],
@@ -58,7 +62,7 @@ def test_the_state_says_what_the_view_says() -> None:
     value = envelope(VIEW, created_ms=7)
     assert json.loads(value)["name"] == "quick start"
     state = _state(value)
-    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`overcook/utility`", False)
+    assert (state["orderByKey"], state["orderByAsc"]) == ("tags.`lorasweep.place`", True)
     assert "params.`optimizer.name`" in state["selectedColumns"]
     assert "tags.`lorasweep.verdict`" in state["selectedColumns"]
     grid = state["compareRunCharts"][0]
@@ -96,17 +100,17 @@ def test_a_setting_that_a_run_lacks_is_a_column_and_no_axis(make_sweep: Callable
         return replace(_run(), params=params)
 
     sweep = read_sweep(make_sweep().folder)
-    view = sweep_view(sweep, [run(dim="4", seed="0", lr="1"), run(dim="8", seed="0")])
+    view = sweep_view(sweep, RUN, [run(dim="4", seed="0", lr="1"), run(dim="8", seed="0")])
     assert (view.params, view.axes) == (["dim", "lr"], ["dim"])
     assert "lorasweep.status" not in view.tags
     failed = replace(run(dim="4"), status="FAILED")
-    assert "lorasweep.status" in sweep_view(sweep, [run(dim="4"), failed]).tags
+    assert "lorasweep.status" in sweep_view(sweep, RUN, [run(dim="4"), failed]).tags
 
 
 def test_a_long_view_fits_into_a_tag() -> None:
     keys = [f"in_distribution_{place}" for place in range(40)]
     params = [f"optimizer.some_long_option_{place}" for place in range(40)]
-    view = View(sweep="s", metric="m", goal="minimize", params=params, axes=params[:8],
+    view = View(sweep="s", run_id=RUN, metric="m", params=params, axes=params[:8],
                 tags=["lorasweep.verdict"], picture_keys=keys, grid_step=1)  # fmt: skip
     assert len(envelope(view, created_ms=0)) < 5000
 
@@ -128,9 +132,9 @@ def test_the_grid_opens_where_every_run_has_a_picture(runs: list[RunContent], st
 
 
 def test_addresses() -> None:
-    assert share_key("quick start") == "quick-start"
-    found = page("3", "quick start")
-    assert found.startswith("#/experiments/3/runs?viewStateShareKey=quick-start")
+    assert share_key("quick start", RUN) == "quick-start-01234567"
+    found = page("3", "quick start", RUN)
+    assert found.startswith("#/experiments/3/runs?viewStateShareKey=quick-start-01234567&")
     assert "compareRunsMode=CHART" in found
 
 
@@ -138,7 +142,9 @@ def test_what_a_person_saved_stays(make_sweep: Callable[..., Any], fakes: Any, s
     sweep = make_sweep(arms=(fakes.ARMS[0], fakes.ARMS[2]))
     sync_sweep(sweep.folder, TrackingOptions())
     store = open_store("lorasweep")
-    key = TAG_PREFIX + "quickstart"
+    own = read_state(sweep.folder / MLFLOW_FILE)
+    assert own is not None
+    key = TAG_PREFIX + share_key("quickstart", own.run_id)
     ours = store.client.get_experiment(store.experiment_id).tags[key]
     assert not is_persons_own(ours)
     assert _state(ours)["selectedColumns"][:2] == ["metrics.`overcook/utility`", "metrics.`identity/score`"]
@@ -150,8 +156,50 @@ def test_what_a_person_saved_stays(make_sweep: Callable[..., Any], fakes: Any, s
     sweep.complete(0)
     sync_sweep(sweep.folder, TrackingOptions())
     assert store.client.get_experiment(store.experiment_id).tags[key] == theirs
-    assert _pages(store.uri) == [page(store.experiment_id, "quickstart")]
+    assert _pages(store.uri) == [page(store.experiment_id, "quickstart", own.run_id)]
     assert _pages("http://another") == []
+
+
+def test_a_view_shows_the_trials_of_its_own_sweep_and_no_namesakes(
+    make_sweep: Callable[..., Any], fakes: Any, store_home: Path
+) -> None:
+    sweep = make_sweep(arms=(fakes.ARMS[0], fakes.ARMS[2]))
+    sync_sweep(sweep.folder, TrackingOptions())
+    old = read_state(sweep.folder / MLFLOW_FILE)
+    shutil.rmtree(sweep.folder)  # and cooked again; or another person's, in one store
+    new_sweep = make_sweep(arms=(fakes.ARMS[0], fakes.ARMS[2]))
+    sync_sweep(new_sweep.folder, TrackingOptions())
+    new = read_state(new_sweep.folder / MLFLOW_FILE)
+
+    store, shown = open_store("lorasweep"), []
+    tags = store.client.get_experiment(store.experiment_id).tags
+    for each in (old, new):
+        assert each is not None
+        query = _state(tags[TAG_PREFIX + share_key("quickstart", each.run_id)])["searchFilter"]
+        shown.append({run.info.run_id for run in store.client.search_runs([store.experiment_id], query)})
+    children = {run.name: read_state(run / MLFLOW_FILE) for run in new_sweep.folder.glob("0*")}
+    assert shown[1] == {state.run_id for state in children.values() if state}
+    assert len(shown[0]) == len(shown[1]) == 2 and not shown[0] & shown[1]
+
+
+def test_the_table_stands_in_the_order_of_the_leaderboard(
+    make_sweep: Callable[..., Any], fakes: Any, store_home: Path
+) -> None:
+    sweep = make_sweep(arms=fakes.ARMS[:3])
+    board = json.loads((sweep.folder / "leaderboard.json").read_text())
+    for row, rank in zip(board["trials"], (10, 9, None), strict=True):  # whatever the metric is: the last broke a bound
+        row["rank"] = rank
+    (sweep.folder / "leaderboard.json").write_text(json.dumps(board))
+    sync_sweep(sweep.folder, TrackingOptions())
+    own = read_state(sweep.folder / MLFLOW_FILE)
+    assert own is not None
+
+    store = open_store("lorasweep")
+    tags = store.client.get_experiment(store.experiment_id).tags
+    state = _state(tags[TAG_PREFIX + share_key("quickstart", own.run_id)])
+    order = [f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"]
+    found = store.client.search_runs([store.experiment_id], state["searchFilter"], order_by=order)
+    assert [run.data.tags.get("lorasweep.rank") for run in found] == ["9", "10", None]
 
 
 @pytest.mark.parametrize("value", ["", "[]", "{}", "deflate;abc"])
