@@ -45,7 +45,7 @@ class Dataset:
 
 
 def _decides(recipe: Recipe) -> str:
-    """All of a recipe that `read_dataset` may look at."""
+    """Return all of a recipe that `read_dataset` may look at."""
     keys = ("base", "dataset", "captions", "buckets", "regularization", "train")
     return repr([has_files(recipe), *(getattr(recipe, key) for key in keys)])
 

@@ -262,7 +262,7 @@ def _search_differences(
 
 
 def _lost_points(now: Manifest, search: Search) -> Iterator[Problem]:
-    """A grid may grow; a point that was cooked and is no part of it any more would count as one that is."""
+    """Refuse what a grid lost: a point that was cooked and is no part of it any more would count as one that is."""
     for arm in now.arms:
         if arm.asked and arm.params is not None and search.space.point(arm.params) is None:
             message = f"the grid has no point {' '.join(arm.overrides)} any more, which was asked for as {arm.name}"

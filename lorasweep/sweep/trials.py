@@ -145,7 +145,7 @@ class TrialSource:
         return [self._add(number + offset, name, seed, composed, point.overrides) for offset, seed in enumerate(seeds)]
 
     def _lacking(self, space: Space, manifest: Manifest) -> Iterator[tuple[Point, str, tuple[int, ...]]]:
-        """The points of a grid that lack seeds, with their names and those: one that grew has some before its last."""
+        """Yield the points of a grid that lack seeds, with names and those: one that grew has some before its last."""
         names = {
             frozenset(arm.params.items()): arm.name for arm in manifest.arms if arm.asked and arm.params is not None
         }

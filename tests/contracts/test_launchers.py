@@ -42,7 +42,7 @@ def launcher(
     request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LauncherOptions]:
     if request.param == "local":
-        yield LauncherOptions(workers=2)
+        yield LauncherOptions(workers=2, options={"pack": 1})  # as others have it
     elif request.param == "ray":
         with ray_clusters.own(tmp_path, monkeypatch) as options:
             yield options
@@ -89,7 +89,7 @@ def left(folder: Path) -> dict[str, Any]:
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the twenty trials, trained by workers of this machine."""
     folder = tmp_path_factory.mktemp("here") / "sweep"
-    cook(twenty(LauncherOptions(workers=2)), folder)
+    cook(twenty(LauncherOptions(workers=2, options={"pack": 1})), folder)
     return folder
 
 

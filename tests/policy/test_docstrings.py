@@ -15,8 +15,8 @@ account act add advise answer append apply arrange ask audit begin bind blend br
 check checkpoint choose clip collect commit compare complete compose compute connect convert cook copy count cover cross
 cut darken decide declare decode demand derive describe dial digest do draw drop encode end estimate examine explain
 fail fill find fit flatten flush follow generate give go grade greet group hand hard-link have hear hide hold import
-inflate inject inspect join judge keep kill lay leave let list listen load locate lock log look make map mask mean
-measure merge mirror mix move name noise note notice offer open order paint parse part pass pick place plan prepare
+inflate inject inspect join judge keep kill lay leave let list listen load locate lock log look make map mark mask
+mean measure merge mirror mix move name noise note notice offer open order paint parse part pass pick place plan prepare
 print push put queue raise rank reach read rebuild record reduce refuse remember remove rename render repeat replace
 report resize restore return rise rotate round run sample save say scale score see seed send serve set share show
 snapshot sort spell split stand start store stream stroke subtract swap sync take tell tokenize tolerate train translate

@@ -262,7 +262,7 @@ def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialStat
 
 
 def _told(trial: TrialState, metric: str) -> dict[str, str]:
-    """What is said of a trial besides its name, by heading."""
+    """Return what is said of a trial besides its name, by heading."""
     return {
         "status": _status(trial).plain,
         "steps": f"{trial.step}/{trial.steps}",

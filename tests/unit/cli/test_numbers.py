@@ -38,7 +38,7 @@ def test_a_number_out_of_range_is_refused(
         (["draw", "--size=99999x99999"], "must give a sheet of 100,000,000 px at most"),
         (["draw", "--count=99999999"], "must give a sheet of 100,000,000 px at most"),
         (["dataset", "--out=x", "--outfits=50"], "must be from 1 to 4"),
-        (["dataset", "--out=x", "--images=1", "--outfits=2"], "must be from 1 to 1"),
+        (["dataset", "--out=x", "--images=1", "--outfits=2"], "must be at least one for each of 2 outfits, got 1"),
         (["dataset", "--out=x", "--confound=nan"], "must be in [0, 1], got nan"),
     ],
 )

@@ -16,7 +16,7 @@ from lorasweep import cli
         (["trian", "optimizer=prodigy"], "did you mean `train`?"),
         (["imprt", "config.toml"], "did you mean `import`?"),
         (["optimizer=prodigy"], "lorasweep train optimizer=prodigy"),
-        (["FOLDER"], "lorasweep train dataset.path=FOLDER"),
+        (["FOLDER"], "lorasweep train 'dataset.path=FOLDER'"),
         (["plan", "FOLDER"], "dataset.path=FOLDER"),
         (["train", "FOLDER"], "dataset.path=FOLDER"),
         (["sweep", "FOLDER"], "dataset.path=FOLDER"),

@@ -7,7 +7,6 @@ from pathlib import Path
 if __name__ == "__main__":
     from pretend_sweep import TRIAL_MODULE, plan, recipe
 
-    from lorasweep.cli.cook_commands import exit_code
     from lorasweep.sweep.single import run_trial
 
     made = recipe(step_s=float(sys.argv[2]))
@@ -18,4 +17,4 @@ if __name__ == "__main__":
         shown=lambda: nullcontext(lambda event: True),
         trial_module=TRIAL_MODULE,
     )
-    sys.exit(exit_code(result))
+    sys.exit(result.exit_code)

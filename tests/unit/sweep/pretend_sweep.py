@@ -107,7 +107,7 @@ def spec(
         worst=0.0,
         seeds=seeds,
         arms=made,
-        launcher=LauncherOptions(workers=workers),
+        launcher=LauncherOptions(workers=workers, options={"pack": 1}),  # as ssh and Ray; test_pack.py has more
         tracking=TrackingOptions(name="none"),
     )
 

@@ -15,7 +15,6 @@ import pytest
 from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
 from sweep_checks import starts
 
-from lorasweep.cli.cook_commands import exit_code
 from lorasweep.core.errors import ConfigError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Status
@@ -71,7 +70,7 @@ def test_what_crashes_is_tried_three_times_and_again_when_the_command_is_given_a
     for attempts in (3, 6):
         done = run(folder, ends="raise")
         assert done.record.status is Status.CRASHED and done.record.attempt == attempts
-        assert "no luck at step 1 (3 crashes)" in done.record.reason and exit_code(done) == 1
+        assert "no luck at step 1 (3 crashes)" in done.record.reason and done.exit_code == 1
         assert "ValueError" in (folder / "error.txt").read_text()
 
 
@@ -81,14 +80,14 @@ def test_what_crashes_is_tried_three_times_and_again_when_the_command_is_given_a
 )
 def test_other_ends_are_those_of_a_sweep(folder, ends, status, code):
     done = run(folder, ends=ends)
-    assert (done.record.status, exit_code(done), done.record.attempt) == (status, code, 1)
+    assert (done.record.status, done.exit_code, done.record.attempt) == (status, code, 1)
     # What diverged was answered; memory may be free now, and a library installed.
     assert run(folder, ends=ends).cooked is (ends != "DIVERGED")
 
 
 def test_a_full_disk_is_told_and_the_run_goes_on_later(folder):
     done = run(folder, ends="no_space")
-    assert "no room left" in done.halted and exit_code(done) == 1
+    assert "no room left" in done.halted and done.exit_code == 1
     assert read_state(folder.parent).trials[0].status is Status.CANCELLED
 
 

@@ -22,7 +22,7 @@ from lorasweep.sweep.workers.pool import share_out
 
 
 def cared_for(arms, *, workers=1, **limits):
-    return dataclasses.replace(spec(arms), launcher=LauncherOptions(workers=workers, **limits))
+    return dataclasses.replace(spec(arms), launcher=LauncherOptions(workers=workers, options={"pack": 1}, **limits))
 
 
 def pids(folder):
