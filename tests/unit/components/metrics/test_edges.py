@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,37 +90,38 @@ def test_a_layer_of_zeros_has_no_share_of_change() -> None:
     assert "that is on" in norms.build(decompose=8).measure(context).missing["norms/relative"]
 
 
-def test_one_picture_over_and_over_is_trained_on_and_judged(
-    on_tiny_sd: list[str], home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = home / "images"
-    folder.mkdir()
+@pytest.fixture
+def told(on_tiny_sd: list[str], home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """What `train --json` says after two steps on the images of a folder."""
+
+    def train(*words: str) -> Any:
+        quick = ["train.max_steps=2", "train.rungs=1", "sample.steps=1", "sample.seeds=[0]"]
+        quick += [f"dataset.path={home / 'images'}", "captions.trigger=zkw", "tracking=none"]
+        assert main(["train", "--json", *on_tiny_sd, *quick, *words]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    (home / "images").mkdir()
+    return train
+
+
+def test_one_picture_over_and_over_is_trained_on_and_judged(home: Path, told: Callable[..., Any]) -> None:
     for number in range(4):
-        Image.linear_gradient("L").convert("RGB").resize((32, 32)).save(folder / f"{number}.png", compress_level=number)
-        (folder / f"{number}.txt").write_text("zkw, 1girl")
-    words = [*on_tiny_sd, f"dataset.path={folder}", "dataset.holdout=0", "tracking=none", "captions.trigger=zkw"]
-    quick = ["train.max_steps=2", "train.rungs=1", "sample.steps=1", "sample.seeds=[0]", "sample.weights=[0.7]"]
-    metrics = ["metrics=[memorisation,diversity,burn,norms]"]
-    assert main(["train", "--json", *words, *quick, *metrics]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert "one picture over and over" in told["missing"]["memorisation/copy_rate"]
-    assert math.isfinite(told["metrics"]["norms/relative"])
+        image = home / "images" / f"{number}.png"
+        Image.linear_gradient("L").convert("RGB").resize((32, 32)).save(image, compress_level=number)
+        image.with_suffix(".txt").write_text("zkw, 1girl")
+    found = told("dataset.holdout=0", "sample.weights=[0.7]", "metrics=[memorisation,diversity,burn,norms]")
+    assert "one picture over and over" in found["missing"]["memorisation/copy_rate"]
+    assert math.isfinite(found["metrics"]["norms/relative"])
 
 
-def test_at_a_weight_of_the_ladder_two_weights_make_no_parabola(
-    on_tiny_sd: list[str], home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = home / "images"
-    folder.mkdir()
+def test_at_a_weight_of_the_ladder_two_weights_make_no_parabola(home: Path, told: Callable[..., Any]) -> None:
     for number in range(6):
-        Image.effect_noise((32, 32), 10 + number).convert("RGB").save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"zkw, {number}")
-    words = [*on_tiny_sd, f"dataset.path={folder}", "tracking=none", "captions.trigger=zkw"]
-    quick = ["train.max_steps=2", "train.rungs=1", "sample.steps=1", "sample.seeds=[0]", "sample.weights=[0.7,1.0]"]
+        image = home / "images" / f"{number}.png"
+        Image.effect_noise((32, 32), 10 + number).convert("RGB").save(image)
+        image.with_suffix(".txt").write_text(f"zkw, {number}")
     metrics = ["metrics=[useful_weight,generalisation]", "metrics.useful_weight.weights=[1.0]"]
-    assert main(["train", "--json", *words, *quick, *metrics]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert "useful_weight/slope" in told["metrics"], told["missing"]
+    found = told("sample.weights=[0.7,1.0]", *metrics)
+    assert "useful_weight/slope" in found["metrics"], found["missing"]
     (run,) = (home / "outputs" / "train").glob("*-s0")
     ladder = json.loads((run / "metrics.json").read_text())["ladder"]
     (at_1,) = [step for step in ladder if step["weight"] == 1.0]
