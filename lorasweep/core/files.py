@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -85,6 +86,15 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+
+
+def write_folder_once(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` fill a folder, as `write_folder` does, unless another process is quicker: then that one's stays."""
+    try:
+        write_folder(folder, fill)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -216,7 +226,7 @@ def file_digest(file: Path) -> str:
     stat = file.stat()
     key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     if key not in _digests:
-        memory = paths.cache() / "digests.json"
+        memory = paths.facts("digests")
         known = read_object(memory) if stat.st_size >= _LARGE_BYTES else {}
         if key not in known:
             known = {**known, key: sha256(file)}

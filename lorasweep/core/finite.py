@@ -75,4 +75,4 @@ def _bits(content: np.ndarray, tensor: Tensor) -> Iterator[np.ndarray]:
 
 
 def _memory() -> Path:
-    return paths.cache() / "finite.json"
+    return paths.facts("finite")

@@ -8,12 +8,16 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from lorasweep.core.errors import InputError, Problem
 
 _PROBE_BYTES = 2**16  # a disk with less room than a page of results is full
 _DEVICE = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)\d")
 SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
+# What there is in the cache: folders, and small files beside them.
+Cache = Literal["latents", "texts", "features", "base_samples", "class_images", "dollhouse", "tags", "inputs"]
+Facts = Literal["digests", "finite", "images", "speed"]
 
 
 def typed(path: str | Path) -> Path:
@@ -48,6 +52,11 @@ def as_here(path: str) -> str:
     return here if found else path
 
 
+def short(path: Path) -> str:
+    """Return the name of an image or a caption as a person would look it up: folder and file."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def home() -> Path:
     """Return the folder that holds `outputs/`, `mlruns/` and `cache/`; absolute."""
     return typed(os.environ.get("LORASWEEP_HOME") or ".").resolve()
@@ -58,9 +67,19 @@ def outputs() -> Path:
     return home() / "outputs"
 
 
-def cache() -> Path:
-    """Return the folder of latents, caption embeddings and drawn dollhouse datasets; safe to delete."""
-    return home() / "cache"
+def cache(kind: Cache | None = None) -> Path:
+    """Return the folder of what is kept to be quicker the next time, or of one kind of it; safe to delete."""
+    return home() / "cache" / (kind or "")
+
+
+def facts(name: Facts) -> Path:
+    """Return a file of the cache: what is known of other files, or of this machine."""
+    return cache() / f"{name}.json"
+
+
+def scratch() -> Path:
+    """Return the folder in which a machine holds what it cooks for a driver elsewhere."""
+    return home() / "scratch"
 
 
 def mlruns() -> Path:

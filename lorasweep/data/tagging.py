@@ -20,7 +20,7 @@ def look_at(tagger: Tagger, images: Mapping[Path, str], tell: Callable[[int, int
     Images come with the SHA-256 of their content; `tell` hears how many are done, and of how many. Raises DatasetError
     where one cannot be read.
     """
-    memory = paths.cache() / "tags" / f"{VERSION}-{tagger.fingerprint}.jsonl"
+    memory = paths.cache("tags") / f"{VERSION}-{tagger.fingerprint}.jsonl"
     memory.parent.mkdir(parents=True, exist_ok=True)
     known = {
         row["image"]: [Tag(*tag) for tag in row["tags"]]

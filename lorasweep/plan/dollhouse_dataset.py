@@ -30,7 +30,7 @@ def draw_dataset(options: DollhouseOptions) -> Path:
     if wrong:
         problems = [Problem(f"dataset.dollhouse.{key}", message) for key, message in wrong.items()]
         raise DatasetError(problems, subject="the dollhouse dataset")
-    folder = paths.cache() / "dollhouse" / digest([options, _world_version()])[:16]
+    folder = paths.cache("dollhouse") / digest([options, _world_version()])[:16]
     return _once(folder, lambda draft: _write_dataset(options, draft))
 
 
@@ -39,21 +39,19 @@ def draw_strangers(count: int) -> Path:
 
     They have no marks, and take the sizes of the datasets in turn. The same whatever the recipe's seeds are.
     """
-    folder = paths.cache() / "dollhouse" / digest(["strangers", count, _world_version()])[:16]
+    folder = paths.cache("dollhouse") / digest(["strangers", count, _world_version()])[:16]
     return _once(folder, lambda draft: _write_strangers(draft / "1_1girl", count))
 
 
 def _once(folder: Path, fill: Callable[[Path], object]) -> Path:
     """Fill a folder that is not there yet; of several processes, the first one wins."""
-    if folder.is_dir():
-        return folder
     try:
-        files.write_folder(folder, fill)
-    except OSError as error:
         if not folder.is_dir():
-            message = f"the dollhouse dataset cannot be written here: {error.strerror}"
-            hint = "choose another place with LORASWEEP_HOME=/some/folder"
-            raise DatasetError(Problem(str(folder.parent), message, hint)) from error
+            files.write_folder_once(folder, fill)
+    except OSError as error:
+        message = f"the dollhouse dataset cannot be written here: {error.strerror}"
+        hint = "choose another place with LORASWEEP_HOME=/some/folder"
+        raise DatasetError(Problem(str(folder.parent), message, hint)) from error
     return folder
 
 

@@ -49,4 +49,4 @@ def _key(path: Path) -> str:
 
 
 def _memory() -> Path:
-    return paths.cache() / "images.json"
+    return paths.facts("images")

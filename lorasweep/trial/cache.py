@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from lorasweep.core import files
+from lorasweep.core import files, paths
 from lorasweep.core.protocols import Base, Text
 from lorasweep.core.records import PlannedImage, digest
 from lorasweep.data.images import load_planned
@@ -52,7 +52,7 @@ class Store:
         self._check_every = check_every
         self._writes = 0
 
-    def get(self, kind: str, digest: str) -> Tensors | None:
+    def get(self, kind: paths.Cache, digest: str) -> Tensors | None:
         """Read an entry and mark it as used; None when it is not there or was torn."""
         path = self._path(kind, digest)
         try:
@@ -68,7 +68,7 @@ class Store:
             os.utime(path)
         return tensors
 
-    def put(self, kind: str, digest: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    def put(self, kind: paths.Cache, digest: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write an entry; a disk that refuses it costs time later, not the training."""
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
@@ -79,7 +79,7 @@ class Store:
             logger.warning("cache: cannot write to %s (%s)", self._root, error)
         self._writes += 1
 
-    def _path(self, kind: str, digest: str) -> Path:
+    def _path(self, kind: paths.Cache, digest: str) -> Path:
         return self._root / kind / digest[:2] / f"{digest}.safetensors"
 
     def _make_room(self) -> None:
@@ -133,7 +133,7 @@ def _size(tensors: Mapping[str, torch.Tensor]) -> int:
 class _Layers:
     """Entries of one kind, which have tensors of these names: in memory, on the base's device, and on disk."""
 
-    def __init__(self, kind: str, names: set[str], base: Base, store: Store, memory_bytes: int) -> None:
+    def __init__(self, kind: paths.Cache, names: set[str], base: Base, store: Store, memory_bytes: int) -> None:
         self._kind, self._names, self._device, self._store = kind, names, base.device, store
         self.memory = Memory(memory_bytes)
 
@@ -155,7 +155,7 @@ class _Layers:
 
 
 class LatentCache:
-    """See `protocols.Latents`."""
+    """Latents of planned images."""
 
     def __init__(self, base: Base, store: Store, *, memory_bytes: int = 2 * 2**30) -> None:
         self._base = base
@@ -199,7 +199,7 @@ class LatentCache:
 
 
 class TextCache:
-    """See `protocols.Texts`; the base's text encoders encode with every adapter in them silenced.
+    """Captions as the base's text encoders have them, which encode with every adapter in them silenced.
 
     Recipes that train a text encoder do not come here: they encode live.
     """

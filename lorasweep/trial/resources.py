@@ -185,10 +185,10 @@ class TrialResources:
         wanted = sample_requests.by_base(recipe, plan)
         where = [str(base.dtype), base.device.type]  # devices round differently
         key = digest([base.fingerprint, base.text_fingerprint, [vars(request) for request in wanted], options, *where])
-        folder = paths.cache() / "base_samples" / key[:24]
+        folder = paths.cache("base_samples") / key[:24]
         if not (folder / INDEX_FILE).exists():
             images = sample.draw(base, adapter, wanted, options)  # at weight 0
-            _publish(
+            files.write_folder_once(
                 folder,
                 lambda temporary: sample.write(
                     temporary, wanted, images, base=base, options=options, adapter_file=None
@@ -197,7 +197,7 @@ class TrialResources:
         if key not in self._base_samples:
             self._base_samples[key] = sample.read_index(folder)
         if link_into is not None and not (link_into / INDEX_FILE).exists():
-            _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
+            files.write_folder_once(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
         return self._base_samples[key]
 
     def probes(self, recipe: Recipe, plan: Plan, adapter: Adapter | None = None) -> Probes:
@@ -282,12 +282,3 @@ def _device(wanted: str) -> str:
         hint = "override: train.device=auto; `lorasweep doctor` says what is here"
         raise InputError(Problem("train.device", f"{wanted} is not here: this machine has {has}", hint))
     return wanted
-
-
-def _publish(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Write a folder of samples; whoever comes second keeps the first one's work."""
-    try:
-        files.write_folder(folder, fill)
-    except OSError:
-        if not (folder / INDEX_FILE).exists():
-            raise

@@ -99,5 +99,5 @@ class _SshLine(Line):
         said = super().complaint()
         for pattern, meaning, hint in _MEANINGS:
             if re.search(pattern, said, re.IGNORECASE):
-                return f"{meaning} ({said}); {hint}".format(**self._names)
+                return f"{meaning.format(**self._names)} ({said}); {hint.format(**self._names)}"
         return f"{said}; try by hand: ssh {self._names['host']}"

@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lorasweep.core import registry
+from lorasweep.core import paths, registry
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import BaseOptions, LauncherOptions, MemoryOptions, from_dict
 from lorasweep.core.run_folder import BASE_SAMPLES
@@ -45,8 +45,8 @@ class Host:
     def __init__(self, home: Path) -> None:
         """Hold none yet; `home` is LORASWEEP_HOME here."""
         self._home = home
-        self._store = Store(home / "cache" / "inputs")
-        self._scratch, self._lease = _scratch(home / "scratch")
+        self._store = Store(paths.cache("inputs"))
+        self._scratch, self._lease = _scratch(paths.scratch())
         self._pool: WorkerPool | None = None
         self._news = threading.Condition()
         self._messages: list[tuple[int, Message]] = []

@@ -310,8 +310,7 @@ def _tree(names: Mapping[str, str], store: Store, called: str) -> Path:
                 (place / path).parent.mkdir(parents=True, exist_ok=True)
                 files.link_or_copy(str(store.path(name)), str(place / path))
 
-        with contextlib.suppress(FileExistsError):  # another worker of this machine was quicker
-            files.write_folder(folder, fill)
+        files.write_folder_once(folder, fill)
     return folder
 
 

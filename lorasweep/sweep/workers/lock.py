@@ -47,15 +47,20 @@ def sweep_lock(folder: Path) -> Iterator[None]:
 
 def holder(folder: Path) -> str | None:
     """Say who is driving this sweep right now; None when nobody is."""
-    if not (folder / LOCK_FILE).exists():
-        return None
+    return _owner(folder) if is_held(folder / LOCK_FILE) else None
+
+
+def is_held(lock: Path) -> bool:
+    """Tell whether a living process holds this lock."""
+    if not lock.exists():
+        return False
     try:
-        with FileLock(folder / LOCK_FILE).acquire(LOOK_S, poll_interval=0.02):
-            return None
+        with FileLock(lock).acquire(LOOK_S, poll_interval=0.02):
+            return False
     except Timeout:
-        return _owner(folder)
+        return True
     except OSError:
-        return None
+        return False
 
 
 def _owner(folder: Path) -> str:

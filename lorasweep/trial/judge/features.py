@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from lorasweep.trial.cache import Store
 
-_KIND = "features"
 # Pictures are encoded in batches of exactly this many, filled up with repeats: how a kernel rounds depends on
 # the batch, and a feature must not depend on which other pictures it was asked for with.
 _ROWS = 4
@@ -70,7 +69,7 @@ class FeatureCache:
 
     def _find(self, key: str) -> dict[str, torch.Tensor] | None:
         held = self._memory.get(key)
-        if held is None and self._store is not None and (held := self._store.get(_KIND, key)) is not None:
+        if held is None and self._store is not None and (held := self._store.get("features", key)) is not None:
             self._memory.put(key, held)
         return held
 
@@ -88,7 +87,7 @@ class FeatureCache:
                 made[key] = {name: tensor[place].clone() for name, tensor in encoded.items()}
                 self._memory.put(key, made[key])
                 if keep and self._store is not None:
-                    self._store.put(_KIND, key, made[key])
+                    self._store.put("features", key, made[key])
         return made
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from filelock import FileLock
 
 from lorasweep.cli import main
+from lorasweep.core import paths
 from lorasweep.core.run_folder import LOCK_FILE
 
 
@@ -17,6 +19,7 @@ def kept(home: Path) -> dict[str, Path]:
     files = {
         "latents": home / "cache" / "latents" / "ab" / "abc.safetensors",
         "class_images": home / "cache" / "class_images" / "cd" / "cde.png",
+        "inputs": home / "cache" / "inputs" / "ef" / "efg.png",
         "facts": home / "cache" / "speed.json",
         "not ours": home / "cache" / "pip" / "wheel.whl",
         "a file of somebody": home / "cache" / "mine.json",
@@ -35,14 +38,16 @@ def left(kept: dict[str, Path]) -> list[str]:
 def test_it_is_shown_and_then_cleared(kept: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "--json"]) == 0
     found = {each["kind"]: (each["files"], each["bytes"]) for each in json.loads(capsys.readouterr().out)["kinds"]}
-    assert found["latents"] == found["class_images"] == found["facts"] == (1, 100) and found["texts"] == (0, 0)
+    there = ("latents", "class_images", "inputs", "facts")
+    assert {*found} == {*get_args(paths.Cache), "facts"}
+    assert found == {kind: (1, 100) if kind in there else (0, 0) for kind in found}
     assert main(["cache"]) == 0 and left(kept) == [*kept]
     assert "lorasweep cache --clear" in capsys.readouterr().out
 
     assert main(["cache", "latents", "--clear"]) == 0
     assert left(kept) == [name for name in kept if name != "latents"]
     assert main(["cache", "--clear"]) == 0
-    assert "2 files went" in capsys.readouterr().out
+    assert "3 files went" in capsys.readouterr().out
     assert left(kept) == ["not ours", "a file of somebody", "a run"]
     assert not any((kept["facts"].parent / "latents").glob("*"))
 
@@ -60,6 +65,13 @@ def test_it_stays_while_something_is_cooked(kept: dict[str, Path], capsys: pytes
     with FileLock(kept["a run"].parent.parent / LOCK_FILE):
         assert main(["cache", "--clear"]) == 1
     assert "is being cooked" in capsys.readouterr().err and left(kept) == [*kept]
+
+    lease = kept["inputs"].parents[3] / "scratch" / "tmp1.lock"
+    lease.parent.mkdir()
+    with FileLock(lease):
+        assert main(["cache", "--clear"]) == 1
+    assert "is being cooked for another machine" in capsys.readouterr().err and left(kept) == [*kept]
+    assert main(["cache", "inputs", "--clear"]) == 0, "nobody holds it any more"
 
 
 def test_a_kind_that_is_none_is_refused(kept: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

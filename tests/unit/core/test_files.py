@@ -57,6 +57,7 @@ def test_a_folder_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     files.write_folder(tmp_path / "a", lambda temporary: (temporary / "x").write_text("first"))
     with pytest.raises(OSError):
         files.write_folder(tmp_path / "a", lambda temporary: (temporary / "x").write_text("second"))
+    files.write_folder_once(tmp_path / "a", lambda temporary: (temporary / "x").write_text("second"))
     assert (tmp_path / "a" / "x").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

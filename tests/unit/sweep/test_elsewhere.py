@@ -6,6 +6,7 @@ All of them: `pytest -m "slow or not slow" tests/unit/sweep/test_elsewhere.py`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -88,6 +89,10 @@ SAID = {
     "no lorasweep": (
         "echo \"/usr/bin/python3: Error while finding module: No module named 'lorasweep'\" >&2; exit 1\n",
         ["lorasweep is not installed", "launcher.python=ITS/PYTHON"],
+    ),
+    "words in braces": (
+        "echo 'profile: {host} {0}: no such file' >&2; exit 127\n",
+        ["(profile: {host} {0}: no such file)", "launcher.python=PATH"],
     ),
     "another torch": (other_software(torch="1.0.0"), ["torch is 1.0.0 there and", "same versions"]),
     "another python": (other_software(Python="3.99"), ["Python is 3.99 there and"]),
@@ -224,6 +229,23 @@ def test_what_is_shipped_is_as_asked(tmp_path):
         folder.mkdir(parents=True)
         brought(folder, files, ship=ship)
         assert there(folder) == wanted
+
+
+def test_a_folder_that_another_worker_of_the_machine_makes_meanwhile_is_taken(tmp_path, monkeypatch):
+    store, link = shipping.Store(tmp_path / "inputs"), shipping.files.link_or_copy
+    name = f"{hashlib.sha256(b'image').hexdigest()}.png"
+    store.give(name, 0, last=True, data=b"image")
+    job = {"kind": "cook", "recipe": {"dataset": "/data"}, "plan": {}, "attempt": 1, "shares": ()}
+    message = {**job, "drawn": {}, "cache": {}, "folder": {}, "inputs": {"/data": {"a.png": name}}}
+
+    def late(source, target):
+        monkeypatch.setattr(shipping.files, "link_or_copy", link)
+        shipping.unpack(message, store, tmp_path / "other", tmp_path)
+        link(source, target)
+
+    monkeypatch.setattr(shipping.files, "link_or_copy", late)
+    job = shipping.unpack(message, store, tmp_path / "run", tmp_path)
+    assert (Path(job["recipe"]["dataset"]) / "a.png").read_bytes() == b"image"
 
 
 def test_the_outcome_comes_last():
