@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -47,7 +46,7 @@ def compose(*words: Recipe | str | Path | Sequence[str]) -> Recipe:
         typed = config.texts(others)
         return config.compose_recipe(config.with_overrides(first, typed)) if typed else first
     typed = config.texts(words)
-    if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
+    if typed and typed[0].endswith((".yaml", ".yml")) and not config.is_override(typed[0]):
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
 
@@ -80,7 +79,7 @@ def _subject(
     if isinstance(what, config.SweepSpec):
         return _spec(what, overrides)
     first, *overrides = [*config.texts([what]), *overrides]
-    is_named = "=" not in first and not re.match(r"~\w+(\.|$)", first)  # ~metrics.burn
+    is_named = not config.is_override(first)
     swept = config.has_axes(overrides if is_named else [first, *overrides])
     if swept or (is_named and not config.is_recipe_file(first)):
         return config.load_sweep(first, overrides)
@@ -386,7 +385,7 @@ def sweep_bar(trials: int) -> Iterator[OnChange]:
     with progress.sweep_shown(trials) as tell:
 
         def told(state: SweepState) -> None:
-            counts = ", ".join(f"{count} {status.lower()}" for status, count in state.counts.items())
+            counts = ", ".join(f"{count} {Status(status).spoken}" for status, count in state.counts.items())
             tell(state.finished, state.total, counts)
 
         yield told

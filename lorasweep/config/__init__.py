@@ -10,7 +10,7 @@ All raise a ConfigError that lists every problem. Configuration stops here: past
 frozen records.
 """
 
-from lorasweep.config.override import texts
+from lorasweep.config.override import is_override, texts
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe, take_component
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded, to_overrides, with_overrides
@@ -27,6 +27,7 @@ __all__ = [
     "compose_recipe",
     "conf_dir",
     "has_axes",
+    "is_override",
     "is_recipe_file",
     "load_recipe",
     "load_sweep",

@@ -19,11 +19,12 @@ from typing import Any
 
 import hydra
 
-from lorasweep.config.override import parse, repeats, write
+from lorasweep.config.override import is_override, parse, repeats
 from lorasweep.config.places import conf_dir, search_path, sweeps_dir
 from lorasweep.config.text_value import is_text
 from lorasweep.config.tree import compose_tree
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.hydra_text import write
 
 SWEEPER = "hydra/sweeper"
 LAUNCHER = "hydra/launcher"
@@ -81,7 +82,8 @@ def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def read_words() -> tuple[str | None, list[str]]:
     """Return the sweep's name or file that the multirun was asked for, None when there is none, and the overrides."""
-    names = [word for word in _of_multirun if word.startswith(_FILE) or ("=" not in word and word.endswith(".yaml"))]
+    files = [word for word in _of_multirun if word.endswith(".yaml") and not is_override(word)]
+    names = [word for word in _of_multirun if word.startswith(_FILE) or word in files]
     overrides = [word for word in _of_multirun if word not in names]
     return names[-1].removeprefix(_FILE) if names else None, overrides
 

@@ -6,7 +6,6 @@ which keys exist.
 
 from __future__ import annotations
 
-import json
 import os.path
 import re
 import shlex
@@ -24,13 +23,10 @@ from lorasweep.config.suggest import MOVED, word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.core import once, paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
-from lorasweep.core.hydra_text import in_quotes
+from lorasweep.core.hydra_text import in_quotes, write
 from lorasweep.core.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
-_PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-_PLAIN_KEY = re.compile(r"[\w./*+-]+( [\w./*+-]+)*")  # of a dict; Hydra itself reads no other
-_NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 _SLIPS = str.maketrans("()−–’‘“”", "[]--''\"\"")  # brackets of Python, and what word processors make of signs
 
 
@@ -57,9 +53,10 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     return overrides, problems
 
 
-def write(key: str, value: Any) -> str:
-    """Write plain data (as read from YAML) as an override that `parse` reads back as the same data."""
-    return f"{key}={_literal(value)}"
+def is_override(word: str) -> bool:
+    """Tell whether a word is KEY=VALUE or ~KEY, and no file that is there: a folder's name may have a `=` in it."""
+    is_file = word.endswith((".yaml", ".yml")) and os.path.isfile(os.path.expanduser(word))
+    return not is_file and ("=" in word or re.match(r"~\w+(\.|$)", word) is not None)
 
 
 def repeats(texts: Sequence[str], at: str = "") -> list[Problem]:
@@ -232,15 +229,3 @@ def _several_advice(text: str) -> str:
         f"a list is {key}=[{value}], text with commas is {text_with_commas}, "
         f"a comparison is lorasweep -m {several}, or a sweep file"
     )
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, Mapping):
-        pairs = ((key if _PLAIN_KEY.fullmatch(key) else in_quotes(key), inner) for key, inner in value.items())
-        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in pairs) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(_literal(inner) for inner in value) + "]"
-    if isinstance(value, str):
-        plain_text = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _NOT_TEXT
-        return value if plain_text else in_quotes(value)
-    return json.dumps(value)

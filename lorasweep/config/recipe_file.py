@@ -27,13 +27,14 @@ import yaml
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_component
-from lorasweep.config.override import as_overrides, parse, repeats, unsafe, write
+from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.suggest import MOVED
 from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import once, paths, registry
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.hydra_text import write
 from lorasweep.core.printable import command
 from lorasweep.core.records import Recipe, from_dict, to_dict
 from lorasweep.core.run_folder import PLAN_FILE, load_yaml

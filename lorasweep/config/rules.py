@@ -15,8 +15,8 @@ from lorasweep.config.bind import find_module
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.tree import look_up
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.hydra_text import write_text
 from lorasweep.core.records import ANY_TIER, PROMPT_TIERS
-from lorasweep.data import mending
 from lorasweep.data.tree import IMAGE_SUFFIXES
 from lorasweep.plan import calibration
 
@@ -64,7 +64,7 @@ def _trigger(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(trigger, str) or (bare := trigger.strip()) == trigger != "":
         return
     if bare:
-        hint = f"override: {mending.worded('captions.trigger', bare)}"
+        hint = f"override: {write_text('captions.trigger', bare)}"
         yield Problem("captions.trigger", f"must have no blanks around it, got {trigger!r}", hint)
     else:
         yield Problem("captions.trigger", "must not be empty", "override: captions.trigger=null, for none of your own")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorasweep.config import places
-from lorasweep.config.override import write
+from lorasweep.core.hydra_text import write
 
 Label = str | int | float | bool
 _MOST_COUNTED = 100_000  # values of an interval

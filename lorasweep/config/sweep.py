@@ -31,7 +31,7 @@ import yaml
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
-from lorasweep.config.override import Override, as_overrides, parse, repeats
+from lorasweep.config.override import Override, as_overrides, is_override, parse, repeats
 from lorasweep.config.space_read import split
 from lorasweep.config.suggest import folder_advice, unknown
 from lorasweep.config.sweep_arms import build_search, compose_arms
@@ -91,7 +91,7 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     Raises:
         ConfigError: with all problems at once.
     """
-    if "=" in name_or_file:
+    if is_override(name_or_file):
         return sweep_of_overrides([name_or_file, *overrides])
     try:
         path = find_sweep(name_or_file)

@@ -6,17 +6,14 @@ What is set aside goes to `.aside/` in the dataset, which is hidden and so never
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lorasweep.core.errors import DatasetError, Problem
-from lorasweep.core.hydra_text import in_quotes
 from lorasweep.core.printable import command
 
 _ASIDE = ".aside"
-_PLAIN = re.compile(r"(?!null$)[\w./-]+( [\w./-]+)*", re.ASCII | re.IGNORECASE)  # text without quotes, in any shell
 
 
 def rewrite(root: Path, *words: str, new_only: bool = False) -> str:
@@ -35,22 +32,6 @@ def aside(root: Path, images: Iterable[Path], *, extension: str = "") -> str:
     files = [file for path in images for file in (path, path.with_suffix(extension or path.suffix))]
     named = dict.fromkeys(str(file) for file in files if os.path.exists(file))  # no error, whatever its name
     return look_again(root, "--aside", *named)
-
-
-def worded(key: str, text: str) -> str:
-    """Write `key=red hat`, quotes where they must be: not every shell passes them on."""
-    return f"{key}={_text(text)}"
-
-
-def listed(key: str, values: Iterable[str]) -> str:
-    """Write `key=[red hat,blue hat]`, quotes where they must be."""
-    return f"{key}=[{','.join(map(_text, values))}]"
-
-
-def mapped(key: str, values: Mapping[str, str]) -> str:
-    """Write `key={zkv: zkw}`, quotes where they must be."""
-    pairs = ", ".join(f"{_text(old)}: {_text(new)}" for old, new in values.items())
-    return f"{key}={{{pairs}}}"
 
 
 def renamed(root: Path, names: Mapping[Path, Path]) -> str:
@@ -90,7 +71,3 @@ def move(root: Path, names: Mapping[Path, Path]) -> None:
     for old, new in names.items():
         new.parent.mkdir(parents=True, exist_ok=True)
         old.rename(new)
-
-
-def _text(word: str) -> str:
-    return word if _PLAIN.fullmatch(word) else in_quotes(word)

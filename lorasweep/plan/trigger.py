@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lorasweep.core.findings import Finding
+from lorasweep.core.hydra_text import write_text
 from lorasweep.core.printable import some
 from lorasweep.core.records import CaptionOptions, Recipe
 from lorasweep.data import captions, mending
@@ -77,10 +78,10 @@ def _unsaid(recipe: Recipe, called: dict[FoundImage, str], trigger: str, others:
         places = [image.short for image in images]
         if len(lacking) == len(called) and len(places) >= _MOST * len(called):
             sentence = f"the trigger {trigger} is in no caption, and {tag} in {len(places)} of {len(called)}"
-            command = mending.look_again(root, mending.worded("captions.trigger", tag))
+            command = mending.look_again(root, write_text("captions.trigger", tag))
         elif len(places) <= max(1, _RARE * len(called)):
             sentence = f"{tag} in {some(places)} is nearly the trigger {trigger}"
-            command = mending.rewrite(root, mending.mapped("captions.clean.replacements", {tag: trigger}))
+            command = mending.rewrite(root, write_text("captions.clean.replacements", {tag: trigger}))
         else:
             continue
         lacking.difference_update(images)
@@ -91,7 +92,7 @@ def _unsaid(recipe: Recipe, called: dict[FoundImage, str], trigger: str, others:
             "captions.add_trigger=true would put it in front of them",
             level="must",
             places=[image.short for image in called if image in lacking],
-            command=mending.rewrite(root, mending.worded("captions.trigger", trigger), "captions.add_trigger=true"),
+            command=mending.rewrite(root, write_text("captions.trigger", trigger), "captions.add_trigger=true"),
         )
 
 

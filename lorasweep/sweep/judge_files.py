@@ -119,7 +119,7 @@ def _parted(words: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
     overrides = []
     for word in words:
         match = _ARM.fullmatch(word)
-        if "=" not in word or os.path.isfile(word):
+        if "=" not in word or os.path.isfile(word) or (match is None and os.path.isdir(word)):
             bare += _files(word)
         elif (
             match
@@ -139,7 +139,8 @@ def _files(word: str) -> list[Path]:
     path = paths.typed(word)
     if path.is_dir():
         return sorted(path.glob(f"*{lora_files.SUFFIX}")) or [path]
-    if not path.exists() and (matching := sorted(glob.glob(str(path)))):
+    folder = glob.escape(str(path.parent)) if path.parent.is_dir() else str(path.parent)
+    if not path.exists() and (matching := sorted(glob.glob(os.path.join(folder, path.name)))):
         return [Path(each) for each in matching]
     return [path]
 

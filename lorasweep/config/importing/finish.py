@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Line, Note
-from lorasweep.config.override import parse, write
+from lorasweep.config.override import parse
 from lorasweep.config.places import groups
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.tree import compose_tree, look_up
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.hydra_text import write
 from lorasweep.core.printable import readable
 
 SaidT = TypeVar("SaidT", Line, Note, Problem)

@@ -14,10 +14,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from lorasweep.config import compose_recipe, conf_dir, places, to_yaml
-from lorasweep.config.override import parse, write
+from lorasweep.config.override import parse
 from lorasweep.config.tree import compose_tree, draw_as_the_base_does
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError
+from lorasweep.core.hydra_text import write
 from lorasweep.core.records import Recipe, from_dict, to_dict
 
 

@@ -32,6 +32,7 @@ SAME = [
 
 
 def write(folder: Path, text: str) -> str:
+    folder.mkdir(exist_ok=True)
     (folder / "mine.yaml").write_text(text, encoding="utf-8")
     return str(folder / "mine.yaml")
 
@@ -86,3 +87,28 @@ def test_plan_and_train_read_it(tmp_path: Path, home: Path, capsys: pytest.Captu
     assert "adapter.dim" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "nowhere.yaml")]) == 2
     assert "no such recipe file" in capsys.readouterr().err
+
+
+def test_a_folders_name_may_have_an_equals_sign_or_brackets(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra names them so: `multirun/lr=1e-4,seed=1`."""
+    folder = tmp_path / "lr=1e-4,seed=1"
+    file = write(folder, "recipe: {train.max_steps: 7}")
+    assert main(["plan", file, "adapter.dim=2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps_per_trial"] == 7
+    assert main(["plan", file, "adapter.dim=2,4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"] == 2
+    assert main(["train", file, "adapter.dim=0"]) == 2
+    assert "adapter.dim" in capsys.readouterr().err
+    file = write(folder, "sweep: {question: Which, arms: {a: {}, b: {adapter.dim: 4}, c: {adapter.dim: 2}}}")
+    assert main(["plan", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"] == 3
+    (folder / "x.safetensors").write_bytes(b"no LoRA")
+    assert main(["judge", str(folder)]) == 2
+    assert "x.safetensors" in capsys.readouterr().err
+    folder.rename(tmp_path / "[a]")
+    assert main(["judge", str(tmp_path / "[a]" / "*.safetensors")]) == 2
+    assert "x.safetensors" in capsys.readouterr().err
+    assert main(["plan", "~metrics.burn", "adapter.dim=2,4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"] == 2
