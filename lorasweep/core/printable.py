@@ -15,6 +15,7 @@ from collections.abc import Sequence
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Also what turns text around, and what breaks lines: Unicode's embeddings, overrides, isolates, separators.
 _ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_LONG = 200  # letters; the keys of a file may be of any length
 _JOINERS = "\u200c\u200d"  # inside words of some scripts and inside emoji; they turn nothing around
 
 
@@ -48,7 +49,7 @@ def command(*words: str) -> str:
     return shlex.join(words)
 
 
-def some(names: Sequence[str]) -> str:
-    """Name up to three, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(on_one_line, names[:3])) + more
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Name up to so many, and how many more there are."""
+    shown = [on_one_line(name if len(name) <= _LONG else f"{name[:_LONG]}…") for name in names[:most]]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

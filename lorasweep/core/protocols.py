@@ -6,7 +6,7 @@ torch appears in annotations only, so importing this module costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -461,23 +461,3 @@ class Tagger(Protocol):
 
     def tag(self, pictures: ImageList) -> list[list[Tag]]:
         """Return what each picture, RGB of any size, shows; tags below the thresholds may be among it."""
-
-
-class Latents(Protocol):
-    """What training asks of the cache."""
-
-    def mean_std(self, image: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (C, H, W) mean and std of a `PlannedImage`'s latent."""
-
-    def warm(self, images: Iterable[Any]) -> None:
-        """Encode every `PlannedImage` that is not at hand, so that training never waits for it."""
-
-
-class Texts(Protocol):
-    """What training and judging ask of the caption cache."""
-
-    def embed(self, captions: Iterable[str]) -> Text:
-        """Tell what the frozen text encoders make of them."""
-
-    def warm(self, captions: Iterable[str]) -> None:
-        """Encode every caption that is not at hand, so that training never waits for it."""

@@ -18,10 +18,12 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from lorasweep.core import paths
 from lorasweep.core.ranges import Count, LoraWeight, NotNegative, Positive, Share, Text, apart
 
 T = TypeVar("T")
@@ -49,6 +51,11 @@ class Status(enum.StrEnum):
     def is_final(self) -> bool:
         """Whether the trial will not be touched again when the sweep continues."""
         return self not in (Status.WAITING, Status.RUNNING, Status.CANCELLED)
+
+    @property
+    def spoken(self) -> str:
+        """The same in a person's words: `out of memory`."""
+        return self.value.lower().replace("_", " ")
 
 
 # --------------------------------------------------------------------------------------------- recipe
@@ -311,6 +318,11 @@ class Recipe:
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     launcher: LauncherOptions = field(default_factory=LauncherOptions)
 
+    @property
+    def picture_px(self) -> tuple[int, int]:
+        """Width, height of what is drawn: the base's resolution unless `sample` says otherwise."""
+        return self.sample.width or self.base.resolution, self.sample.height or self.base.resolution
+
     def fingerprint(self) -> str:
         """Digest everything that decides the result: not where it runs, nor what is traded for room there."""
         data = to_dict(self)
@@ -422,6 +434,16 @@ class PlannedImage:
     target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
     drawing: GeneratedImage | None = None  # None: a file that is there
     profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
+
+    @property
+    def path(self) -> Path:
+        """Where its file is."""
+        return Path(self.file)
+
+    @property
+    def short(self) -> str:
+        """Its name as a person would look it up."""
+        return paths.short(self.path)
 
     @property
     def source(self) -> str:

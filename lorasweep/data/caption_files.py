@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorasweep.core import paths
 from lorasweep.core.errors import Problem
 from lorasweep.core.printable import has_control_characters, some
 from lorasweep.data import mending
@@ -54,7 +55,7 @@ def read_caption(path: Path, problems: list[Problem], encoding: str = "utf-8") -
 
     `encoding` is of files that are not UTF-8.
     """
-    where = f"{path.parent.name}/{path.name}"
+    where = paths.short(path)
     try:
         with open(path, "rb") as stream:
             content = stream.read(LARGEST_BYTES + 1)
@@ -106,7 +107,7 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
     repeated: list[Path] = []
     columns: set[str] = set()
     nameless: list[str] = []
-    where = f"{file.parent.name}/{file.name}"
+    where = paths.short(file)
     for number, row in _rows(file, problems):
         columns |= row.keys()
         name, column = row.get("file_name"), next((name for name in _COLUMNS if row.get(name)), None)
@@ -132,7 +133,7 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Return rows with the numbers of their lines; one that cannot be read is a problem."""
-    where = f"{file.parent.name}/{file.name}"
+    where = paths.short(file)
     number = 0
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:

@@ -180,7 +180,8 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
 
 def matches(tag: str, patterns: Sequence[str]) -> bool:
     """Tell whether a tag is one of some tags or patterns (`* hair`)."""
-    return any(fnmatchcase(plain(tag), plain(pattern)) for pattern in patterns)
+    name = plain(tag)
+    return any(name == (pattern := plain(each)) or fnmatchcase(name, pattern) for each in patterns)
 
 
 def _is_trigger(tag: str, trigger: str | None) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.core import paths
 from lorasweep.core.errors import DatasetError, Problem
 from lorasweep.core.printable import has_control_characters, some
 from lorasweep.data import caption_files, leftovers
@@ -42,8 +43,8 @@ class FoundImage:
 
     @property
     def short(self) -> str:
-        """Its name as a person would look it up: folder and file."""
-        return f"{self.path.parent.name}/{self.path.name}"
+        """Its name as a person would look it up."""
+        return paths.short(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +188,7 @@ def _badly_named(images: Iterable[Path], concepts: Mapping[Path, _Concept]) -> I
             rule = f"repeats must be from 1 to {MOST_REPEATS}, got {concept.repeats}"
             yield Problem(str(folder), rule, "rename the folder, or move it away")
     for path in images:
-        short = f"{path.parent.name}/{path.name}"
+        short = paths.short(path)
         if has_control_characters(short):
             yield Problem(short, "its name must have no control characters", "rename it")
 

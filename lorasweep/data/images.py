@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from lorasweep.core import paths
 from lorasweep.core.errors import DatasetError, Problem
 from lorasweep.core.records import PlannedImage
 from lorasweep.data import color, look, png
@@ -105,10 +106,10 @@ def load_planned(image: PlannedImage) -> Image.Image:
     Raises:
         DatasetError: it cannot be read, or is not the file that was planned.
     """
-    content = _read_bytes(Path(image.file))
+    content = _read_bytes(image.path)
     if hashlib.sha256(content).hexdigest() != image.sha256:
-        raise _unreadable(Path(image.file), "has changed since it was planned", "run the command again")
-    pixels = _decode(content, Path(image.file)).pixels
+        raise _unreadable(image.path, "has changed since it was planned", "run the command again")
+    pixels = _decode(content, image.path).pixels
     left, top = image.crop_px
     box = (left, top, left + image.bucket.width_px, top + image.bucket.height_px)
     return pixels.resize(image.resize_px, Image.Resampling.LANCZOS).crop(box)
@@ -239,4 +240,4 @@ def _too_large(path: Path, largest: int, size: tuple[int, int] | None = None) ->
 
 
 def _unreadable(path: Path, message: str, hint: str = "") -> DatasetError:
-    return DatasetError(Problem(f"{path.parent.name}/{path.name}", message, hint), subject="the dataset")
+    return DatasetError(Problem(paths.short(path), message, hint), subject="the dataset")

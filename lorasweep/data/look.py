@@ -5,6 +5,8 @@ Takes the brightness of upright images, gives back numbers. Knows nothing about 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -31,9 +33,12 @@ def sharpness(gray: Levels) -> float:
     contrast = float(gray.var())
     if contrast < 1 or min(gray.shape) < 3:
         return 1.0
-    middle = gray[1:-1, 1:-1]
-    laplacian = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * middle
-    return float(laplacian.var()) / contrast
+    return float(laplacian(gray).var()) / contrast
+
+
+def laplacian(gray: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return how far each pixel is from its 4 neighbours, added up, (height - 2, width - 2)."""
+    return gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * gray[1:-1, 1:-1]
 
 
 def border(gray: Levels) -> float:

@@ -11,7 +11,7 @@ the rungs and writes the prompts. Whatever is wrong with the base, the folder or
     dataset         the images of a recipe: found or drawn, inspected, captioned, split, in buckets
     regularization  images that are trained on beside them, so that something is not forgotten
     budget          steps, exposures and rungs
-    prompts         what is drawn to judge a recipe, by tier
+    sample_requests what is drawn to judge a recipe: prompts by tier, pictures
     calibration     where every symptom begins to count on this base
     warnings        what is allowed, but worth knowing
 """

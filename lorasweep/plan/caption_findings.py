@@ -6,15 +6,18 @@ caption policy which mends a fault ends its finding.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lorasweep.core.findings import Finding
+from lorasweep.core.hydra_text import write_text
 from lorasweep.core.printable import some
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.data import captions, mending
+from lorasweep.plan.image_findings import aside
 from lorasweep.plan.trigger import is_class
 
 FUSED = 0.8  # share of a concept's captions from which a tag cannot be told from the trigger
@@ -57,17 +60,16 @@ def find(recipe: Recipe, images: Sequence[PlannedImage], triggers: Sequence[str]
     yield from _spellings(root, tagged)
     yield from _side_by_side(root, tagged)
     yield from _once(root, tagged, triggers)
-    yield from _watermarks(root, tagged, recipe.captions.extension)
+    yield from _watermarks(recipe, tagged)
 
 
-def short(image: PlannedImage) -> str:
-    """Return an image's name as a person would look it up."""
-    path = Path(image.file)
-    return f"{path.parent.name}/{path.name}"
+def _alone(tags: Iterable[str]) -> list[str]:
+    """Return patterns that match these tags and no others: `?` and `*_*` are faces, and patterns."""
+    return [glob.escape(tag) for tag in tags]
 
 
 def _where(tagged: Tagged, is_meant: Callable[[list[str]], bool]) -> list[str]:
-    return [short(image) for image, tags in tagged if is_meant(tags)]
+    return [image.short for image, tags in tagged if is_meant(tags)]
 
 
 def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[Finding]:
@@ -81,7 +83,7 @@ def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[F
             "spare what is, and the end of a long caption is cut",
             level="should",
             places=places,
-            command=mending.rewrite(root, mending.worded("captions.trigger", trigger), "--trigger-first"),
+            command=mending.rewrite(root, write_text("captions.trigger", trigger), "--trigger-first"),
         )
 
 
@@ -98,8 +100,8 @@ def _prompt_syntax(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Itera
             if not _CHOICE.search(tag) and (trigger or not _PLACE.search(tag))
         }
         unclear = [tag for tag in found if _CHOICE.search(tag)]
-        keys = [mending.mapped("captions.clean.replacements", plain)] if plain else []
-        keys += [mending.listed("captions.clean.unwanted", unclear)] if unclear else []
+        keys = [write_text("captions.clean.replacements", plain)] if plain else []
+        keys += [write_text("captions.clean.unwanted", _alone(unclear))] if unclear else []
         yield Finding(
             f"what only prompts know is read letter by letter in {some(places)}: {some(list(found))}",
             level="should",
@@ -144,7 +146,7 @@ def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[
             level="should",
             places=[concept],
             command=mending.look_again(
-                root, "regularization=neutralize", mending.listed("regularization.neutralize.tags", fused)
+                root, "regularization=neutralize", write_text("regularization.neutralize.tags", fused)
             ),
             tags=dict.fromkeys(fused, "fused"),
         )
@@ -153,7 +155,7 @@ def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[
             f"the subject's own, in nearly every caption of {concept}: {some(own)}; pruned, its trigger absorbs "
             "them; kept, they can be changed by a prompt",
             places=[concept],
-            command=mending.rewrite(root, mending.listed("captions.prune", own)),
+            command=mending.rewrite(root, write_text("captions.prune", _alone(own))),
             tags=dict.fromkeys(own, "absorbed"),
         )
 
@@ -168,7 +170,7 @@ def _spellings(root: Path, tagged: Tagged) -> Iterator[Finding]:
     if odd:
         places = _where(tagged, lambda tags: not odd.keys().isdisjoint(tags))
         pairs = some([f"{old} for {new}" for old, new in odd.items()])
-        replaced = mending.mapped("captions.clean.replacements", odd)
+        replaced = write_text("captions.clean.replacements", odd)
         yield Finding(
             f"one thing under several names: {pairs}; each is learnt from fewer images",
             level="should",
@@ -213,17 +215,13 @@ def _once(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Findi
         yield Finding(
             f"tags in a single caption teach next to nothing, unless that image alone shows them: {some([*once])}",
             places=places,
-            command=mending.rewrite(root, mending.listed("captions.clean.unwanted", [*once])),
+            command=mending.rewrite(root, write_text("captions.clean.unwanted", _alone(once))),
         )
 
 
-def _watermarks(root: Path, tagged: Tagged, extension: str) -> Iterator[Finding]:
+def _watermarks(recipe: Recipe, tagged: Tagged) -> Iterator[Finding]:
     marked = [image for image, tags in tagged if any(captions.plain(tag) in _WATERMARKS for tag in tags)]
     if marked:
-        yield Finding(
-            f"by their tags, {some([short(image) for image in marked])} bear a watermark or a signature, which a "
-            "LoRA learns early: crop it away, or set them aside",
-            level="should",
-            places=[short(image) for image in marked],
-            command=mending.aside(root, [Path(image.file) for image in marked], extension=extension),
-        )
+        names = some([image.short for image in marked])
+        said = "bear a watermark or a signature, which a LoRA learns early: crop it away, or set them aside"
+        yield aside(recipe, f"by their tags, {names} {said}", marked)

@@ -53,7 +53,7 @@ def texts(recipe: Recipe, root: Path, edits: Edits, look: Look | None = None) ->
     triggers = trigger.find_triggers(recipe, folder.images)
     if look is not None:
         folder = dataclasses.replace(folder, images=_looked_at(folder.images, look, edits, options.separator))
-    decoupled = {Path(i.file): i.caption for i in read_dataset(recipe).images} if options.decouple else {}
+    decoupled = {i.path: i.caption for i in read_dataset(recipe).images} if options.decouple else {}
     parents = {image.path.parent for image in folder.images}
     beside = {parent: caption_files.by_image(parent.iterdir(), options.extension) for parent in parents}
     found: dict[Path, str] = {}

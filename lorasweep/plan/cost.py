@@ -12,6 +12,7 @@ Knows nothing about torch or about sweeps.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,19 +91,13 @@ def _key(base: BaseOptions, work: Work) -> str:
 
 
 def _path() -> Path:
-    return paths.cache() / "speed.json"
+    return paths.facts("speed")
 
 
 def pictures(plan: Plan, recipe: Recipe) -> int:
     """Tell how many pictures a trial draws: every prompt at each rung, and at every weight in the end."""
     rung = sample_requests.at_rung(recipe, plan)
     return len(rung) * (len(plan.rungs) - 1) + len({*rung, *sample_requests.in_full(recipe, plan)})
-
-
-def picture_px(recipe: Recipe) -> int:
-    """Return area of one of them, px."""
-    side = recipe.base.resolution
-    return (recipe.sample.width or side) * (recipe.sample.height or side)
 
 
 def trial_seconds(plan: Plan, recipe: Recipe) -> float:
@@ -112,7 +107,7 @@ def trial_seconds(plan: Plan, recipe: Recipe) -> float:
     the area of the images.
     """
     count = pictures(plan, recipe)
-    denoised = denoised_pixels(count * picture_px(recipe), recipe.sample)
+    denoised = denoised_pixels(count * math.prod(recipe.picture_px), recipe.sample)
     judged_per_s = recall(recipe.base, "judge")
     judging_s = count / judged_per_s if judged_per_s else 0.0
     drawing_s = denoised / _drawing_speed(recipe.base, "draw")
@@ -126,7 +121,7 @@ def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:
         image.file: (image, recipe)
         for plan, recipe in planned
         for image in plan.reg_images
-        if image.drawing is not None and not Path(image.file).exists()
+        if image.drawing is not None and not image.path.exists()
     }
     return sum(
         denoised_pixels(image.width_px * image.height_px, recipe.sample) / _drawing_speed(recipe.base, "draw_one")
@@ -174,7 +169,7 @@ def trial_disk(plan: Plan, recipe: Recipe) -> Disk | None:
     if found is None:
         return None
     adapter = found.parameters * FP32_BYTES
-    drawn = round(pictures(plan, recipe) * picture_px(recipe) * PNG_BYTES_PER_PX)
+    drawn = round(pictures(plan, recipe) * math.prod(recipe.picture_px) * PNG_BYTES_PER_PX)
     rungs = len(plan.rungs)
     records = RECORDS_BYTES + RUNG_RECORDS_BYTES * rungs
     mirror = 0 if recipe.tracking.name == "none" else adapter + drawn

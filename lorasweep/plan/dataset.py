@@ -9,6 +9,7 @@ steps.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from lorasweep.core import once, registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.findings import Finding
+from lorasweep.core.hydra_text import write_text
 from lorasweep.core.printable import command, some
 from lorasweep.core.records import DatasetOptions, PlannedImage, Recipe
 from lorasweep.core.seeds import derive
@@ -185,14 +187,15 @@ def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> fr
     Raises DatasetError where a name matches nothing, or nothing is left to train on.
     """
     inside = [PurePosixPath(image.path.relative_to(root.absolute()).as_posix()) for image in images]
-    found = {
-        name: {i for i, path in enumerate(inside) if path.match(name) or path.with_suffix("").match(name)}
-        for name in names
-    }
+
+    def matched(pattern: str) -> set[int]:
+        return {i for i, path in enumerate(inside) if path.match(pattern) or path.with_suffix("").match(pattern)}
+
+    found = {name: matched(glob.escape(name)) or matched(name) for name in names}  # `[a] 1.png` is a name as well
     problems = [
         Problem("dataset.holdout_files", f"{name!r} is no image of {root}", "e.g. 10_zkw/0003.png, or 00*.png")
-        for name, matched in found.items()
-        if not matched
+        for name, named in found.items()
+        if not named
     ]
     chosen = frozenset().union(*found.values())
     if len(chosen) == len(images):
@@ -212,7 +215,7 @@ def _kept_copies(
         key, command = "dataset.holdout_path", ""
         if not options.holdout_path:
             key, twins = "dataset.holdout_files", (rows[i].found.short for g in both for i in g if i not in held_out)
-            command = mending.look_again(root, mending.listed(key, [*options.holdout_files, *twins]))
+            command = mending.look_again(root, write_text(key, [*options.holdout_files, *twins]))
         yield Finding(
             f"{some(copies)} of {key} are near-duplicates of images that are trained on: what is "
             "measured on them says nothing about unseen ones",
@@ -264,7 +267,7 @@ def _with_trigger(recipe: Recipe, folder: ImageFolder, *, new_only: bool) -> str
     """Return the command that puts a trigger into captions: the one that is known, else one to think of."""
     known = trigger.by_images(folder.images, trigger.find_triggers(recipe, folder.images))
     word = next(iter(known), trigger.first_word(folder.images[0].class_tokens) or "WORD")
-    keys = (mending.worded("captions.trigger", word), "captions.add_trigger=true")
+    keys = (write_text("captions.trigger", word), "captions.add_trigger=true")
     return mending.rewrite(_root(recipe), *keys, new_only=new_only)
 
 

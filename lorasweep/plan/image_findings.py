@@ -12,13 +12,14 @@ from statistics import fmean, median
 
 from lorasweep.core import registry
 from lorasweep.core.findings import Finding, Level
+from lorasweep.core.hydra_text import write_text
 from lorasweep.core.printable import command, some
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import captions, mending
 from lorasweep.data.assign import Row
+from lorasweep.data.folder import FoundImage
 from lorasweep.data.images import ImageFacts
 from lorasweep.plan import trigger
-from lorasweep.plan.caption_findings import short
 
 _BLURRED = 2e-3  # sharpness; see `data/look.py`
 _BORDER = 0.04  # share of a side
@@ -47,8 +48,8 @@ def find(
     """Find images that teach something else than their subject."""
     root = Path(recipe.dataset.path or "")
     for is_meant, level, said in _LOOKS:
-        if meant := [row for row in rows if is_meant(row.facts)]:
-            yield _aside(recipe, said, meant, level=level)
+        if meant := [row.found for row in rows if is_meant(row.facts)]:
+            yield aside(recipe, said.format(some([image.short for image in meant])), meant, level=level)
     yield from _copies(recipe, rows, groups)
     stems: dict[Path, list[Row]] = {}
     for row in rows:
@@ -65,11 +66,13 @@ def find(
     yield from _balance(root, images)
 
 
-def _aside(recipe: Recipe, said: str, rows: Sequence[Row], *, level: Level) -> Finding:
-    places = [row.found.short for row in rows]
-    paths = [row.found.path for row in rows]
-    command = mending.aside(Path(recipe.dataset.path or ""), paths, extension=recipe.captions.extension)
-    return Finding(said.format(some(places)), level=level, places=places, command=command)
+def aside(
+    recipe: Recipe, said: str, images: Sequence[FoundImage | PlannedImage], *, level: Level = "should"
+) -> Finding:
+    """Find images that may go, with their captions."""
+    root, paths = Path(recipe.dataset.path or ""), [image.path for image in images]
+    command = mending.aside(root, paths, extension=recipe.captions.extension)
+    return Finding(said, level=level, places=[image.short for image in images], command=command)
 
 
 def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> Iterator[Finding]:
@@ -82,8 +85,8 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
     ):
         if which:
             names = ", ".join(rows[index].found.short for index in which[0][:4])
-            spare = [rows[index] for group in which for index in group[1:]]
-            yield _aside(recipe, f"{sum(map(len, which))} {said.format(names)}", spare, level="should")
+            spare = [rows[index].found for group in which for index in group[1:]]
+            yield aside(recipe, f"{sum(map(len, which))} {said.format(names)}", spare)
 
 
 def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding]:
@@ -91,17 +94,17 @@ def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding
     share = fmean(image.cropped_share for image in images)
     worst = max(images, key=lambda image: image.cropped_share)
     lost = [image for image in images if image.cropped_share > _MOST_CROPPED]
-    cropped = [short(image) for image in lost]
+    cropped = [image.short for image in lost]
     if cropped or share > _MOST_CROPPED_OF_ALL:
         root = Path(recipe.dataset.path or "")
-        sides = {image.file: sorted((image.width_px, image.height_px)) for image in lost}
-        too_long = [Path(file) for file, (short_px, long_px) in sides.items() if long_px > _LONGEST * short_px]
+        sides = {image.path: sorted((image.width_px, image.height_px)) for image in lost}
+        too_long = [path for path, (short_px, long_px) in sides.items() if long_px > _LONGEST * short_px]
         apart = mending.aside(root, too_long, extension=recipe.captions.extension)
         yield Finding(
-            f"{share:.0%} of your images' area is cropped away to fit a bucket, of {some(cropped or [short(worst)])} "
+            f"{share:.0%} of your images' area is cropped away to fit a bucket, of {some(cropped or [worst.short])} "
             f"up to {worst.cropped_share:.0%}: buckets=five and buckets=kohya have more shapes",
             level="should",
-            places=cropped or [short(worst)],
+            places=cropped or [worst.short],
             command=apart if too_long else mending.look_again(root, "buckets=kohya"),
         )
 
@@ -115,7 +118,7 @@ def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
     (most, times), (least, fewest) = seen.most_common(1)[0], seen.most_common()[-1]
     if times <= _MOST_UNEVEN * fewest:
         return
-    folder = next(Path(image.file).parent for image in images if image.concept == least)
+    folder = next(image.path.parent for image in images if image.concept == least)
     repeats = next(image.repeats for image in images if image.concept == least)
     renamed = folder.with_name(f"{min(_MOST_RENAMED, round(repeats * times / fewest))}_{least.partition('_')[2]}")
     yield Finding(
@@ -169,17 +172,9 @@ def _enlarged(recipe: Recipe, plan: Plan) -> Iterator[str]:
     if most:
         worst = max(most, key=lambda image: image.enlargement)
         which = f"{len(most)} images are" if len(most) > 1 else "an image is"
-        yield Finding(
-            f"{which} enlarged more than {_MOST_ENLARGED} times "
-            f"({Path(worst.file).name}: {worst.enlargement:.1f} times): the LoRA will learn the blur",
-            level="should",
-            places=[short(image) for image in most],
-            command=mending.aside(
-                Path(recipe.dataset.path or ""),
-                [Path(image.file) for image in most],
-                extension=recipe.captions.extension,
-            ),
-        )
+        name = f"{worst.path.name}: {worst.enlargement:.1f} times"
+        said = f"{which} enlarged more than {_MOST_ENLARGED} times ({name}): the LoRA will learn the blur"
+        yield aside(recipe, said, most)
 
 
 def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
@@ -189,11 +184,11 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
     folder = trigger.first_word(train[0].concept.partition("_")[2])
     if likely is not None:
         word, count = likely
-        typed = command(mending.worded("captions.trigger", word))
+        typed = command(write_text("captions.trigger", word))
         advice = f"{count} of {len(train)} captions begin with {word}, so {typed}?"
         chosen = word
     elif folder is not None:
-        typed = command(mending.worded("captions.trigger", folder))
+        typed = command(write_text("captions.trigger", folder))
         advice = f"the folder's word is in too few captions; {typed} puts it in front of all"
         chosen = folder
     else:
@@ -203,5 +198,5 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
         "no trigger word is known, so there are no prompts for tier class (the same without it), and nothing "
         f"can tell whether the LoRA fires by itself: {advice}",
         level="should",
-        command=mending.rewrite(Path(recipe.dataset.path or ""), mending.worded("captions.trigger", chosen)),
+        command=mending.rewrite(Path(recipe.dataset.path or ""), write_text("captions.trigger", chosen)),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +103,7 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     precise = _IN_FP32 if recipe.train.precision == "fp32" else 1.0
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
     training = precise * kept * side**2 * recipe.train.batch_size * slots
-    drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
+    drawn_px = math.prod(recipe.picture_px)
     asking = precise * base.asked * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
     decoding = _DECODED * base.widest * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
     encoding = _ENCODED * base.widest * side**2

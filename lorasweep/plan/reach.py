@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lorasweep.components.bases._tokens import TextWindow
 from lorasweep.core.findings import Finding
@@ -30,15 +29,16 @@ def tag_exposures(images: Sequence[PlannedImage], seen: Sequence[int], options: 
 def long_captions(plan: Plan, window: TextWindow) -> Iterator[str]:
     """Say how captions are read that are longer than a text encoder's window."""
     images = [*plan.images, *plan.reg_images]
-    long = {image.file: window.tokens(image.caption) for image in images if not window.fits(image.caption)}
+    long = {image.file: image for image in images if not window.fits(image.caption)}
     if long:
-        file, most = max(long.items(), key=lambda item: item[1])
+        longest = max(long.values(), key=lambda image: window.tokens(image.caption))
+        most = window.tokens(longest.caption)
         chunks = f"they are read whole, in up to {-(-most // window.length)} chunks of {window.length}"
         read = "what goes beyond is not read" if window.cut else f"{chunks}, as with kohya's max_token_length"
         yield Finding(
-            f"{len(long)} of {len(images)} captions are longer than {window.length} tokens ({Path(file).name} has "
+            f"{len(long)} of {len(images)} captions are longer than {window.length} tokens ({longest.path.name} has "
             f"{most}): {read}",
-            places=[f"{Path(name).parent.name}/{Path(name).name}" for name in long],
+            places=[image.short for image in long.values()],
         )
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from lorasweep.core import paths, registry, seeds
 from lorasweep.core.errors import DatasetError, InputError, Problem
+from lorasweep.core.printable import some
 from lorasweep.core.protocols import RegularizationImages
 from lorasweep.core.records import Bucket, GeneratedImage, PlannedImage, Recipe, digest
 from lorasweep.data import captions
@@ -115,7 +116,7 @@ class ImagePlanner:
         how = [*by_base, sample.sampler, sample.steps, sample.guidance]
         how += [] if sample.guidance_rescale is None else [sample.guidance_rescale]  # as when there was none
         key = digest([how, drawing, bucket])[:32]
-        return paths.cache() / "class_images" / key[:2] / f"{key}.png"
+        return paths.cache("class_images") / key[:2] / f"{key}.png"
 
     def _uncaptioned(self, files: Sequence[FoundImage], key: str) -> list[Problem]:
         without = [image for image in files if image.caption is None and not image.class_tokens]
@@ -133,7 +134,7 @@ class ImagePlanner:
         same = [row.found for row in rows if row.facts.sha256 in ours]
         if not same:
             return []
-        names = ", ".join(image.short for image in same[:3])
+        names = some([image.short for image in same])
         message = f"{len(same)} of {count} images are also in the dataset, e.g. {names}"
         hint = "give images of the class; regularization=prior_prediction uses the dataset's own"
         root = self.recipe.dataset.path

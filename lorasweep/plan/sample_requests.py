@@ -43,27 +43,32 @@ class ImageRequest:
     width_px: int  # width_px, height_px: multiples of the VAE's factor
     height_px: int
 
+    @classmethod
+    def of(cls, recipe: Recipe, tier: PromptTier, prompt: str, *, seed: int, weight: float) -> ImageRequest:
+        """Ask for a picture in the recipe's size, with its negative prompt."""
+        negative, (width_px, height_px) = recipe.base.negative_prompt, recipe.picture_px
+        return cls(
+            tier=tier,
+            prompt=prompt,
+            negative_prompt=negative,
+            seed=seed,
+            weight=weight,
+            width_px=width_px,
+            height_px=height_px,
+        )
+
 
 def requests(recipe: Recipe, plan: Plan, *, weights: Sequence[float], seeds: tuple[int, ...]) -> list[ImageRequest]:
     """List every prompt of the plan at every weight and seed: weights outermost, then tiers, prompts, seeds.
 
     Args:
-        recipe: gives the picture's size (the base's resolution unless `sample.width`/`.height` say
-            otherwise), the negative prompt, and how many of the seeds class prompts take.
+        recipe: gives size and negative prompt, and how many of the seeds class prompts take.
         plan: gives the prompts by tier.
         weights: LoRA weights; (0.0,) for the base's own pictures.
         seeds: starting noises, the same for every prompt and weight.
     """
     return [
-        ImageRequest(
-            tier=tier,
-            prompt=prompt,
-            negative_prompt=recipe.base.negative_prompt,
-            seed=seed,
-            weight=weight,
-            width_px=recipe.sample.width or recipe.base.resolution,
-            height_px=recipe.sample.height or recipe.base.resolution,
-        )
+        ImageRequest.of(recipe, tier, prompt, seed=seed, weight=weight)
         for weight in weights
         for tier in PROMPT_TIERS
         for prompt in plan.prompts.get(tier, ())

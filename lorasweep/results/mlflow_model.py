@@ -65,17 +65,10 @@ class DrawingModel:
         recipe, options = self.recipe, self.recipe.sample
         if weight is not None and not math.isfinite(weight):
             raise InputError(Problem("weight", f"must be a finite number, got {weight}", "e.g. 0.7"), subject="draw")
+        chosen = options.seeds[0] if seed is None else int(seed)
+        strength = options.weight if weight is None else float(weight)
         requests = [
-            ImageRequest(
-                tier="in_distribution",
-                prompt=prompt,
-                negative_prompt=recipe.base.negative_prompt,
-                seed=options.seeds[0] if seed is None else int(seed),
-                weight=options.weight if weight is None else float(weight),
-                width_px=options.width or recipe.base.resolution,
-                height_px=options.height or recipe.base.resolution,
-            )
-            for prompt in prompts
+            ImageRequest.of(recipe, "in_distribution", prompt, seed=chosen, weight=strength) for prompt in prompts
         ]
         return sample.draw(self._base, self._adapter, requests, options)
 

@@ -12,7 +12,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -337,7 +336,7 @@ def _source_json(images: Sequence[PlannedImage], exposures: int) -> dict[str, An
     return {
         "images": len(images),
         "drawn_by_base": len(drawn),
-        "to_draw": sum(not Path(image.file).exists() for image in drawn),
+        "to_draw": sum(not image.path.exists() for image in drawn),
         "captions": dict(Counter(image.caption for image in images).most_common()),
         "repeats": [min(i.repeats for i in images), max(i.repeats for i in images)],
         "exposures": exposures,

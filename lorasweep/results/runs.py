@@ -19,7 +19,7 @@ from lorasweep import config
 from lorasweep.config.suggest import unknown
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.printable import command
+from lorasweep.core.printable import command, some
 from lorasweep.core.records import Plan, Recipe, from_dict
 from lorasweep.core.run_folder import (
     ADAPTER_FILE,
@@ -239,8 +239,7 @@ def _no_such_run(named: str, for_sweeps: str) -> Problem:
 
 
 def _listed(sweep: SweepFolder) -> str:
-    runs = [run.name for run in sweep.runs]
-    return ", ".join(runs[:SHOWN]) + (f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else "")
+    return some([run.name for run in sweep.runs], SHOWN)
 
 
 def other_material(run: RecordedRun, planned: Plan, moved: Sequence[str]) -> Problem:

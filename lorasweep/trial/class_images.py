@@ -10,7 +10,6 @@ that want the same pictures share the drawing between them. Knows nothing about 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 from PIL.PngImagePlugin import PngInfo
@@ -30,13 +29,13 @@ def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
         The plan with the `sha256` of every picture filled in; their files are there.
     """
     wanted = [image for image in plan.reg_images if image.drawing is not None]
-    if missing := [image for image in wanted if not Path(image.file).exists()]:
+    if missing := [image for image in wanted if not image.path.exists()]:
         # What another worker is drawing is skipped at first, and waited for at the end.
         for wait in (False, True):
             for image in missing:
                 _draw_if_missing(base, recipe, image, wait=wait)
     found = tuple(
-        image if image.drawing is None else dataclasses.replace(image, sha256=files.sha256(Path(image.file)))
+        image if image.drawing is None else dataclasses.replace(image, sha256=files.sha256(image.path))
         for image in plan.reg_images
     )
     return dataclasses.replace(plan, reg_images=found)
@@ -44,11 +43,11 @@ def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
 
 def _draw_if_missing(base: Base, recipe: Recipe, image: PlannedImage, *, wait: bool) -> None:
     """Draw a picture, unless another worker has done so, or does so now and this one does not wait."""
-    folder = Path(image.file).parent
+    folder = image.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock").acquire(blocking=wait):  # one for the few that share a folder
-            if not Path(image.file).exists():
+            if not image.path.exists():
                 _draw_one(base, recipe, image)
     except Timeout:
         pass
@@ -70,4 +69,4 @@ def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:
         (picture,) = sample.draw(base, None, [request], recipe.sample)
     about = PngInfo()
     about.add_itxt("prompt", request.prompt)
-    files.write_atomic(Path(image.file), lambda path: picture.save(path, pnginfo=about))
+    files.write_atomic(image.path, lambda path: picture.save(path, pnginfo=about))

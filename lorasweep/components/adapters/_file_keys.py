@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.printable import some
 from lorasweep.core.safetensors_header import Tensor, read_header, read_metadata
 
 Shape = tuple[int, ...]
@@ -153,12 +154,6 @@ def read_modules(path: Path) -> dict[str, FileModule]:
     if problems:
         raise InputError(problems, subject="the LoRA file")
     return modules
-
-
-def some(names: list[str]) -> str:
-    """Name a few for a message, without what could move a cursor."""
-    shown = ", ".join(ascii(name)[1:-1][:100] for name in names[:3])
-    return shown + (", ..." if len(names) > 3 else "")
 
 
 def _split(key: str) -> tuple[str, str] | None:

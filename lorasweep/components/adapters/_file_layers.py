@@ -16,11 +16,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lorasweep.components.adapters._file_keys import FileModule, some
+from lorasweep.components.adapters._file_keys import FileModule
 from lorasweep.components.adapters._file_names import place
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
 from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.printable import some
 from lorasweep.core.protocols import Base, frozen_weight
 
 Factors = Mapping[str, torch.Tensor]

@@ -17,10 +17,11 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 
-from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules, some
+from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules
 from lorasweep.components.adapters._native_names import Place, native_places
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.original_names import original_names
+from lorasweep.core.printable import some
 from lorasweep.core.protocols import is_text_encoder
 
 _DOTTED = {

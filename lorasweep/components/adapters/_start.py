@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.components.adapters._file_keys import FileModule, Shape, some
+from lorasweep.components.adapters._file_keys import FileModule, Shape
 from lorasweep.components.adapters._file_names import place
 from lorasweep.components.adapters._targets import FEED_FORWARD
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.printable import some
 from lorasweep.core.safetensors_header import read_header, read_number
 
 KEY = "adapter.init"

@@ -148,15 +148,15 @@ def statistics(pixels_HWC: np.ndarray) -> dict[str, float]:
     """
     import numpy as np
 
+    from lorasweep.data import look
+
     rgb = pixels_HWC.astype(np.float64) / 255.0
     luma_HW = rgb @ np.array([0.2126, 0.7152, 0.0722])  # Rec. 709
-    inner = luma_HW[1:-1, 1:-1]
-    laplacian = luma_HW[:-2, 1:-1] + luma_HW[2:, 1:-1] + luma_HW[1:-1, :-2] + luma_HW[1:-1, 2:] - 4 * inner
     return {
         "saturation": float((rgb.max(-1) - rgb.min(-1)).mean()),
         "contrast": float(luma_HW.std()),
         "clipped": float(((pixels_HWC == 0) | (pixels_HWC == 255)).any(-1).mean()),
-        "grain": float(np.abs(laplacian).mean()),
+        "grain": float(np.abs(look.laplacian(luma_HW)).mean()),
     }
 
 

@@ -10,9 +10,7 @@ goes on where it was. Knows nothing about browsers.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import itertools
 import random
 from collections import Counter
@@ -225,8 +223,5 @@ class Session:
 
 def _png(picture: Picture) -> str:
     """Return a picture's pixels as text, and nothing that tells whose it is; empty when it cannot be read."""
-    pixels, written = picture.open(), io.BytesIO()
-    if pixels is None:
-        return ""
-    pixels.save(written, "PNG")
-    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+    pixels = picture.open()
+    return "" if pixels is None else gallery.as_uri(pixels, "png")

@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -241,9 +242,14 @@ def data_uri(sample: Picture) -> str | None:
         return None
     lossless = max(picture.size) <= _LOSSLESS_TO_PX
     picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    return as_uri(picture, "webp", lossless=lossless, quality=90, method=4)
+
+
+def as_uri(picture: Image.Image, form: str, **options: Any) -> str:
+    """Write a picture as text for a page; `options` are Pillow's for files of this form."""
     written = io.BytesIO()
-    picture.save(written, format="WEBP", lossless=lossless, quality=90, method=4)
-    return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode()
+    picture.save(written, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(written.getvalue()).decode()}"
 
 
 def _read(folder: Path, step: int) -> list[Picture]:

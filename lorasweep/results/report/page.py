@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import io
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -32,7 +31,6 @@ from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.data import captions
 from lorasweep.data.images import open_rgb
 from lorasweep.plan.audit import Audit
-from lorasweep.plan.caption_findings import short
 from lorasweep.results.report import charts, factors, gallery, words
 from lorasweep.results.report.gallery import data_uri
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, TrialFindings
@@ -84,7 +82,6 @@ def templates() -> Environment:
         commands,
         data_uri,
         facts,
-        words.spoken,
         worked,
         words.score_line,
         words.shortened,
@@ -195,11 +192,11 @@ def _card(image: PlannedImage, recipe: Recipe, found: Audit) -> dict[str, object
     """Return what the page shows of one image; the crop in percent of the thumbnail."""
     (width, height), (left, top) = image.resize_px, image.crop_px
     crop = (left / width, top / height, image.bucket.width_px / width, image.bucket.height_px / height)
-    about = [each for each in found.findings if {short(image), Path(image.file).name} & set(each.places)]
+    about = [each for each in found.findings if {image.short, image.path.name} & set(each.places)]
     trigger = found.plan.trigger if found.plan else None
     return {
-        "name": Path(image.file).name,
-        "picture": _thumbnail(Path(image.file)),
+        "name": image.path.name,
+        "picture": _thumbnail(image.path),
         "crop": "left:{:.1%};top:{:.1%};width:{:.1%};height:{:.1%}".format(*crop),
         "bucket": f"{image.bucket.width_px} x {image.bucket.height_px}",
         "size": f"{image.width_px} x {image.height_px}",
@@ -224,6 +221,4 @@ def _thumbnail(file: Path) -> str:
     except DatasetError:
         return ""
     picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    kept = io.BytesIO()
-    picture.save(kept, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(kept.getvalue()).decode()}"
+    return gallery.as_uri(picture, "jpeg", quality=80)

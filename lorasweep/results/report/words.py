@@ -52,7 +52,7 @@ def verdict(findings: Findings) -> list[str]:
     """Return the answer in a few sentences, the most important first."""
     ranked, trials = [row for row in findings.arms if row.value is not None], findings.state.trials
     if not ranked:
-        counts = [f"{count} {spoken(status)}" for status, count in findings.state.counts.items()]
+        counts = [f"{count} {Status(status).spoken}" for status, count in findings.state.counts.items()]
         return [f"No answer yet: no trial has a value ({', '.join(counts)})."]
     told = [
         _best(findings, ranked),
@@ -92,11 +92,6 @@ def failure(trial: TrialState) -> str:
         Status.CANCELLED: "interrupted; the same command continues it",
     }
     return trial.reason or words.get(trial.status, "")
-
-
-def spoken(status: str) -> str:
-    """Say `OUT_OF_MEMORY` in a person's words."""
-    return status.lower().replace("_", " ")
 
 
 def listed(names: Sequence[str], *, at_most: int = NAMED_AT_MOST) -> str:

@@ -125,7 +125,7 @@ def _failures(findings: Findings) -> str:
     found = [trial for trial in findings.trials if words.failure(trial.state)]
     lines = [
         f"- {plain(trial.state.arm)} seed {trial.state.seed}, "
-        f"{words.spoken(trial.state.status.value)}: {plain(words.failure(trial.state))}"
+        f"{trial.state.status.spoken}: {plain(words.failure(trial.state))}"
         for trial in found
     ]
     return "\n".join(["## What did not work", "", *lines]) if lines else ""

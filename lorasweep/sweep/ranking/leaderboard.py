@@ -203,7 +203,7 @@ def _arm_row(arm: str, trials: list[TrialState], ranking: Ranking | None) -> Arm
 def _uncounted(ended: list[TrialState], counted: list[TrialState]) -> str:
     """Tell which seeds an arm's value says nothing of, though others have one: it looks better without."""
     without = [trial for trial in ended if trial not in counted] if counted else []
-    whys = dict.fromkeys(trial.reason or trial.status.value.lower().replace("_", " ") for trial in without)
+    whys = dict.fromkeys(trial.reason or trial.status.spoken for trial in without)
     return f"{len(without)} of {len(ended)} seeds not counted: {'; '.join(whys)}." if without else ""
 
 

@@ -29,6 +29,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
+from lorasweep.core.printable import some
+
 Values = Mapping[str, Mapping[int, float]]  # by arm, then by seed
 ALPHA = 0.05  # 95 % intervals
 PRIOR_DF = 2.0  # how much the other arms' variance weighs at most, in degrees of freedom
@@ -237,9 +239,7 @@ def _by(comparison: Comparison) -> str:
 
 
 def _named(comparisons: list[Comparison]) -> str:
-    names = [each.worse for each in comparisons[:NAMED]]
-    more = len(comparisons) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "")
+    return some([each.worse for each in comparisons], NAMED)
 
 
 def next_round(

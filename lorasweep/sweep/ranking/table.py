@@ -283,7 +283,7 @@ def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
 
 
 def _status(trial: TrialState) -> Text:
-    text = "judging" if trial.judging else trial.status.value.lower().replace("_", " ")
+    text = "judging" if trial.judging else trial.status.spoken
     if trial.attempt > 1 and not trial.status.is_final:
         text += f" #{trial.attempt}"
     if trial.reused_from:
@@ -309,7 +309,7 @@ def _progress(trial: TrialState) -> RenderableType:
 
 
 def _summary(state: SweepState) -> Text:
-    counts = ", ".join(f"{count} {status.lower().replace('_', ' ')}" for status, count in state.counts.items())
+    counts = ", ".join(f"{count} {Status(status).spoken}" for status, count in state.counts.items())
     parts = [f"{state.finished} of {state.total} finished", counts]
     if state.eta_s is not None:
         parts.append(f"about {duration(state.eta_s)} left")
@@ -334,7 +334,7 @@ def _verdict(row: ArmRow) -> Text:
     ended = [status for status in row.statuses if status is not Status.COMPLETED]
     if row.verdict and not ended:
         return _text(row.verdict, style=VERDICT_STYLES.get(row.verdict, ""))
-    words = list(dict.fromkeys(status.value.lower().replace("_", " ") for status in ended))
+    words = list(dict.fromkeys(status.spoken for status in ended))
     return _text(", ".join(([row.verdict] if row.verdict else []) + words), style="yellow")
 
 

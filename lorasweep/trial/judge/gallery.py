@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
 from lorasweep.core.judging import Gallery
-from lorasweep.core.protocols import Adapter, Base, Latents
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.sample import pictures
@@ -21,11 +21,13 @@ from lorasweep.trial.sample import pictures
 if TYPE_CHECKING:
     from PIL import Image
 
+    from lorasweep.trial.cache import LatentCache
+
 
 LARGEST = 64  # images of a split; a hash of their bytes decides which, the same ones for every trial
 
 
-def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: Adapter | None = None) -> Gallery:
+def build(base: Base, recipe: Recipe, plan: Plan, *, latents: LatentCache, adapter: Adapter | None = None) -> Gallery:
     """Decode the gallery.
 
     Args:
@@ -35,7 +37,7 @@ def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: 
         latents: of the plan's images.
         adapter: lives in the base right now; the VAE has no part of it, so it is only put in eval mode.
     """
-    size_px, (train, held_out) = _size_px(recipe), _chosen(plan)
+    size_px, (train, held_out) = recipe.picture_px, _chosen(plan)
     with lora_weight.lora_weight(base, adapter, 0.0):
         return Gallery(
             train=tuple(_decode(base, latents, image, size_px) for image in train),
@@ -48,11 +50,7 @@ def key(base: Base, recipe: Recipe, plan: Plan) -> str:
     """Digest everything that decides the gallery."""
     train, held_out = _chosen(plan)
     marks = [[i.source, i.caption, i.bucket, i.resize_px, i.crop_px] for i in (*train, *held_out)]
-    return digest([base.vae_fingerprint, _size_px(recipe), len(train), marks])
-
-
-def _size_px(recipe: Recipe) -> tuple[int, int]:
-    return recipe.sample.width or recipe.base.resolution, recipe.sample.height or recipe.base.resolution
+    return digest([base.vae_fingerprint, recipe.picture_px, len(train), marks])
 
 
 def _chosen(plan: Plan) -> tuple[list[PlannedImage], list[PlannedImage]]:
@@ -65,7 +63,7 @@ def _choose(images: Sequence[PlannedImage]) -> list[PlannedImage]:
     return sorted(distinct.values(), key=lambda image: seeds.derive(0, "gallery", image.sha256))[:LARGEST]
 
 
-def _decode(base: Base, latents: Latents, image: PlannedImage, size_px: tuple[int, int]) -> Image.Image:
+def _decode(base: Base, latents: LatentCache, image: PlannedImage, size_px: tuple[int, int]) -> Image.Image:
     """Mean latent to picture, then to the samples' size: cover it, cut the middle."""
     from PIL import Image, ImageOps
 

@@ -16,10 +16,11 @@ import torch
 from lorasweep.components.metrics._offers import prior_prompts
 from lorasweep.core import seeds
 from lorasweep.core.judging import NoiseName, PriorTier, SetName, probe_timesteps
-from lorasweep.core.protocols import Adapter, Base, Latents, Texts
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Frame, Plan, PlannedImage, Recipe
 from lorasweep.data.captions import without_trigger
 from lorasweep.trial import lora_weight
+from lorasweep.trial.cache import LatentCache, TextCache
 from lorasweep.trial.denoise import denoise
 from lorasweep.trial.judge import probes
 from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, ProbeOptions, Probes, SetNames
@@ -30,8 +31,8 @@ def build(
     recipe: Recipe,
     plan: Plan,
     *,
-    latents: Latents,
-    texts: Texts,
+    latents: LatentCache,
+    texts: TextCache,
     adapter: Adapter | None = None,
     options: ProbeOptions = probes.DEFAULTS,
     wanted: SetNames = probes.ALL_SETS,
@@ -56,13 +57,12 @@ class _ProbeBuilder:
     """One construction: draws from generators derived from the hold-out seed, asks the base as it goes."""
 
     def __init__(
-        self, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts, options: ProbeOptions
+        self, base: Base, recipe: Recipe, plan: Plan, latents: LatentCache, texts: TextCache, options: ProbeOptions
     ) -> None:
         self._base, self._recipe, self._plan = base, recipe, plan
         self._latents, self._texts, self._options = latents, texts, options
         self._timesteps = probe_timesteps(options.buckets)
-        side_px = recipe.base.resolution
-        self._size_px = (recipe.sample.width or side_px, recipe.sample.height or side_px)
+        self._size_px = recipe.picture_px
 
     def build(self, wanted: SetNames) -> Probes:
         """Build every wanted set that has something to look at."""

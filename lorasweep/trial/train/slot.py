@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 import torch
 
 from lorasweep.core import registry, seeds
-from lorasweep.core.protocols import Adapter, Base, Latents, Schedule, Texts, WeightRegularizer
+from lorasweep.core.protocols import Adapter, Base, Schedule, WeightRegularizer
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
 from lorasweep.trial import lora_weight
+from lorasweep.trial.cache import LatentCache, TextCache
 from lorasweep.trial.resources import build_adapter
 
 
@@ -43,8 +44,8 @@ class Slot:
     schedule: Schedule  # lr of a group at a step
     brakes: tuple[WeightRegularizer, ...]  # called after each step, in the recipe's order
     scaler: torch.amp.GradScaler
-    latents: Latents
-    texts: Texts
+    latents: LatentCache
+    texts: TextCache
     logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]  # what the optimizer has to say beside its lr
     weights_for_use: Callable[[torch.optim.Optimizer], AbstractContextManager[None]]  # see `for_use`
     step: int = 0  # optimizer steps done
@@ -100,7 +101,7 @@ class Slot:
         return self._epoch[1]
 
 
-def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts: Texts) -> Slot:
+def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: LatentCache, texts: TextCache) -> Slot:
     """Build a slot at step 0: adapter in the base, optimizer, schedule, brakes; caches warmed.
 
     Raises:
@@ -114,7 +115,9 @@ def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts
         raise
 
 
-def _assemble_slot(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
+def _assemble_slot(
+    adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: LatentCache, texts: TextCache
+) -> Slot:
     """Put everything around an adapter that a slot needs, and warm the caches."""
     optimizers = registry.load("optimizer", recipe.optimizer.name)
     slot = Slot(

@@ -14,6 +14,7 @@ from clean_dataset import CONCEPT, doll, make_clean, tags
 from PIL import Image, ImageFilter
 
 from lorasweep.cli import main
+from lorasweep.core.hydra_text import write_text
 from lorasweep.data import mending
 
 Audit = Callable[..., list[dict[str, Any]]]
@@ -75,15 +76,15 @@ def animated(folder: Path) -> None:
     doll(3).save(folder / "3.gif", save_all=True, append_images=[doll(77)])
 
 
-def copied(concept: str) -> Callable[[Path], None]:
+def copied(concept: str, name: str = "30") -> Callable[[Path], None]:
     def plant(folder: Path) -> None:
         other = folder.parent / concept
         other.mkdir(exist_ok=True)
         for number in range(20, 28) if other != folder else ():
             doll(number).save(other / f"{number}.png")
             (other / f"{number}.txt").write_text(tags(number))
-        doll(3).save(other / "30.png")
-        (other / "30.txt").write_text(tags(3))
+        doll(3).save(other / f"{name}.png")
+        (other / f"{name}.txt").write_text(tags(3))
 
     return plant
 
@@ -147,6 +148,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "implied": (say("zkw, 1girl, beach, hat, red hat"), "should", "3.png", "implies"),
     "watermark": (say("zkw, 1girl, beach, watermark"), "should", "3.png", "watermark"),
     "copy": (copied(CONCEPT), "should", "30.png", "near-duplicates of others"),
+    "copy with braces in its name": (
+        copied(CONCEPT, "30 {of} {}"),
+        "should",
+        "30 {of} {}.png",
+        "near-duplicates of others",
+    ),
     "copy in two concepts": (copied("10_zkw suit"), "should", "30.png", "several concepts"),
     "uneven": (small_concept, "should", "1_zkw suit", "drowned"),
     "too small": (draw(lambda picture: picture.resize((24, 24))), "should", "3.png", "enlarged"),
@@ -217,9 +224,22 @@ def test_a_slip_in_place_of_the_trigger_is_one_finding(clean: Path, audit: Audit
     assert not any(each["level"] == "must" for each in audit(clean, policy))
 
 
+@pytest.mark.parametrize("face", ["*_*", "?", "[_]"])
+def test_a_face_that_is_a_pattern_goes_alone(clean: Path, audit: Audit, face: str) -> None:
+    say_all(lambda text: f"{text}, blue sky, v")(clean / CONCEPT)
+    say(f"zkw, 1girl, beach, {face}, blue sky, v")(clean / CONCEPT)
+    before = {file: file.read_text().strip() for file in (clean / CONCEPT).glob("*.txt")}
+
+    found = next(each for each in audit(clean) if "single caption" in each["reason"])
+    mended(clean, found["command"], audit)
+
+    before[clean / CONCEPT / "3.txt"] = "zkw, 1girl, beach, blue sky, v"
+    assert {file: file.read_text().strip() for file in before} == before
+
+
 def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = mending.listed("captions.prune", ["red hat", "^_^", "true"])
-    assert words == 'captions.prune=[red hat,"^_^",true]'
+    words = write_text("captions.prune", ["red hat", "^_^", "true"])
+    assert words == 'captions.prune=[red hat,"^_^","true"]'
     root = Path("my set")
     assert (
         mending.rewrite(root, "captions.prune=[red hat]").split("--apply ")[1].startswith("'captions.prune=[red hat]'")

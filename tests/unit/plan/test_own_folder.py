@@ -489,6 +489,15 @@ def test_named_images_are_held_out_and_no_others(planned: Planned, tmp_path: Pat
     assert held_out == ["3.png", "7.png", "8.png"] and "near-duplicates" not in found["said"]
 
 
+def test_a_name_that_is_a_pattern_too_is_a_name_where_there_is_such_an_image(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
+    (root / "10_zkw" / "3.png").rename(root / "10_zkw" / "[12].png")
+
+    for named in ("[12].png", "10_zkw/[12]", "[12]"):
+        found = planned(root, f'dataset.holdout_files=["{named}"]')
+        assert [Path(each["file"]).name for each in found["images"] if each["split"] == "held_out"] == ["[12].png"]
+
+
 def test_a_copy_of_a_named_image_that_is_trained_on_is_told(planned: Planned, tmp_path: Path) -> None:
     root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
     (root / "10_zkw" / "4.png").write_bytes((root / "10_zkw" / "1.png").read_bytes())

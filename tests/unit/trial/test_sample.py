@@ -35,8 +35,9 @@ def options(**changes: Any) -> SampleOptions:
 
 def wanted(*, seeds: Any = (0, 1), weights: Any = (0.7,)) -> list[sample_requests.ImageRequest]:
     recipe = SimpleNamespace(
-        base=SimpleNamespace(negative_prompt="green hat", resolution=32),
-        sample=options(height=24, class_seeds=2),
+        base=SimpleNamespace(negative_prompt="green hat"),
+        picture_px=(32, 24),
+        sample=options(class_seeds=2),
     )
     plan = SimpleNamespace(prompts={"class": PROMPTS[1:], "in_distribution": PROMPTS[:1]})
     return sample_requests.requests(recipe, plan, weights=weights, seeds=seeds)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,28 +193,8 @@ def test_every_kind_acts_as_its_reader_says(kind: str, base: Base, tmp_path: Pat
     assert not (merged - before).abs().max() < 1e-3
 
 
-def in_diffusers(file: Path, tiny_sd: Path) -> dict[str, torch.Tensor]:
-    """What diffusers makes of each weight with the file at 0.7."""
-    from diffusers import StableDiffusionPipeline
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="x")
-    pipeline.set_adapters(["x"], [WEIGHT])
-    found = {}
-    for part in ("unet", "text_encoder"):
-        for path, layer in getattr(pipeline, part).named_modules():
-            if isinstance(layer, BaseTunerLayer):
-                layer.merge(adapter_names=["x"])
-                inner: Any = layer.get_base_layer()
-                found[f"{part}.{path.removeprefix('text_model.')}"] = inner.weight.detach().double()
-    return found
-
-
 def check_against_diffusers(base: Base, file: Path, tiny_sd: Path) -> None:
-    weights, theirs = plain_weights(base), in_diffusers(file, tiny_sd)
+    weights, theirs = plain_weights(base), lora_readers.in_diffusers(file, tiny_sd, WEIGHT)
     adapter = build(base, file)
     assert set(adapter.layers) == set(theirs) and len(theirs) > 10
     for path, wanted in theirs.items():
@@ -488,7 +467,7 @@ BROKEN: dict[str, tuple[bytes | Tensors, str]] = {
     "another module": (pair(Q) | pair("lora_unet_down_blocks_7_x"), "1 of 2 modules are not in this base"),
     "twice": (pair(Q) | pair("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"), "named twice"),
     "nan": ({key: t * float("nan") for key, t in pair(Q).items()}, "2 of 2 tensors hold NaN"),
-    "escapes": (pair("lora_unet_\x1b[2J\u202eevil"), r"\x1b[2J\u202eevil"),
+    "escapes": (pair("lora_unet_\x1b[2J\u202eevil"), "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}evil"),
     "bias of none": (pair(Q) | {f"{Q}.diff_b": drawn(64)}, "none in this base"),
 }
 
