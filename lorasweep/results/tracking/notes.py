@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorasweep.core.markdown import code, cut, plain, table
-from lorasweep.core.records import Status
 from lorasweep.sweep.comparable import several_devices
 from lorasweep.sweep.manifest import command_of
 from lorasweep.sweep.ranking.state import are_trained
@@ -108,7 +107,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             [
                 str(place),
                 f"**{plain(row['name'])}**" + (f" {plain(row['note'])}" if row.get("note") else ""),
-                plain(Status(row["status"]).spoken),
+                plain(str(row["status"]).lower().replace("_", " ")),
                 _number(metrics.get(UTILITY)),
                 _number(metrics.get(SCORE)),
                 plain(str(row.get("sentence") or "")),
