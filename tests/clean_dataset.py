@@ -1,4 +1,4 @@
-"""A dataset of a person's own that has no fault."""
+"""Datasets of a person's own that have no fault."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def doll(seed: int, size: tuple[int, int] = (96, 96)) -> Image.Image:
 
 def tags(number: int) -> str:
     return f"zkw, 1girl, {'beach' if number % 2 else 'forest'}, {'hat' if number % 3 else 'coat'}"
+
+
+def photos(root: Path, concept: str = CONCEPT, *, count: int = 5, caption: str = "zkw, tag{}") -> Path:
+    """Write a dataset of pictures that differ; `{}` in their caption is the number of each."""
+    folder = root / "photos" / concept
+    folder.mkdir(parents=True)
+    for number in range(count):
+        doll(number, (64, 64)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(caption.replace("{}", str(number)), encoding="utf-8")
+    return folder.parent
 
 
 def make_clean(home: Path) -> Path:

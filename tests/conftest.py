@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,16 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_tiny_sd(tiny_sd: Path) -> list[str]:
     """The words that put a recipe on that base, which takes a fifth of the dollhouse's time."""
     return ["base=stable_diffusion", f"base.path={tiny_sd}", "base.resolution=32", "base.bucket_step=8"]
+
+
+@pytest.fixture
+def base(tiny_sd: Path, request: pytest.FixtureRequest) -> Any:
+    """The same, freshly loaded; in single precision unless parametrized with another."""
+    from tiny_training import make_recipe
+
+    from lorasweep.components.bases import stable_diffusion
+
+    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision=getattr(request, "param", "fp32"))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,14 @@
 """How ComfyUI, Forge, A1111 and kohya's tools read one module of a LoRA file: their rules, written down anew.
 
 Each takes the module's weight and the tensors of the file and returns the patched weight in float64, or the
-weight as it is when it knows none of the module's tensors. diffusers is asked itself, where it is tested.
+weight as it is when it knows none of the module's tensors. diffusers is asked itself.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
@@ -47,6 +49,26 @@ def kohya(weight: torch.Tensor, tensors: Tensors, name: str, strength: float) ->
     """sd-scripts' merge_lora: up and down, nothing else."""
     own = _own(tensors, name)
     return weight + strength * _product(own).reshape(weight.shape) if "lora_down.weight" in own else weight
+
+
+def in_diffusers(file: Path, tiny_sd: Path, weight: float) -> dict[str, torch.Tensor]:
+    """What diffusers makes of the weights with the file at `weight`, by module, float64; raises when it refuses."""
+    from diffusers import StableDiffusionPipeline
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="x")
+    pipeline.set_adapters(["x"], [weight])
+    found = {}
+    for part in ("unet", "text_encoder"):
+        for path, layer in getattr(pipeline, part).named_modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge(adapter_names=["x"])
+                weights = layer.get_base_layer().weight.detach().double()
+                found[f"{part}.{path.removeprefix('text_model.')}"] = weights
+    return found
 
 
 READERS: dict[str, Reader] = {"comfyui": comfyui, "forge": comfyui, "a1111": a1111, "kohya": kohya}

@@ -32,3 +32,13 @@ def problems(module: types.ModuleType, **changes: Any) -> list[tuple[str, str, s
 def _named(module: types.ModuleType) -> tuple[str, str]:
     folder, _, name = module.__name__.removeprefix("lorasweep.").rpartition(".")
     return next(group for group, inside in registry.FOLDERS.items() if inside == folder), name
+
+
+def shake(adapter: Any, by: float = 0.1) -> Any:
+    """Move all trained tensors at random, as if trained, so that each says something; returns the generator."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    for parameter in [parameter for part in adapter.parameters().values() for parameter in part]:
+        parameter.data += by * torch.randn(parameter.shape, generator=generator)
+    return generator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 
 from lorasweep.core import seeds
 from lorasweep.core.records import (
-    BaseOptions,
     Bucket,
     CaptionOptions,
     EncoderOptions,
@@ -62,14 +60,6 @@ class Texts:
     def embed(self, captions: Iterable[str]) -> Any:
         with torch.no_grad():
             return self._base.encode_captions(list(captions))
-
-
-@pytest.fixture
-def base(tiny_sd: Path) -> Any:
-    from lorasweep.components.bases import stable_diffusion
-
-    options = BaseOptions(name="stable_diffusion", path=str(tiny_sd), resolution=32, bucket_step=8)
-    return stable_diffusion.load(options, device="cpu", precision="fp32")
 
 
 @pytest.fixture

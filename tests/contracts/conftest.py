@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from tiny_training import make_recipe
 
-from lorasweep.core.protocols import Base
 from lorasweep.testing import parametrize
 
 
@@ -15,11 +11,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fill the argument named after a config group with every choice in it."""
     if not hasattr(metafunc.module, "pytest_generate_tests"):
         parametrize(metafunc, "adapter", "optimizer", "scheduler")
-
-
-@pytest.fixture
-def base(tiny_sd: Path) -> Base:
-    """The tiny base, freshly loaded."""
-    from lorasweep.components.bases import stable_diffusion
-
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")

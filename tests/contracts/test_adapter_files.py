@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 from lora_readers import READERS as RULES
+from lora_readers import in_diffusers
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_training import make_recipe
@@ -35,9 +36,7 @@ def adapter(adapter_choice: tuple[str, dict[str, Any]], base: Base) -> Iterator[
     """Shaken, so that every tensor says something, text encoder and convolutions included."""
     name, knobs = adapter_choice
     made = registry.load("adapter", name).build(base, seed=0, **knobs_of(knobs))
-    generator = torch.Generator().manual_seed(1)
-    for parameter in [each for part in made.parameters().values() for each in part]:
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    shipped.shake(made)
     yield made
     made.remove()
 
@@ -66,26 +65,6 @@ def changes(adapter: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     for path, layer in adapter.layers.items():
         plain = layer.get_base_layer().weight.detach().double()
         found[path] = (plain, adapter.delta(layer).detach().double())
-    return found
-
-
-def in_diffusers(file: Path, tiny_sd: Path, weight: float) -> dict[str, torch.Tensor]:
-    """What diffusers makes of the weights with the file at `weight`, by module; raises when it refuses."""
-    from diffusers import StableDiffusionPipeline
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="x")
-    pipeline.set_adapters(["x"], [weight])
-    found = {}
-    for part in ("unet", "text_encoder"):
-        for path, layer in getattr(pipeline, part).named_modules():
-            if isinstance(layer, BaseTunerLayer):
-                layer.merge(adapter_names=["x"])
-                weights = layer.get_base_layer().weight.detach().double()
-                found[f"{part}.{path.removeprefix('text_model.')}"] = weights
     return found
 
 

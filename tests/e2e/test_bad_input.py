@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import subprocess
@@ -10,8 +11,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import clean_dataset
 import pytest
-from PIL import Image
 
 from lorasweep.cli import main
 
@@ -27,14 +28,8 @@ sweep:
 """
 
 
-def photos(folder: Path, *, count: int = 2) -> Path:
-    """A good kohya dataset, to be spoiled."""
-    concept = folder / "photos" / "2_zkw"
-    concept.mkdir(parents=True)
-    for number in range(count):
-        Image.effect_noise((64, 64), 80).convert("RGB").save(concept / f"{number}.png")
-        (concept / f"{number}.txt").write_text("zkw, 1girl")
-    return folder / "photos"
+# A good kohya dataset, to be spoiled.
+photos = functools.partial(clean_dataset.photos, concept="2_zkw", count=2, caption="zkw, 1girl")
 
 
 def with_file(name: str, content: bytes) -> Callable[[Path], list[str]]:

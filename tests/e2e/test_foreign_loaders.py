@@ -22,7 +22,7 @@ import torch
 from effective_weight import effective_weight
 from run_folders import write_run
 from safetensors.torch import load_file
-from shipped import build
+from shipped import build, shake
 from tiny_checkpoint import unet_name
 from tiny_training import make_recipe
 
@@ -85,8 +85,7 @@ def test_comfyui_moves_every_weight_as_the_adapter_does(
         recipe = dataclasses.replace(recipe, base=options)
     base = registry.load("base", recipe.base.name).load(recipe.base, device="cpu", precision="fp32")
     adapter = build(registry.load("adapter", kind), base, seed=0, **knobs)
-    for parameter in [each for part in adapter.parameters().values() for each in part]:
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    shake(adapter)
     write_run(home / "outputs" / "sweep" / "0000-a-s0", recipe, home / "images", adapter)
     assert main(["export", "sweep/0000-a-s0", "--for", "comfyui", "--out", str(home / "x.safetensors")]) == 0
 
@@ -131,8 +130,7 @@ def test_comfyui_moves_every_weight_of_a_transformer(
     recipe = dataclasses.replace(recipe, base=options)
     base = registry.load("base", name).load(options, device="cpu", precision="fp32")
     adapter = build(registry.load("adapter", "lora"), base, seed=0, **knobs)
-    for parameter in adapter.parameters()["transformer"]:
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    shake(adapter)
     write_run(home / "outputs" / "sweep" / "0000-a-s0", recipe, home / "images", adapter)
     assert main(["export", "sweep/0000-a-s0", "--for", "comfyui", "--out", str(home / "x.safetensors")]) == 0
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import clean_dataset
 import pytest
-from PIL import Image
 from sweep_folders import Cooked, write_sweep
 
 from lorasweep.cli import main
@@ -24,12 +24,7 @@ EVIL = "x\x1b[31my\x9b2J\u202ez\x07"
 @pytest.fixture
 def photos(home: Path) -> Path:
     """Five photos with a name and captions that few consoles can show."""
-    folder = home / "photos" / "10_ひめ"
-    folder.mkdir(parents=True)
-    for number in range(5):
-        Image.effect_noise((64, 64), 80).save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"ひめ, hat ♥, tag{number}", encoding="utf-8")
-    return folder.parent
+    return clean_dataset.photos(home, "10_ひめ", caption="ひめ, hat ♥, tag{}")
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import struct
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from clean_dataset import CONCEPT, photos
 from PIL import Image, PngImagePlugin
 
 from lorasweep.cli import main
@@ -40,13 +40,7 @@ def insert(path: Path, kind: bytes, body: bytes, *, at: int = 33) -> None:
 @pytest.fixture
 def folder(home: Path) -> Path:
     """Five photos with captions."""
-    folder = home / "photos" / "10_zkw"
-    folder.mkdir(parents=True)
-    for number in range(5):
-        pixels = random.Random(number).randbytes(48)
-        Image.frombytes("RGB", (4, 4), pixels).resize((64, 64)).save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"zkw, tag{number}")
-    return folder
+    return photos(home) / CONCEPT
 
 
 @pytest.mark.parametrize("name", CHUNKS)

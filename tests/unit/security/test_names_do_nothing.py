@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from clean_dataset import photos
 from PIL import Image
 from sweep_folders import Cooked, write_sweep
 
@@ -101,22 +102,13 @@ def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:
     assert gallery.data_uri(picture) is None
 
 
-def photos(root: Path, name: str, caption: str) -> Path:
-    folder = root / "photos" / name
-    folder.mkdir(parents=True)
-    for number in range(6):
-        Image.effect_noise((64, 64), 80).convert("RGB").save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(caption, encoding="utf-8")
-    return root / "photos"
-
-
 @pytest.mark.parametrize("flags", [[], ["--captions"]])
 def test_html_and_markup_in_names_and_captions_are_shown_as_they_are(
     flags: list[str], home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     evil = "[bold red]x [link=https:evil]y <b>z"
-    root = photos(home, f"10_zkw {evil}", f"zkw, {evil}")
+    root = photos(home, f"10_zkw {evil}", caption=f"zkw, {evil}")
 
     assert main(["plan", *flags, f"dataset.path={root}"]) == 0
     out = capsys.readouterr().out
@@ -128,7 +120,7 @@ def test_html_and_markup_in_names_and_captions_are_shown_as_they_are(
 def test_escapes_in_names_and_captions_are_refused(
     name: str, caption: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["plan", f"dataset.path={photos(home, name, caption)}"]) == 2
+    assert main(["plan", f"dataset.path={photos(home, name, caption=caption)}"]) == 2
 
     err = capsys.readouterr().err
     assert "control characters" in err and "\x1b" not in err and "\x07" not in err

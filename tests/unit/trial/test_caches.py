@@ -13,17 +13,11 @@ from PIL import Image
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.adapters import lora
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core import registry
 from lorasweep.core.records import BaseOptions
 from lorasweep.trial.cache import LatentCache, Store, TextCache
 
 CAPTIONS = ["zkw, red hair", "1girl, smile", "", "hat", "blue dress"]
-
-
-@pytest.fixture
-def base(tiny_sd: Path) -> Any:
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
 
 
 @pytest.fixture

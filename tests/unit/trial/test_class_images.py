@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from PIL import Image
-from tiny_training import make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.config import compose_recipe
 from lorasweep.core import paths
 from lorasweep.core.protocols import Base
@@ -22,11 +20,6 @@ from lorasweep.core.records import Plan, Recipe
 from lorasweep.data.images import load_planned
 from lorasweep.plan import make_plan
 from lorasweep.trial import class_images, sample
-
-
-@pytest.fixture
-def base(tiny_sd: Path) -> Base:
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
 
 
 @pytest.fixture

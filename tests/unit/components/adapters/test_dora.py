@@ -27,9 +27,7 @@ def test_diffusers_agrees_at_weight_one_and_not_below(targets: str, base: Base, 
     from diffusers import StableDiffusionPipeline
 
     adapter = shipped.build(dora, base, seed=0, dim=4, alpha=2.0, targets=targets, text_encoder=True)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in [p for part in adapter.parameters().values() for p in part]:
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    generator = shipped.shake(adapter)
     adapter.save(tmp_path / "adapter.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -20,12 +20,6 @@ from lorasweep.trial.train.slot import Slot, make_slot
 KNOBS: dict[str, Any] = {"dim": 8, "alpha": 4.0, "unit": 2, "targets": "full"}
 
 
-def shake(adapter: Any) -> None:
-    generator = torch.Generator().manual_seed(1)
-    for parameter in [p for part in adapter.parameters().values() for p in part]:
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-
-
 def look(base: Base) -> torch.Tensor:
     generator = torch.Generator().manual_seed(2)
     noisy = torch.randn(1, 4, 8, 8, generator=generator)
@@ -45,7 +39,7 @@ def draw_rank(adapter: Any, rank: int) -> None:
 def test_training_at_rank_b_is_a_lora_of_rank_b_with_alpha_over_b(base: Base) -> None:
     """The answer and the gradients, by a plain LoRA made of the first b rows, alpha unchanged."""
     adapter: Any = shipped.build(dylora, base, seed=0, **KNOBS)
-    shake(adapter)
+    shipped.shake(adapter)
     state = adapter.state_dict()
     draw_rank(adapter, 4)
     base.unet.train()

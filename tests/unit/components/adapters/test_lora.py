@@ -23,16 +23,9 @@ PROMPTS = ["zkw, red hair", "1girl, blue dress"]
 def adapter(base: Base) -> Iterator[Adapter]:
     """A LoRA on both parts, moved away from the identity."""
     made = shipped.build(lora, base, seed=0, dim=4, alpha=2.0, text_encoder=True)
-    shake(made)
+    shipped.shake(made)
     yield made
     made.remove()
-
-
-def shake(adapter: Adapter) -> None:
-    generator = torch.Generator().manual_seed(1)
-    for part in adapter.parameters().values():
-        for parameter in part:
-            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
 
 
 @torch.no_grad()
@@ -70,7 +63,7 @@ def test_diffusers_alone_gets_the_same_answers_at_every_weight(
     from diffusers import StableDiffusionPipeline
 
     adapter = shipped.build(lora, base, seed=0, dim=4, alpha=2.0, targets=targets, text_encoder=True)
-    shake(adapter)
+    shipped.shake(adapter)
     adapter.save(tmp_path / "adapter.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -93,7 +86,7 @@ def test_diffusers_alone_gets_the_same_answers_at_every_weight(
 def test_weight_scales_the_product_by_alpha_over_dim(base: Base) -> None:
     """By hand, in float64, on one layer: W x + weight * alpha / dim * up (down x)."""
     adapter = shipped.build(lora, base, seed=0, dim=4, alpha=2.0)
-    shake(adapter)
+    shipped.shake(adapter)
     layer = base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     state = {key: tensor.double() for key, tensor in adapter.state_dict().items()}
@@ -151,7 +144,7 @@ def test_two_adapters_in_one_base_do_not_touch_each_other(adapter: Adapter, base
     alone = outputs(base)
     second = shipped.build(lora, base, seed=5, dim=8, targets="full")
     assert torch.equal(outputs(base)[1], alone[1])  # an identity still
-    shake(second)
+    shipped.shake(second)
     assert not torch.equal(outputs(base)[1], alone[1])
     second.set_weight(0)
     assert torch.equal(outputs(base)[1], alone[1])

@@ -52,9 +52,7 @@ def difference(file: dict[str, torch.Tensor], name: str, weight: torch.Tensor) -
 def test_a_ui_adds_to_every_module_what_ours_adds(case: str, base: Base, tmp_path: Path) -> None:
     module = registry.load("adapter", case.split()[0])
     adapter = shipped.build(module, base, seed=0, text_encoder=True, **CASES[case])
-    generator = torch.Generator().manual_seed(1)
-    for parameter in [p for part in adapter.parameters().values() for p in part]:
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    generator = shipped.shake(adapter)
     adapter.save(tmp_path / "adapter.safetensors")
     file = load_file(tmp_path / "adapter.safetensors")
     seen = set()

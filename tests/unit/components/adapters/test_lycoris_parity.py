@@ -46,9 +46,7 @@ def test_ours_is_lycoris(case: str, base: Base, tmp_path: Path) -> None:
     module = registry.load("adapter", case.split()[0])
     adapter = shipped.build(module, base, seed=0, text_encoder=True, **knobs)
     first = adapter.state_dict()
-    generator = torch.Generator().manual_seed(1)
-    for parameter in [p for part in adapter.parameters().values() for p in part]:
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    generator = shipped.shake(adapter)
     adapter.save(tmp_path / "x.safetensors")
     file = load_file(tmp_path / "x.safetensors")
     adapter.set_weight(0.7)

@@ -1,3 +1,3 @@
-from tiny_judgement import adapter, base, build_probes, context, perturb, plan, recipe
+from tiny_judgement import adapter, build_probes, context, perturb, plan, recipe
 
-__all__ = ["adapter", "base", "build_probes", "context", "perturb", "plan", "recipe"]
+__all__ = ["adapter", "build_probes", "context", "perturb", "plan", "recipe"]

@@ -12,7 +12,6 @@ import torch
 from adapter_formulas import FORMULAS
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.components.regularizers import scale_norm
 from lorasweep.config import compose_recipe
 from lorasweep.core import registry
@@ -32,21 +31,12 @@ KNOBS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def base(tiny_sd: Path) -> Base:
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
-
-
 @pytest.fixture(params=KNOBS)
 def adapter(request: pytest.FixtureRequest, base: Base) -> Iterator[tuple[str, Any]]:
     """An adapter whose tensors were all moved at random, as if trained."""
     name = request.param
     made = shipped.build(registry.load("adapter", name), base, seed=0, **KNOBS[name])
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for part in made.parameters().values():
-            for parameter in part:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    shipped.shake(made, by=0.3)
     yield name, made
     made.remove()
 

@@ -6,22 +6,14 @@ from typing import Any
 
 import pytest
 import shipped
-import torch
 from run_folders import write_run
 from tiny_training import make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core import registry
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Component
 
 Cook = Callable[..., tuple[Path, Any]]
-
-
-@pytest.fixture
-def base(tiny_sd: Path) -> Base:
-    """The tiny base, freshly loaded."""
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
 
 
 @pytest.fixture
@@ -33,9 +25,7 @@ def cook(base: Base, tiny_sd: Path, home: Path) -> Iterator[Cook]:
         recipe = make_recipe(tiny_sd, adapter=Component(name=name, options=knobs))
         adapter = shipped.build(registry.load("adapter", name), base, seed=0, **knobs)
         made.append(adapter)
-        generator = torch.Generator().manual_seed(1)
-        for parameter in [p for part in adapter.parameters().values() for p in part]:
-            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+        shipped.shake(adapter)
         folder = home / "outputs" / "sweep" / trial
         write_run(folder, recipe, home / "images", adapter)
         return folder, adapter

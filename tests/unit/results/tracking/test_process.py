@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tracking_server import free_port
 
 from lorasweep.core.records import TrackingOptions, to_dict
 from lorasweep.results.tracking.mirror import sync_sweep
@@ -123,9 +124,8 @@ def test_a_database_locked_by_another_is_reported(sweep: Any, store_home: Path) 
     assert not report.ok and "locked" in report.message
 
 
-def test_a_dead_server_costs_no_more_than_the_timeout(
-    sweep: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int
-) -> None:
+def test_a_dead_server_costs_no_more_than_the_timeout(sweep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    unused_port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{unused_port}")
     mirror = Mirror(sweep.folder, OPTIONS)
     mirror.start()
@@ -254,12 +254,6 @@ def test_killed_at_any_moment(sweep: Any, holdings: Callable[[], Any]) -> None:
         assert [step for step, _ in held.history(child_run, "train/loss")] == [10, 20]
         pictures = held.pictures(child_run)
         assert len(pictures) == len(set(pictures)) == 5 * 2
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _alive(mirror: Mirror) -> bool:
