@@ -86,7 +86,8 @@ def perturb() -> Callable[[Any, float], None]:
 @pytest.fixture
 def recipe() -> Any:
     return SimpleNamespace(
-        base=SimpleNamespace(resolution=32, negative_prompt="", clip_skip=1, neighbour_prompts=()),
+        base=SimpleNamespace(negative_prompt="", clip_skip=1, neighbour_prompts=()),
+        picture_px=(32, 32),
         sample=SampleOptions(steps=2),
         captions=CaptionOptions(),
         encoders=EncoderOptions(),
