@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from adapter_formulas import FORMULAS, merge
 from effective_weight import effective_weight
@@ -16,6 +17,12 @@ from lorasweep.core.records import Component
 from lorasweep.plan.trainable import Trainable, trainable
 from lorasweep.testing.adapters import *  # noqa: F403
 from lorasweep.testing.adapters import look, train
+
+
+@pytest.fixture
+def base(tiny_sd: Path) -> Base:
+    """The tiny base, freshly loaded: not the dollhouse, which the suite brings."""
+    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
 
 
 def test_merged_by_the_published_formula_equals_unmerged(
