@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import shipped
 import torch
+from fresh_bases import fresh
 
 from lorasweep.core import seeds
 from lorasweep.core.records import (
@@ -66,10 +67,8 @@ class Texts:
 
 @pytest.fixture
 def base(tiny_sd: Path) -> Any:
-    from lorasweep.components.bases import stable_diffusion
-
     options = BaseOptions(name="stable_diffusion", path=str(tiny_sd), resolution=32, bucket_step=8)
-    return stable_diffusion.load(options, device="cpu", precision="fp32")
+    return fresh(options)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fresh_bases import fresh
 from tiny_training import make_recipe
 
 from lorasweep.core.protocols import Base
@@ -20,6 +21,4 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def base(tiny_sd: Path) -> Base:
     """The tiny base, freshly loaded."""
-    from lorasweep.components.bases import stable_diffusion
-
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+    return fresh(make_recipe(tiny_sd).base)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import shipped
 import torch
+from fresh_bases import fresh
 from PIL import Image
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.adapters import lora
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core import registry
 from lorasweep.core.records import BaseOptions
 from lorasweep.trial.cache import LatentCache, Store, TextCache
@@ -23,7 +23,7 @@ CAPTIONS = ["zkw, red hair", "1girl, smile", "", "hat", "blue dress"]
 
 @pytest.fixture
 def base(tiny_sd: Path) -> Any:
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+    return fresh(make_recipe(tiny_sd).base)
 
 
 @pytest.fixture

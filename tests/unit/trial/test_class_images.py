@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from fresh_bases import fresh
 from PIL import Image
 from tiny_training import make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.config import compose_recipe
 from lorasweep.core import paths
 from lorasweep.core.protocols import Base
@@ -26,7 +26,7 @@ from lorasweep.trial import class_images, sample
 
 @pytest.fixture
 def base(tiny_sd: Path) -> Base:
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+    return fresh(make_recipe(tiny_sd).base)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import shipped
 import torch
 from adapter_formulas import FORMULAS
+from fresh_bases import fresh
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.components.regularizers import scale_norm
 from lorasweep.config import compose_recipe
 from lorasweep.core import registry
@@ -34,7 +34,7 @@ KNOBS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def base(tiny_sd: Path) -> Base:
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+    return fresh(make_recipe(tiny_sd).base)
 
 
 @pytest.fixture(params=KNOBS)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import shipped
 import torch
+from fresh_bases import fresh
 from run_folders import write_run
 from tiny_training import make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core import registry
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Component
@@ -21,7 +21,7 @@ Cook = Callable[..., tuple[Path, Any]]
 @pytest.fixture
 def base(tiny_sd: Path) -> Base:
     """The tiny base, freshly loaded."""
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+    return fresh(make_recipe(tiny_sd).base)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_bases import fresh
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
 from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train.slot import Slot, make_slot
@@ -18,7 +18,7 @@ NewSlot = Callable[..., Slot]
 @pytest.fixture
 def base(tiny_sd: Path, request: pytest.FixtureRequest) -> Base:
     """The tiny base, freshly loaded; in single precision unless parametrized with another."""
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision=getattr(request, "param", "fp32"))
+    return fresh(make_recipe(tiny_sd).base, precision=getattr(request, "param", "fp32"))
 
 
 @pytest.fixture
