@@ -7,6 +7,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,15 @@ _BESIDE = frozenset(("cli", "config", "results", "sweep", "testing", "__main__.p
 _BESIDE_LIBRARIES = frozenset(("optuna", "hydra-core"))
 
 
-def provenance() -> dict[str, Any]:
-    """Collect versions, git commit when run from a checkout, and the machine, as plain JSON."""
+def provenance(begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect versions, git commit when run from a checkout, and the machine, as plain JSON.
+
+    `begun` is that of the work that is continued, if any: what other code began is the result of neither alone.
+    """
+    before, now = begun.get("code"), code_digest()
     return {
         "lorasweep": lorasweep.__version__,
-        "code": code_digest(),
+        "code": now if before in (None, now) else hashlib.sha256(f"{before} {now}".encode()).hexdigest(),
         "libraries": {name: version_of(name) for name in _LIBRARIES},
         "plugins": {plugin.distribution: plugin.version for plugin in registry.plugins()},
         "python": sys.version.split()[0],

@@ -30,10 +30,12 @@ class Pace:
         self._last = (time_s, step)
 
     def seconds_for(self, steps: int) -> float | None:
-        """Estimate the time that `steps` more steps take, in s; None before a step was seen."""
-        if self._first is None or self._last is None or self._last[1] <= self._first[1]:
+        """Estimate the time that `steps` more steps take, in s; None before a step was seen, or if no clock tells."""
+        if self._first is None or self._last is None:
             return None
         (first_s, first), (last_s, last) = self._first, self._last
+        if last <= first or last_s < first_s:  # the clock was set back meanwhile
+            return None
         return (last_s - first_s) / (last - first) * max(0, steps)
 
 

@@ -14,7 +14,10 @@ from lorasweep.core.protocols import Metric
 from lorasweep.plan import make_plan
 from lorasweep.testing import Choice, load, loads_torch, parametrize
 
-SMALL = ("train.max_steps=2", "train.rungs=1", "sample.steps=2", "dataset.dollhouse.images=8", "tracking=none")
+SMALL = (
+    *("train.max_steps=2", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "sample.weights=[0.7]"),
+    *("dataset.dollhouse.images=8", "tracking=none"),
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

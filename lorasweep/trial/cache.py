@@ -75,7 +75,7 @@ class Store:
             files.write_atomic(self._path(kind, digest), lambda path: save_file(whole, path))
             if self._writes % self._check_every == 0:
                 self._make_room()
-        except OSError as error:
+        except (SafetensorError, OSError) as error:
             logger.warning("cache: cannot write to %s (%s)", self._root, error)
         self._writes += 1
 

@@ -214,7 +214,8 @@ class TrialRun:
     def open_slot(self) -> AnySlot:
         """Build the slot, restore its last checkpoint, and forget the events of steps that were lost."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(self.folder / PROVENANCE_FILE, provenance())
+        begun = self.files.provenance if steps_in(self.files.checkpoints) else {}
+        files.write_json(self.folder / PROVENANCE_FILE, provenance(begun))
         latents, _ = self.resources.caches(self.recipe)
         latents.warm(self.plan.images)
         judged = has_files(self.recipe)

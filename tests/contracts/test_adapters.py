@@ -9,9 +9,9 @@ import pytest
 import torch
 from adapter_formulas import FORMULAS, merge
 from effective_weight import effective_weight
+from fresh_bases import fresh
 from tiny_training import make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Component
 from lorasweep.plan.trainable import Trainable, trainable
@@ -22,7 +22,7 @@ from lorasweep.testing.adapters import look, train
 @pytest.fixture
 def base(tiny_sd: Path) -> Base:
     """The tiny base, freshly loaded: not the dollhouse, which the suite brings."""
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+    return fresh(make_recipe(tiny_sd).base)
 
 
 def test_merged_by_the_published_formula_equals_unmerged(
@@ -38,7 +38,7 @@ def test_merged_by_the_published_formula_equals_unmerged(
     state = adapter.state_dict()
     for weight in (0.3, 0.7, 1.0):
         adapter.set_weight(weight)
-        plain = stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+        plain = fresh(make_recipe(tiny_sd).base)
         with torch.no_grad():
             unmerged, untouched = look(base), look(plain)
             for part in adapter.parameters():

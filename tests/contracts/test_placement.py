@@ -88,7 +88,7 @@ def test_adapters(adapter_choice: Choice, new_slot: NewSlot, base: Base, plan: P
     name, knobs = adapter_choice
     slot = new_slot(
         adapter=Component(name=name, options={**knobs, "text_encoder": True}),
-        sample=SampleOptions(steps=2),
+        sample=SampleOptions(steps=1),
         regularization={} if name == "dora" else {"scale_norm": {}},
     )
     assert isinstance(base.unet.conv_in.weight, OnCuda)

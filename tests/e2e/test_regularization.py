@@ -1,4 +1,4 @@
-"""All regularizers at once on the embedded base: drawn, trained on, stopped, continued, never judged by."""
+"""All regularizers at once on a tiny random base: drawn, trained on, stopped, continued, never judged by."""
 
 from __future__ import annotations
 
@@ -51,8 +51,11 @@ def run(folder: Path, recipe: Recipe, *, stop_after: int | None = None) -> Any:
     )
 
 
-def test_drawn_trained_stopped_and_continued(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = config.compose_recipe(WORDS)
+def test_drawn_trained_stopped_and_continued(
+    home: Path, on_tiny_sd: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*WORDS, *on_tiny_sd]
+    recipe = config.compose_recipe(words)
     assert run(home / "straight", recipe).status == Status.COMPLETED
     pictures = sorted((paths.cache() / "class_images").glob("??/*.png"))
     assert len(pictures) == 3  # green, beach, 1girl
@@ -66,6 +69,6 @@ def test_drawn_trained_stopped_and_continued(home: Path, monkeypatch: pytest.Mon
     straight = (home / "straight" / "adapter.safetensors").read_bytes()
     assert (folder / "adapter.safetensors").read_bytes() == straight
 
-    plain = config.compose_recipe([word for word in WORDS if not word.startswith("regularization")])
+    plain = config.compose_recipe([word for word in words if not word.startswith("regularization")])
     run(home / "plain", plain)
     assert (home / "plain" / "adapter.safetensors").read_bytes() != straight

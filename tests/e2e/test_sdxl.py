@@ -33,7 +33,7 @@ def checkpoint(tiny_sdxl_v: Path, tmp_path: Path) -> Path:
     return as_one_file(tiny_sdxl_v, tmp_path / "noob.safetensors", marks=("v_pred", "ztsnr"))
 
 
-FAST = {("lora", "adamw"), ("locon", "prodigy")}
+FAST = {("locon", "adamw")}
 KINDS = sorted({yaml.safe_load(file.read_text())["name"] for file in ADAPTERS.glob("*.yaml")} - {"files"})
 PAIRS = [
     pytest.param(*pair, marks=[] if pair in FAST else pytest.mark.slow)

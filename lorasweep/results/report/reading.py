@@ -80,9 +80,9 @@ class TrialFindings:
 
     @property
     def wall_s(self) -> float | None:
-        """From the first start to the end; None while it is not over."""
+        """From the first start to the end; None while it is not over, and where the clock was set back meanwhile."""
         began, ended = self.state.started_at, self.state.ended_at
-        return None if began is None or ended is None else ended - began
+        return None if began is None or ended is None or ended < began else ended - began
 
     @property
     def kept(self) -> Rung | None:

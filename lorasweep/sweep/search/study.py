@@ -24,6 +24,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from lorasweep.config.space import Point
@@ -282,7 +283,7 @@ def create_study(path: Path, manifest: Manifest) -> Study:
     """Make the study, or open the one that is there."""
     study = optuna.create_study(
         storage=_Sharing(
-            f"sqlite:///{path}",
+            URL.create("sqlite", database=str(path)).render_as_string(),  # `%` and `?` mean something there
             engine_kwargs={
                 # A dashboard that reads the file may hold it for a moment.
                 "connect_args": {"timeout": LOCKED_PATIENCE_S, "factory": _Unhurried}

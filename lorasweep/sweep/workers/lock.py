@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lorasweep.core.errors import SweepHeldError
+from lorasweep.core.errors import InputError, Problem, SweepHeldError
 from lorasweep.core.run_folder import LOCK_FILE, OWNER_FILE
 
 # `status` holds the lock for microseconds to see whether a driver is there: drivers wait that out, and other
@@ -25,7 +25,12 @@ PATIENCE_S, LOOK_S = 1.0, 0.1
 
 @contextmanager
 def sweep_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a sweep or a single run; raises SweepHeldError, which says who, when another driver holds it."""
+    """Hold the lock of a sweep or a single run.
+
+    Raises:
+        SweepHeldError: another driver holds it; says who.
+        InputError: its file system has no locks.
+    """
     try:
         lock = FileLock(folder / LOCK_FILE).acquire(PATIENCE_S, poll_interval=0.05)
     except Timeout:
@@ -33,6 +38,10 @@ def sweep_lock(folder: Path) -> Iterator[None]:
             f"{folder} is being cooked by {_owner(folder)}. Wait for it, or stop it with Ctrl-C; "
             "`lorasweep status` shows how far it is."
         ) from None
+    except OSError as error:  # as of NFS without its lock daemon
+        message = f"cannot be locked: {error.strerror or error}; two drivers would spoil each other's results"
+        hint = "choose a folder on another file system with LORASWEEP_HOME=/some/folder"
+        raise InputError(Problem(str(folder), message, hint), subject="the results") from error
     owner = folder / OWNER_FILE
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     with lock:

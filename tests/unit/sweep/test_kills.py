@@ -132,6 +132,8 @@ def test_a_stop_of_the_whole_group_saves_and_exits_130(tmp_path, stop):
     assert read_state(tmp_path).counts == {"WAITING": 1, "CANCELLED": 2}
     assert len(list(tmp_path.glob("*/checkpoints/step.json"))) == 2
     assert all("Traceback" not in path.read_text() for path in (tmp_path / "workers").iterdir())
+    if stop != "Ctrl-C":
+        return  # what is left is the same, so that it goes on alike
     assert start_driver(tmp_path, arms=3, step_s=0.08).wait(PATIENCE_S) == 0
     assert read_state(tmp_path).counts == {"COMPLETED": 3}
     assert_study_agrees(tmp_path)

@@ -27,6 +27,7 @@ from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy
 
 SCRIPT = Path(__file__).parent / "pretend_space.py"
+PATIENCE_S = 120.0
 GRID = Space(axes=(Axis("a", Choice((1, 2, 3))), Axis("value", Choice((0.25, 0.75)))))
 
 
@@ -284,9 +285,12 @@ def test_a_torn_line_was_never_asked(tmp_path: Path) -> None:
 
 def test_killed_at_any_moment_it_asks_no_number_twice(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), str(tmp_path), "6", "0.03"]
-    for wait_s in (1.5, 3.0, 4.5):
+    for asked in (0, 2, 5):
         driver = subprocess.Popen(command, start_new_session=True)
-        time.sleep(wait_s)
+        until = time.monotonic() + PATIENCE_S
+        while not (tmp_path / STUDY_FILE).exists() or len(numbers(tmp_path)) < asked:
+            assert time.monotonic() < until and driver.poll() is None, f"it never asked for {asked}"
+            time.sleep(0.02)
         driver.kill()
         driver.wait()
     assert subprocess.run(command, timeout=120, check=False).returncode == 0

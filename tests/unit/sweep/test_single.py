@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
 from sweep_checks import starts
 
-from lorasweep.core.errors import ConfigError, SweepHeldError
+from lorasweep.cli import main
+from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
@@ -96,6 +98,20 @@ def test_two_processes_do_not_cook_in_one_folder(folder):
     with sweep_lock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
         run(folder, parent={"parent": "x/y"})
     assert {path.name for path in folder.iterdir()} == {"lock"}, "the second one has written nothing"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks otherwise")
+def test_a_file_system_without_locks_is_refused_in_words(home, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert main(["train", "train.max_steps=4", "dataset.dollhouse.images=6", "tracking=none"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "cannot be locked: No locks available" in told and "LORASWEEP_HOME=" in told
+    with pytest.raises(InputError, match="cannot be locked"):
+        cook(spec({"a": {}}), home / "outputs" / "swept")
+    assert not list((home / "outputs").rglob("status.json"))
 
 
 def test_a_folder_that_holds_another_recipe_is_left_alone(folder):
@@ -182,7 +198,5 @@ def test_a_second_ctrl_c_stops_at_once(folder):
 
 
 def test_fresh_where_it_is_cooked_already_is_told_what_would_cook_it_again(folder, capsys):
-    from lorasweep.cli import main
-
     assert main(["train", "--from", "train/abc-s0", "--fresh"]) == 2
     assert "--fresh  says nothing beside --from" in capsys.readouterr().err

@@ -157,6 +157,8 @@ def test_pace_is_a_mean_that_counts_the_pauses():
     assert pace.seconds_for(10) == pytest.approx(5.0)
     pace.saw(106.0, 7)  # judged for five seconds
     assert pace.seconds_for(10) == pytest.approx(30.0)
+    pace.saw(90.0, 8)  # the clock was set back
+    assert pace.seconds_for(10) is None
 
 
 def test_reading_a_state_imports_nothing_heavy(half_done):

@@ -72,6 +72,15 @@ def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
     assert completed.user_attrs["run_folder"] == "0001-arm1-s0"
 
 
+@pytest.mark.parametrize("name", ["what?", "50%20off", "ümläut & #1"])
+def test_the_folder_may_be_called_anything(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    SweepStudy(folder, manifest()).begin(record(0, Status.RUNNING), retry_of=None)
+    assert len(SweepStudy(folder, manifest()).trials()) == 1
+    assert (folder / STUDY_FILE).exists() and list(tmp_path.iterdir()) == [folder], "nothing beside it"
+
+
 def test_a_retry_points_at_the_attempt_before_it(tmp_path):
     study = SweepStudy(tmp_path, manifest())
     first = study.begin(record(0, Status.RUNNING), retry_of=None)

@@ -4,10 +4,13 @@ import logging
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from lorasweep.trial import cache
 from lorasweep.trial.cache import Memory, Store
 
 DIGEST = "ab" + "0" * 62
@@ -77,6 +80,17 @@ def test_a_disk_that_refuses_does_not_stop_anything(tmp_path: Path, caplog: pyte
         store.put("latents", DIGEST, tensors())
         assert store.get("latents", DIGEST) is None
     assert "cannot write" in caplog.text
+
+
+def test_a_full_disk_does_not_stop_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(cache, "save_file", full)
+    Store(tmp_path).put("latents", DIGEST, tensors())
+    assert "No space left" in caplog.text and not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_cache_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

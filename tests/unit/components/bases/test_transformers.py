@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from fresh_bases import fresh
 from oracle import both_losses, flux_example, pipeline_of
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny_flow import PIPELINES
@@ -34,9 +35,7 @@ def load(tiny_flow: Callable[[str], Path]) -> Load:
     """A fresh base of a name."""
 
     def load(name: str) -> Any:
-        options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
-        module = importlib.import_module(f"lorasweep.components.bases.{name}")
-        return module.load(options, device="cpu", precision="fp32")
+        return fresh(BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8))
 
     return load
 

@@ -115,6 +115,13 @@ def test_done_and_burned_are_marked_with_words(tmp_path: Path) -> None:
     assert "done here" in text and "burned" in text and "pictures fall apart" in text
 
 
+def test_a_clock_that_was_set_back_makes_no_time_of_less_than_nothing(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "mine", SWEEPS["two arms"])
+    status = folder / "0000-good-s0" / "status.json"
+    files.write_json(status, {**files.read_json(status), "ended_at": 5.0})
+    assert page.worked(read_findings(folder).trials) == "1 min 40 s", "of the other alone"
+
+
 def test_a_big_sweep_stays_small_and_says_what_it_left_out(tmp_path: Path) -> None:
     trials = [Cooked(arm=f"p{n:03d}", identity=n / 60, overrides=[f"adapter.dim={4 + n}"]) for n in range(60)]
     html, markdown = write_report(write_sweep(tmp_path / "big", trials))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from fresh_bases import fresh
 from safetensors.torch import load_file
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.records import Component
 from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train import checkpoint
@@ -19,7 +19,7 @@ from lorasweep.trial.train.slot import make_slot
 def test_the_average_is_saved_for_use_and_the_iterate_to_resume(tiny_sd: Path, tmp_path: Path) -> None:
     optimizer = Component(name="schedule_free_adamw", options={"lr": 1e-2})
     recipe = make_recipe(tiny_sd, optimizer=optimizer, scheduler=Component(name="constant"))
-    base = stable_diffusion.load(recipe.base, device="cpu", precision="fp32")
+    base = fresh(recipe.base)
     store = Store(tmp_path / "cache")
     slot = make_slot(
         base,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from fresh_bases import fresh
 from tiny_training import make_plan, make_recipe, train
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import CaptionOptions, Component, TrainOptions
 from lorasweep.trial.cache import LatentCache, Store, TextCache
@@ -30,7 +30,7 @@ def half_slot(tiny_sd: Path, tmp_path: Path) -> Iterator[HalfSlot]:
         options: Any = {"precision": precision, "batch_size": 2, "device": "cpu"}
         changes = {"scheduler": Component(name="constant"), **changes}
         recipe = make_recipe(tiny_sd, train=TrainOptions(**options), **changes)
-        base = stable_diffusion.load(recipe.base, device="cpu", precision=precision)
+        base = fresh(recipe.base, precision=precision)
         store = Store(tmp_path / "cache")
         plan = make_plan(recipe, tmp_path / "images")
         slot = make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))

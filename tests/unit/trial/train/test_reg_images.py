@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from fresh_bases import fresh
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import CaptionOptions, Component, NoiseOptions, Plan, PlannedImage, Recipe, TrainOptions
 from lorasweep.trial.cache import LatentCache, Store, TextCache
@@ -110,7 +110,7 @@ def test_the_target_is_what_a_base_that_never_saw_the_adapter_answers(
     found, _ = bench.loss_and_gradients(slot, [image, other])
 
     # By hand: the same question to another copy of the base, and the answer of the adapted one.
-    untouched = stable_diffusion.load(recipe.base, device="cpu", precision="fp32")
+    untouched = fresh(recipe.base)
     pairs = [slot.latents.mean_std(image), slot.latents.mean_std(other)]
     question = loss.make_noisy_batch(
         torch.stack([mean for mean, _ in pairs]),
@@ -208,7 +208,7 @@ def test_in_half_precision_too_every_tensor_gets_its_gradient(tiny_sd: Path, tmp
     for precision in ("fp32", "bf16"):
         options = TrainOptions(max_steps=8, batch_size=2, precision=precision, device="cpu")
         recipe = make_recipe(tiny_sd, train=options)
-        base = stable_diffusion.load(recipe.base, device="cpu", precision=precision)
+        base = fresh(recipe.base, precision=precision)
         bench = Bench(base, tiny_sd, tmp_path)
         slot = bench.slot(recipe, target="base")
         for parameter in slot.parameters():
