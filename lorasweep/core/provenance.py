@@ -21,6 +21,9 @@ _LIBRARIES = (
     "peft",
     "accelerate",
     "prodigyopt",
+    "pytorch_optimizer",
+    "bitsandbytes",
+    "pillow",
     "optuna",
     "hydra-core",
 )
