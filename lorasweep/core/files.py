@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 READ_PATIENCE_S = 5.0 if os.name == "nt" else 0.0
 
 _LARGE_BYTES = 2**28  # an SDXL of 7 GB takes a quarter of a minute to read
-_digests: dict[str, str] = {}  # path, bytes, mtime in ns -> SHA-256 of the content
+_digests: dict[str, str] = {}  # path and stamp -> SHA-256 of the content
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
@@ -221,16 +221,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file, remembered by path, size and time; of a large one in `cache/digests.json` too."""
+def stamp(file: Path) -> tuple[int, int, int]:
+    """Return size and times, in ns, of a file that is another when its content is.
+
+    Both times: what puts the first back after a change (`exiftool -P`, `rsync -t`, `touch -r`) moves the second, but on
+    Windows.
+    """
     stat = file.stat()
-    key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file, remembered by path and stamp; of a large one in `cache/digests.json` too."""
+    size, *times = stamp(file)
+    key = " ".join(map(str, [file.resolve(), size, *times]))
     if key not in _digests:
         memory = paths.facts("digests")
-        known = read_object(memory) if stat.st_size >= _LARGE_BYTES else {}
+        known = read_object(memory) if size >= _LARGE_BYTES else {}
         if key not in known:
             known = {**known, key: sha256(file)}
-            if stat.st_size >= _LARGE_BYTES:
+            if size >= _LARGE_BYTES:
                 write_cache(memory, known)
         _digests[key] = known[key]
     return _digests[key]

@@ -64,6 +64,7 @@ class Gallery:
     train: tuple[Image.Image, ...]
     held_out: tuple[Image.Image, ...]
     train_captions: tuple[str, ...]
+    twins: tuple[tuple[int, ...], ...] = ()  # places in `train` of near-duplicates, two or more a group
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,9 @@ _LIBRARIES = (
     "peft",
     "accelerate",
     "prodigyopt",
+    "pytorch_optimizer",
+    "bitsandbytes",
+    "pillow",
     "optuna",
     "hydra-core",
 )

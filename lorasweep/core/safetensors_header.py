@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorasweep.core.files import stamp
+
 LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _OTHERS = (  # how a file begins that was only named .safetensors
     (b"PK\x03\x04", "a pickle under another name (.ckpt or .pt), which can run code when opened"),
@@ -60,14 +62,14 @@ def read_number(file: Path, tensor: Tensor) -> float:
 
 def _remembered(file: Path) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
     try:
-        stat = file.stat()
+        size, *times = stamp(file)
     except OSError as error:
         raise ValueError(f"which cannot be read: {error.strerror}") from error
-    return _read(file, stat.st_size, stat.st_mtime_ns)
+    return _read(file, size, *times)
 
 
 @functools.lru_cache(maxsize=32)
-def _read(file: Path, size: int, mtime_ns: int) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
+def _read(file: Path, size: int, *times: int) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
     try:
         with open(file, "rb") as stream:
             start = stream.read(24)

@@ -1,6 +1,6 @@
 """Inspect images, remembering what was found: `plan` of a folder that has not changed reads no image twice.
 
-Takes paths, gives back facts. The memory is `cache/images.json`, keyed by path, size and time of change;
+Takes paths, gives back facts. The memory is `cache/images.json`, keyed by path, size and times of change;
 losing it costs time only.
 """
 
@@ -42,10 +42,9 @@ def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Pr
 
 def _key(path: Path) -> str:
     try:
-        stat = path.stat()
+        return "|".join(map(str, [VERSION, path, *files.stamp(path)]))
     except OSError:
         return str(path)  # a broken link: `inspect` says so
-    return f"{VERSION}|{path}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
 def _memory() -> Path:

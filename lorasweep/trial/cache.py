@@ -2,9 +2,10 @@
 
     <root>/<kind>/<first two hex digits>/<digest of what it was made from>.safetensors
 
-Looked for in memory, then on disk, which processes share, then made by the base. A file is written whole or not at
-all, and the same digest always holds the same content, so writers need no lock. A file that cannot be read is removed
-and made again. C channels, H W latent size.
+Looked for in memory, then on disk, which processes share, then made by the base. What it was made from includes the
+code: another version may read an image or a caption otherwise. A file is written whole or not at all, and the same
+digest always holds the same content, so writers need no lock. A file that cannot be read is removed and made again.
+C channels, H W latent size.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from safetensors.torch import load, save_file
 
 from lorasweep.core import files, paths
 from lorasweep.core.protocols import Base, Text
+from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import PlannedImage, digest
 from lorasweep.data.images import load_planned
 from lorasweep.trial import lora_weight
@@ -179,6 +181,7 @@ class LatentCache:
     def _key(self, image: PlannedImage) -> str:
         return digest(
             [
+                code_digest(),
                 image.source,
                 image.resize_px,
                 image.crop_px,
@@ -230,7 +233,7 @@ class TextCache:
 
     def _key(self, caption: str) -> str:
         base = self._base
-        return digest([caption, base.text_fingerprint, str(base.dtype), base.device.type])
+        return digest([code_digest(), caption, base.text_fingerprint, str(base.dtype), base.device.type])
 
     @torch.no_grad()
     def _encode(self, captions: Sequence[str]) -> dict[str, Text]:

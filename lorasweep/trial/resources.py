@@ -20,6 +20,7 @@ from lorasweep.core import files, machine, paths, registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.judging import Gallery
 from lorasweep.core.protocols import Adapter, Base
+from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, digest
 from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import memory, sample_requests
@@ -184,7 +185,8 @@ class TrialResources:
         base, options = self.base(recipe), recipe.sample
         wanted = sample_requests.by_base(recipe, plan)
         where = [str(base.dtype), base.device.type]  # devices round differently
-        key = digest([base.fingerprint, base.text_fingerprint, [vars(request) for request in wanted], options, *where])
+        asked = [[vars(request) for request in wanted], options]
+        key = digest([code_digest(), base.fingerprint, base.text_fingerprint, asked, *where])
         folder = paths.cache("base_samples") / key[:24]
         if not (folder / INDEX_FILE).exists():
             images = sample.draw(base, adapter, wanted, options)  # at weight 0

@@ -150,6 +150,7 @@ class Flow:
     # goes straight; equal ones are a shift for all sizes.
     shifts: tuple[tuple[int, float], tuple[int, float]]
     latents_per_token: int = 4
+    terminal: float | None = None  # of drawing: the level before the image, which the others are stretched to meet
 
     prediction = "flow"
     rescale = 0.0
@@ -161,7 +162,7 @@ class Flow:
         low = high = math.log(config["shift"])
         if config["use_dynamic_shifting"]:
             low, high = config["base_shift"], config["max_shift"]
-        return cls(((few, low), (many, high)), latents_per_token)
+        return cls(((few, low), (many, high)), latents_per_token, config.get("shift_terminal"))
 
     def shift(self, size: tuple[int, int]) -> float:
         """See `protocols.NoisePath`."""
@@ -212,14 +213,18 @@ class Flow:
         return t_B**-2
 
     def sampling(self, sampler: str, steps: int, size: tuple[int, int]) -> Sampling:
-        """See `protocols.NoisePath`: even levels, shifted; DDIM and Euler are one on straight lines.
+        """See `protocols.NoisePath`: even levels, shifted and stretched; DDIM and Euler are one on straight lines.
 
-        DPM-Solver++ takes logarithms of alpha, of which nothing is left at level 1: it begins below, as in diffusers.
+        DPM-Solver++ takes logarithms of alpha, of which nothing is left at level 1: it begins below, and stretches
+        nothing, as in diffusers.
         """
         shift = self._drawn_shift(size, steps)
         first = _FIRST_OF_DPM if sampler == "dpmpp_2m" else 1.0
         even = [first * level for level in self._even(steps, shift)]
         levels = [shift * level / (1 + (shift - 1) * level) for level in even]
+        if self.terminal and sampler != "dpmpp_2m" and steps > 1:
+            stretch = (1 - self.terminal) / (1 - levels[-2])
+            levels[:-1] = [1 - (1 - level) * stretch for level in levels[:-1]]
         return Sampling(
             start=1.0,
             steps=[(torch.tensor(t), (1 - t, t), (1 - goal, goal)) for t, goal in itertools.pairwise(levels)],

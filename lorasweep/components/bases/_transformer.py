@@ -19,6 +19,17 @@ from lorasweep.components.bases._paths import Flow
 from lorasweep.core.protocols import Text
 from lorasweep.core.records import Frame
 
+_DRAWN_BY = (  # of a scheduler's config; other ways to place levels are not followed
+    "num_train_timesteps",
+    "shift",
+    "use_dynamic_shifting",
+    "base_shift",
+    "max_shift",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "shift_terminal",
+)
+
 
 class TransformerBase(LoadedBase):
     """A Flow path, tokens in a row, captions read one by one.
@@ -111,7 +122,7 @@ class TransformerBase(LoadedBase):
         return found
 
     def _scheduler(self, sampler: str) -> Any:
-        config = self.noise_schedule.config
+        config = {key: self.noise_schedule.config[key] for key in _DRAWN_BY}
         if sampler != "dpmpp_2m":
             return type(self.noise_schedule).from_config(config)
         if not config["use_dynamic_shifting"]:  # pipelines insist on one

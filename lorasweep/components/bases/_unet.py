@@ -17,6 +17,16 @@ from lorasweep.components.bases._paths import VP
 from lorasweep.core.protocols import Text
 from lorasweep.core.records import Frame
 
+_NOISED_BY = (  # of a scheduler's config; what else stands there is how others draw
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+)
+
 
 class StableDiffusionBase(LoadedBase):
     """Stable Diffusion 1.x and 2.x; XL goes on from it."""
@@ -129,7 +139,8 @@ class StableDiffusionBase(LoadedBase):
         """Return diffusers' scheduler that steps as `path.sampling` does."""
         import diffusers
 
-        config = {**self.noise_schedule.config, "steps_offset": 1}
+        config = {key: self.noise_schedule.config[key] for key in _NOISED_BY}
+        config |= {"steps_offset": 1, "timestep_spacing": "leading"}
         if self.path.zero_terminal_snr and self.path.prediction == "v_prediction":
             config["timestep_spacing"] = "trailing"
         if sampler == "ddim":

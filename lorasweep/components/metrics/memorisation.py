@@ -3,10 +3,10 @@
 **Copies.** A picture's distance to the training images is that to the nearest of them: 1 - cosine of
 standardised features, a mean over a grid of tiles. How near is too near is learned from pictures that cannot
 be copies: held-out images of the same subject and, while those are few, training images against the *other*
-training images. A picture nearer than their 5 % quantile is a copy. `copy_rate` is the share of copies among
-the pictures with the trigger, so an adapter that knows the subject and copies nothing has about 0.05,
-whatever the subject, the base and the encoder; a little more where the reference is small. `tile_max` is the
-same with the *worst* tile in the place of the mean: a copy of the whole picture, which a plain background
+training images, near-duplicates left out. A picture nearer than their 5 % quantile is a copy. `copy_rate` is the
+share of copies among the pictures with the trigger, so an adapter that knows the subject and copies nothing has
+about 0.05, whatever the subject, the base and the encoder; a little more where the reference is small. `tile_max`
+is the same with the *worst* tile in the place of the mean: a copy of the whole picture, which a plain background
 cannot fake. Both are asked of VAE latents (copies pixel by pixel), of the frozen UNet's features (copies put
 together anew) and, where a copy is configured, of SSCD, and averaged. `nearness` has no threshold: 1 -
 distance over the reference's median, 0 for a held-out image, 1 for a training image.
@@ -71,7 +71,7 @@ MIN_REFERENCE = 4  # pictures that cannot be copies, fewest for a quantile
 ENOUGH_HELD_OUT = 20  # for a 5 % quantile of their own
 ONE_IMAGE = "the training images are one picture over and over"
 NO_CAPTIONS = "needs training captions and recombined prompts"
-DUPLICATE = 0.25  # of the median distance, below which two training images are the same picture twice
+DUPLICATE = 0.25  # of the usual distance, below which two training images are the same picture twice
 EXACT = 1e-6  # distance below which they are so whatever the others are
 
 
@@ -106,7 +106,8 @@ class Memorisation:
                 known, found = known[:, None], found[:, None]
             scale, theirs = known[: len(base)], known[len(base) :]
             mine, theirs = (similarity.standardised(tiles, scale) for tiles in (found, theirs))
-            found_here = rates(mine, theirs[:cut], theirs[cut:], kind=kind, chance=self.chance)
+            twins = context.gallery.twins
+            found_here = rates(mine, theirs[:cut], theirs[cut:], kind=kind, chance=self.chance, twins=twins)
             if not found_here:
                 return Measurement(missing={f"{NAME}/{name}": ONE_IMAGE for name in RATES})
             values |= found_here
@@ -141,20 +142,27 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 
 def rates(
-    drawn_NTD: torch.Tensor, train_MTD: torch.Tensor, held_out_HTD: torch.Tensor, *, kind: str, chance: float
+    drawn_NTD: torch.Tensor,
+    train_MTD: torch.Tensor,
+    held_out_HTD: torch.Tensor,
+    *,
+    kind: str,
+    chance: float,
+    twins: Sequence[Sequence[int]] = (),
 ) -> dict[str, float]:
     """Copy rate and nearness by the mean over tiles, copy rate by the worst tile; standardised features.
 
-    Empty where the training images are one picture over and over, and none is held out.
+    Empty where the training images are one picture over and over, and none is held out. `twins` are places of
+    near-duplicates among the training images: what is near one of them is no reference for how near another may be.
     """
     import torch
 
-    values = {}
+    values, same_MM = {}, _same(len(train_MTD), twins)
     for name, over_tiles in (("copy_rate", torch.mean), ("tile_max", torch.amax)):
         distance_N = over_tiles(1 - similarity.tile_cosines(drawn_NTD, train_MTD), dim=2).amin(1)
         held_out_H = over_tiles(1 - similarity.tile_cosines(held_out_HTD, train_MTD), dim=2).amin(1)
         others_MM = over_tiles(1 - similarity.tile_cosines(train_MTD, train_MTD), dim=2)
-        others_M = others_MM.fill_diagonal_(torch.inf).amin(1)
+        others_M = others_MM.masked_fill(same_MM, torch.inf).amin(1)
         reference = _reference(held_out_H, others_M)
         if not len(reference):
             return {}
@@ -165,14 +173,30 @@ def rates(
     return values
 
 
+def _same(count: int, twins: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Tell which training images show the same, (M, M): each itself and its twins, unless all are twins."""
+    import torch
+
+    itself_MM = torch.eye(count, dtype=torch.bool)
+    same_MM = itself_MM.clone()
+    for group in twins:
+        places = torch.tensor(group)
+        same_MM[places[:, None], places] = True
+    return itself_MM if same_MM.all() else same_MM
+
+
 def _reference(held_out_H: torch.Tensor, others_M: torch.Tensor) -> torch.Tensor:
-    """Return distances of pictures that are no copies; images that have a near-duplicate say nothing."""
+    """Return distances of pictures that are no copies; images that have a near-duplicate say nothing.
+
+    What is usual, and too near for it, held-out images tell as well: of these none has a twin here.
+    """
     import torch
 
     if len(held_out_H) >= ENOUGH_HELD_OUT:
         return held_out_H
     apart_M = others_M[others_M > EXACT]
-    return torch.cat([held_out_H, apart_M[apart_M > DUPLICATE * apart_M.median()]])
+    usual = max((float(each.median()) for each in (apart_M, held_out_H) if len(each)), default=0.0)
+    return torch.cat([held_out_H, apart_M[apart_M > DUPLICATE * usual]])
 
 
 def _why_not(context: JudgeContext, drawn: Sequence[Image.Image], base: Sequence[Image.Image]) -> str:

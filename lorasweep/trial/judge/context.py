@@ -206,12 +206,12 @@ class JudgeContext:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Ask once for squared error, and squared distance from the base, of each row of each batch."""
         how = (weight, trigger, part)
-        keys = [("answers", id(batch), *how) for batch in batches]  # probes outlive this
+        keys = [("answers", batch, *how) for batch in batches]
         if not all(key in self.answers for key in keys):
             if how == (self.weight, True, "both"):
                 # Those of all sets, which other metrics ask for: an adapter is merged once, not once a set.
                 batches = [batch for batches in self.probes.sets.values() for batch in batches]
-            every = {("answers", id(batch), *how): batch for batch in batches}
+            every = {("answers", batch, *how): batch for batch in batches}
             fresh = {key: batch for key, batch in every.items() if key not in self.answers}
             asked = list(fresh.values())
             said = self._predictions(asked, self._texts(asked, weight, trigger, part), weight, part)

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from lorasweep.core.protocols import Encoder
+from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import digest
 
 if TYPE_CHECKING:
@@ -92,4 +93,4 @@ class FeatureCache:
 
 
 def _key(encoder: Encoder, picture: Image.Image) -> str:
-    return digest([encoder.fingerprint, picture.size, hashlib.sha256(picture.tobytes()).hexdigest()])
+    return digest([code_digest(), encoder.fingerprint, picture.size, hashlib.sha256(picture.tobytes()).hexdigest()])

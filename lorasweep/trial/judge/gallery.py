@@ -15,6 +15,7 @@ from lorasweep.core import seeds
 from lorasweep.core.judging import Gallery
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
+from lorasweep.data.near_duplicates import groups, signature
 from lorasweep.trial import lora_weight
 from lorasweep.trial.sample import pictures
 
@@ -39,10 +40,12 @@ def build(base: Base, recipe: Recipe, plan: Plan, *, latents: LatentCache, adapt
     """
     size_px, (train, held_out) = recipe.picture_px, _chosen(plan)
     with lora_weight.lora_weight(base, adapter, 0.0):
+        shown = tuple(_decode(base, latents, image, size_px) for image in train)
         return Gallery(
-            train=tuple(_decode(base, latents, image, size_px) for image in train),
+            train=shown,
             held_out=tuple(_decode(base, latents, image, size_px) for image in held_out),
             train_captions=tuple(image.caption for image in train),
+            twins=tuple(tuple(each) for each in groups([signature(picture) for picture in shown]) if len(each) > 1),
         )
 
 

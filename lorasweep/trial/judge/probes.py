@@ -53,9 +53,9 @@ SetNames = Collection[SetName | NoiseName]
 ALL_SETS: SetNames = frozenset((*get_args(SetName), *get_args(NoiseName)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeBatch:
-    """Rows of one latent shape, with the base's answers.
+    """Rows of one latent shape, with the base's answers; equal to nothing but itself.
 
     Attributes:
         noisy_BCHW, target_BCHW: x_t and what the model should predict from it.

@@ -9,7 +9,8 @@ difference between two rungs is paired: what makes one picture hard makes it har
 
 Source: the delete-a-group jackknife (Kott, "The delete-a-group jackknife", J. Official Statistics 17, 2001),
 variance = (K - 1) / K x sum over replicates of (value_k - mean)^2. Where a kind of evidence has fewer units
-than K, some replicates leave none of it out and the error comes out too large, never too small.
+than K, some replicates leave none of it out and the error comes out too large; but of a single unit, as one held-out
+image is, none can be left out, and the error knows nothing of it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,16 @@ def test_a_reader_in_the_way_is_waited_for_where_files_are_not_replaced_under_on
     with pytest.raises(PermissionError):
         files.write_text(tmp_path / "status.json", "again")
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no time of the last change of any kind")
+def test_a_change_is_noticed_though_size_and_time_are_put_back(tmp_path: Path) -> None:
+    """As `exiftool -P`, `rsync -t` and `touch -r` do."""
+    path = tmp_path / "lora.safetensors"
+    path.write_bytes(b"one")
+    before = path.stat()
+    assert files.file_digest(path) == hashlib.sha256(b"one").hexdigest()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # clocks of file systems tick some hundred times a second
+        path.write_bytes(b"two")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert files.file_digest(path) == hashlib.sha256(b"two").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -225,6 +226,21 @@ def test_images_are_inspected_once(recipe_of: MakeRecipe, photos: Path, monkeypa
     assert make_plan(recipe) != plan and opened == [changed]
     (paths.cache() / "images.json").write_text("torn")
     assert make_plan(recipe).images
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no time of the last change of any kind")
+def test_another_picture_of_the_same_size_and_time_is_noticed(recipe_of: MakeRecipe, photos: Path) -> None:
+    """Trained on was what the cache had of the one before; without it, `plan` and `train` each blamed the other."""
+    recipe, photo = recipe_of(f"dataset.path={photos}"), photos / "2_zkw outfit2" / "drawn.bmp"
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(photo)
+    before, plan = photo.stat(), make_plan(recipe)
+    while photo.stat().st_ctime_ns == before.st_ctime_ns:
+        Image.new("RGB", (64, 64), (200, 9, 9)).save(photo)
+        os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert photo.stat().st_size == before.st_size
+    (image,) = (image for image in make_plan(recipe).images if image.file == str(photo))
+    assert image.sha256 == hashlib.sha256(photo.read_bytes()).hexdigest()
+    assert image not in plan.images
 
 
 def test_without_upscaling_small_images_keep_their_pixels(recipe_of: MakeRecipe, photos: Path) -> None:

@@ -81,6 +81,22 @@ def test_latents_are_kept_apart_by_all_they_depend_on(
         LatentCache(base, store).mean_std(image)
 
 
+def test_what_other_code_encoded_is_encoded_again(
+    base: Any, store: Store, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade that reads captions or pictures otherwise, nothing is as it was read before."""
+    image = make_plan(make_recipe(tiny_sd), tmp_path).images[0]
+    LatentCache(base, store).mean_std(image)
+    TextCache(base, store).warm(CAPTIONS)
+    monkeypatch.setattr("lorasweep.trial.cache.code_digest", lambda: "tomorrow's")
+    monkeypatch.setattr(type(base), "encode_images", refuse)
+    monkeypatch.setattr(type(base), "encode_captions", refuse)
+    with pytest.raises(AssertionError, match="should have been"):
+        LatentCache(base, store).mean_std(image)
+    with pytest.raises(AssertionError, match="should have been"):
+        TextCache(base, store).warm(CAPTIONS)
+
+
 def test_an_embedding_does_not_depend_on_its_company(base: Any, tmp_path: Path) -> None:
     texts = [TextCache(base, Store(tmp_path / str(number))) for number in range(3)]
     together = texts[0].embed(CAPTIONS)["embeds"]

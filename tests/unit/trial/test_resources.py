@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from lorasweep import config, plan
@@ -71,6 +72,17 @@ def test_the_negative_prompt_still_acts_on_the_bases_pictures(home: Path, tiny_s
     resources = TrialResources()
     plain, negative = (_recipe(tiny_sd, f"base.negative_prompt={text}") for text in ("''", "red hat"))
     assert not np.array_equal(_pictures(resources, plain), _pictures(resources, negative))
+
+
+def test_the_bases_pictures_are_drawn_by_the_code_that_draws_the_others(
+    home: Path, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(tiny_sd)
+    planned, folders = plan.make_plan(recipe), []
+    for code in ("today's", "tomorrow's", "today's"):
+        monkeypatch.setattr("lorasweep.trial.resources.code_digest", lambda code=code: code)
+        folders.append(TrialResources().base_samples(recipe, planned)[0].file.parent)
+    assert folders[0] == folders[2] != folders[1]
 
 
 def _pictures(resources: TrialResources, recipe: Recipe) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import shipped
 import torch
 from PIL import Image
+from tiny_sdxl import change_json
 
 from lorasweep.components.adapters import lora
 from lorasweep.components.bases import stable_diffusion
@@ -25,7 +27,10 @@ PROMPTS = ("zkw, 1girl, red dress", "1girl, blue hair, hat")
 
 @pytest.fixture(scope="module")
 def base(tiny_sd: Path) -> Any:
-    options = BaseOptions(name="stable_diffusion", path=str(tiny_sd), resolution=32, bucket_step=8)
+    return load(BaseOptions(name="stable_diffusion", path=str(tiny_sd), resolution=32, bucket_step=8))
+
+
+def load(options: BaseOptions) -> Any:
     return stable_diffusion.load(options, device="cpu", precision="fp32")
 
 
@@ -152,6 +157,19 @@ def test_diffusers_alone_draws_the_base(base: Any, tiny_sd: Path, tmp_path: Path
     pipe.scheduler.set_timesteps(entry["steps"])
     start = pipe.prepare_latents(1, 4, entry["height"], entry["width"], torch.float32, "cpu", generator)
     assert torch.allclose(eval(entry["noise"], {"torch": torch}), start, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_how_others_draw_a_base_is_not_how_it_was_drawn(tiny_sd: Path, tmp_path: Path, sampler: str) -> None:
+    """Folders come with the scheduler that their maker liked best."""
+    folder = Path(shutil.copytree(tiny_sd, tmp_path / "karras"))
+    liked = {"timestep_spacing": "linspace", "use_karras_sigmas": True, "thresholding": True}
+    change_json(folder / "scheduler" / "scheduler_config.json", **liked)
+    base_options = BaseOptions(name="stable_diffusion", path=str(folder), resolution=32, bucket_step=8)
+    base, chosen, requests = load(base_options), options(sampler=sampler), wanted(seeds=(5,))
+    images = sample.draw(base, None, requests, chosen)
+    sample.write(tmp_path / "samples", requests, images, base=base, options=chosen, adapter_file=None)
+    assert distance(redraw(folder, tmp_path, 1)[1], images[1]) <= 1
 
 
 @pytest.mark.parametrize("text_encoder", [False, True])

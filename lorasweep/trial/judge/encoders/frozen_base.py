@@ -41,7 +41,8 @@ class FrozenBase:
     def fingerprint(self) -> str:
         """Of the weights and of how they are asked."""
         base = self.base
-        return digest(["frozen_base", base.fingerprint, str(base.dtype), TIMESTEP, TILES_PER_SIDE])
+        made_by = [base.fingerprint, base.text_fingerprint, str(base.dtype), base.device.type]
+        return digest(["frozen_base", made_by, TIMESTEP, TILES_PER_SIDE])
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Encode pictures of one size."""

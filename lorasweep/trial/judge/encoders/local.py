@@ -39,10 +39,9 @@ class _Local:
 
     @property
     def fingerprint(self) -> str:
-        """Of the files, by name, size and time."""
+        """Of the files, by name, size and times."""
         found = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-        marks = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]
-        return digest([type(self).__name__.lower(), marks])
+        return digest([type(self).__name__.lower(), [[file.name, *files.stamp(file)] for file in found]])
 
 
 class Clip(_Local):

@@ -25,7 +25,7 @@ from lorasweep.core import seeds
 from lorasweep.core.protocols import Base, Encoder
 from lorasweep.core.records import Plan, Recipe, digest
 from lorasweep.data import captions
-from lorasweep.trial.judge.encoders.frozen_base import pixels, repeated, whole_frames
+from lorasweep.trial.judge.encoders.frozen_base import FrozenBase, pixels, repeated, whole_frames
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ class Masked:
     def fingerprint(self) -> str:
         """Of the encoder, the base that finds the subject, and the words."""
         how = [self.subject, TIMESTEP, NOISES, GREY]
-        return digest([self.encoder.fingerprint, self.base.fingerprint, str(self.base.dtype), how])
+        return digest([self.encoder.fingerprint, FrozenBase(self.base).fingerprint, how])
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Encode pictures of one size with everything but the subject greyed out."""

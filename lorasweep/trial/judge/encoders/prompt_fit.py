@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from lorasweep.core import seeds
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import digest
-from lorasweep.trial.judge.encoders.frozen_base import pixels, repeated, whole_frames
+from lorasweep.trial.judge.encoders.frozen_base import FrozenBase, pixels, repeated, whole_frames
 
 if TYPE_CHECKING:
     import torch
@@ -40,9 +40,7 @@ class FitByBase:
     @property
     def fingerprint(self) -> str:
         """Of the base and the prompts."""
-        base = self.base
-        where = [base.fingerprint, base.text_fingerprint, str(base.dtype), TIMESTEPS]
-        return digest(["fit by base", where, self.prompts])
+        return digest(["fit by base", FrozenBase(self.base).fingerprint, TIMESTEPS, self.prompts])
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Ask every picture at every timestep for every prompt, on noise that all of them share."""

@@ -17,9 +17,10 @@ from fresh_bases import fresh
 from oracle import both_losses, flux_example, pipeline_of
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny_flow import PIPELINES
+from tiny_sdxl import change_json
 
 from benchmarks.memory import SHAPES_OF
-from lorasweep.components.bases import detect
+from lorasweep.components.bases import detect, qwen_image
 from lorasweep.core.records import BaseOptions, Frame, MemoryOptions, NoiseOptions
 from lorasweep.trial.denoise import denoise
 from lorasweep.trial.train import loss
@@ -99,6 +100,26 @@ def test_latents_are_those_of_the_pipeline(shared: Load, name: str, steps: int, 
         shift, scale = base._affine(wanted)
         wanted = (wanted - shift) * scale
     assert wanted.abs().max() > 0.1 and (found - wanted).abs().max() < within * max(1.0, wanted.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+def test_levels_end_where_the_scheduler_says(
+    load: Load, tiny_flow: Callable[[str], Path], tmp_path: Path, sampler: str
+) -> None:
+    """Qwen-Image's own scheduler has `shift_terminal` 0.02: the last answer is asked there, however many there are."""
+    folder = Path(shutil.copytree(tiny_flow("qwen_image"), tmp_path / "terminal"))
+    others = {"use_beta_sigmas": True, "time_shift_type": "linear"}  # ways of drawing that are not followed, nor told
+    change_json(folder / "scheduler" / "scheduler_config.json", shift_terminal=0.02, max_shift=0.9, **others)
+    options = BaseOptions(name="qwen_image", path=str(folder), resolution=32, bucket_step=8)
+    base: Any = qwen_image.load(options, device="cpu", precision="fp32")
+    levels = [t.item() for t, *_ in base.path.sampling(sampler, 5, (8, 8)).steps]
+    assert (levels[0], levels[-1]) == pytest.approx((1.0, 0.02))
+    assert [t.item() for t, *_ in base.path.sampling(sampler, 1, (8, 8)).steps] == [1.0]
+    text, negative = said(base)
+    found = denoise(base, noise(base), text, negative, FRAMES, sampler=sampler, steps=5, guidance=4.0)
+    wanted = drawn_by_pipeline(base, 5, 4.0, "latent")
+    assert (found - wanted).abs().max() < 1e-4 * max(1.0, wanted.abs().max())
 
 
 @torch.no_grad()

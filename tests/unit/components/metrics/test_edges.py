@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -74,6 +75,23 @@ def test_copies_of_a_dataset_of_copies() -> None:
     held_out = some(4, seed=5)
     found = memorisation.rates(near, torch.cat([train, train]), held_out, kind="x", chance=0.05)
     assert found["memorisation/copy_rate_x"] == 1, "twins do not hide copies"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["seen by their pixels", "seen by what is held out"])
+def test_near_duplicates_in_the_majority_hide_no_copies(told: bool) -> None:
+    """Ten of twelve images have a second shot, nearer to them than any copy that an adapter draws."""
+    train = some(12)
+    dataset = torch.cat([train, train[:10] + 0.02 * some(10, seed=1)])
+    near, others = train + 0.3 * some(12, seed=2), some(12, seed=3)
+    held_out = some(0 if told else 4, seed=5)
+    twins = [(place, 12 + place) for place in range(10)] if told else []
+    rates = functools.partial(memorisation.rates, kind="x", chance=0.05)
+    found = rates(near, dataset, held_out, twins=twins)
+    assert found["memorisation/copy_rate_x"] == found["memorisation/tile_max_x"] == 1
+    strangers = rates(others, dataset, held_out, twins=twins)
+    assert strangers["memorisation/copy_rate_x"] <= 0.25 and abs(strangers["memorisation/nearness_x"]) < 0.2
+    # Without any of them, nothing is otherwise; and where all are alike, they are as good as any.
+    assert rates(near, train, held_out, twins=[]) == rates(near, train, held_out, twins=[tuple(range(12))])
 
 
 def test_a_layer_of_zeros_has_no_share_of_change() -> None:

@@ -151,6 +151,16 @@ def test_features_do_not_depend_on_the_company_and_are_asked_for_once(base: Any)
     assert asked == [4, 4]
 
 
+def test_another_clip_skip_is_another_ruler(base: Any) -> None:
+    """Arms of both share a worker, and the disk: neither is measured by what the other's empty caption means."""
+    cache, rulers = FeatureCache(), [frozen_base.FrozenBase(each) for each in (base, base.with_clip_skip(2))]
+    alone = [FeatureCache().features(ruler, PICTURES[:1])["features"] for ruler in rulers]
+    together = [cache.features(ruler, PICTURES[:1])["features"] for ruler in rulers]
+    assert not torch.equal(*alone) and all(map(torch.equal, together, alone))
+    kinds = [mask.Masked(rulers[0], ruler.base, "1girl").fingerprint for ruler in rulers]
+    assert kinds[0] != kinds[1]
+
+
 def test_the_ruler_does_not_bend_with_the_adapter(context: Any, perturb: Any) -> None:
     before = context.features(PICTURES[:2])
     perturb(context.adapter, 0.5)

@@ -1,73 +1,87 @@
-"""SD 1.x and 2.x train as diffusers' `train_text_to_image_lora.py`: the same images and draws, step after step.
+"""SD 1.x, 2.x and XL train as diffusers' scripts do: the same images and draws, step after step.
 
-With the text encoder as `train_dreambooth_lora.py --train_text_encoder` has it, at a rate of its own.
-
-The script's own lines over diffusers, PEFT and torch alone, from the files of the base and of the images on: its VAE,
-its text encoder, its `add_adapter`, its AdamW, its clipping, its schedule. Ours are only the order of the images and
-the numbers that are drawn; and of an epoch's last step, which may have fewer batches, the loss is their mean, where
-accelerate divides by as many as a full step has.
+Of an epoch's last step, which may have fewer batches, the loss is their mean, where accelerate divides by as many as a
+full step has.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import compute_snr
-from peft import LoraConfig
 from PIL import Image
 from tiny_sd import make_tiny_sd
 from tiny_training import make_plan, make_recipe
+from training_script import ADAMW, ALPHA, MAX_NORM, OFFSET, RANK, STEPS, Script
 
-from lorasweep.components.bases import stable_diffusion
-from lorasweep.core.records import Component, NoiseOptions, TrainOptions
+from lorasweep.core import registry
+from lorasweep.core.records import Component, NoiseOptions, PlannedImage, TrainOptions
 from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot
 
-STEPS = 8
-OFFSET, MAX_NORM, RANK, ALPHA, LR, TEXT_LR = 0.1, 0.005, 4, 2.0, 1e-2, 3e-3
-ADAMW = {"betas": (0.9, 0.999), "weight_decay": 1e-2, "eps": 1e-8}
+LR, TEXT_LRS = 1e-2, (3e-3, 2e-3)
+WIDTH, HEIGHT = 50, 70  # of the files, before they are resized and cut
 
 
 @pytest.mark.parametrize(
-    ("prediction_type", "gamma", "accumulation", "text_encoder"),
+    ("base_name", "kind", "gamma", "accumulation", "text_encoder"),
     [
-        ("epsilon", None, 1, True),
-        ("epsilon", 5.0, 3, False),
-        ("v_prediction", None, 3, False),
-        ("v_prediction", 5.0, 1, False),
+        ("stable_diffusion", "epsilon", None, 1, True),
+        ("stable_diffusion", "epsilon", 5.0, 3, False),
+        ("stable_diffusion", "v_prediction", None, 3, False),
+        ("stable_diffusion", "v_prediction", 5.0, 1, False),
+        ("sdxl", "epsilon", 5.0, 1, True),
+        ("sdxl", "v and zero terminal SNR", 5.0, 3, False),
     ],
 )
 def test_losses_gradients_and_weights_are_those_of_the_script(
-    prediction_type: str, gamma: float | None, accumulation: int, text_encoder: bool, tmp_path: Path
+    base_name: str,
+    kind: str,
+    gamma: float | None,
+    accumulation: int,
+    text_encoder: bool,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    folder = make_tiny_sd(tmp_path / "base", prediction_type=prediction_type)
+    if base_name == "sdxl":
+        folder = request.getfixturevalue("tiny_sdxl" if kind == "epsilon" else "tiny_sdxl_v")
+    else:
+        folder = make_tiny_sd(tmp_path / "base", prediction_type=kind)
+    text_lrs = TEXT_LRS[: 2 if base_name == "sdxl" else 1]
     recipe = make_recipe(
         folder,
         adapter=Component(
             name="lora", options={"dim": RANK, "alpha": ALPHA, "targets": "attn", "text_encoder": text_encoder}
         ),
-        optimizer=Component(name="adamw", options={"lr": LR, "text_encoder_lr": TEXT_LR, **ADAMW}),
+        optimizer=Component(name="adamw", options={"lr": LR, "text_encoder_lr": text_lrs, **ADAMW}),
         scheduler=Component(name="cosine_with_restarts", options={"num_cycles": 2, "warmup": 2}),
         noise=NoiseOptions(min_snr_gamma=gamma, offset=OFFSET),
         train=TrainOptions(
             max_steps=STEPS, batch_size=2, device="cpu", gradient_accumulation=accumulation, max_grad_norm=MAX_NORM
         ),
     )
-    plan = dataclasses.replace(make_plan(recipe, tmp_path / "images", images=8), steps=STEPS)
-    base: Any = stable_diffusion.load(recipe.base, device="cpu", precision="fp32")
+    recipe = dataclasses.replace(recipe, base=dataclasses.replace(recipe.base, name=base_name))
+    plan = make_plan(recipe, tmp_path / "images", images=8)
+    plan = dataclasses.replace(plan, steps=STEPS, images=tuple(map(cut_from_a_larger_one, plan.images)))
+    base: Any = registry.load("base", base_name).load(recipe.base, device="cpu", precision="fp32")
     store = Store(tmp_path / "cache")
     slot = make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
-    script = Script(folder, slot.adapter.state_dict(), gamma)
-    ours: list[torch.Tensor] = []
-    slot.optimizer.register_step_pre_hook(lambda *_: ours.extend(p.grad.clone() for p in slot.parameters()))
+    rates = {"unet": LR}
+    if text_encoder:
+        rates |= dict(zip(("text_encoder", "text_encoder_2"), text_lrs, strict=False))
+    script = Script(folder, slot.adapter.state_dict(), rates, gamma)
+    ours: dict[str, torch.Tensor] = {}  # XL asks nothing of its text encoders' last layers, which have no gradient
+
+    def remember(*_: Any) -> None:
+        ours.update({name: p.grad.clone() for name, p in slot.adapter.named_parameters() if p.grad is not None})
+
+    slot.optimizer.register_step_pre_hook(remember)
     rows: list[dict[str, float]] = []
     sizes = set()
     for _ in range(STEPS):
@@ -81,99 +95,27 @@ def test_losses_gradients_and_weights_are_those_of_the_script(
         assert rows[-1]["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
         assert rows[-1]["train/lr/unet"] == pytest.approx(lr, rel=1e-6)
         assert norm > MAX_NORM, "gradients are clipped"
-        for (name, _), mine in zip(slot.adapter.named_parameters(), ours, strict=True):
+        assert ours.keys() == gradients.keys()
+        for name, mine in ours.items():
             torch.testing.assert_close(mine, gradients[name], rtol=1e-3, atol=1e-6, msg=name)
     assert accumulation == 1 or len({len(each) for each in sizes}) > 1, "the last step of an epoch has fewer batches"
-    learned = script.weights()
-    for part, lr in {"unet": LR, **({"text_encoder": TEXT_LR} if text_encoder else {})}.items():
-        own = [tensor for name, tensor in learned.items() if name.startswith(f"{part}.") and "lora_B" in name]
+    for part, lr in rates.items():
+        own = [tensor for name, tensor in script.trained.items() if name.startswith(f"{part}.") and "lora_B" in name]
         assert max(float(tensor.abs().max()) for tensor in own) > lr
     for name, tensor in slot.adapter.state_dict().items():
-        torch.testing.assert_close(tensor, learned[name], rtol=1e-3, atol=LR / 100, msg=name)
+        torch.testing.assert_close(tensor, script.trained[name].detach(), rtol=1e-3, atol=LR / 100, msg=name)
 
 
-class Script:
-    """What the script holds; `step` is its loop's body, up to `optimizer.zero_grad()`."""
-
-    def __init__(self, folder: Path, start: dict[str, torch.Tensor], gamma: float | None) -> None:
-        pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, local_files_only=True)
-        self.vae, self.text_encoder, self.tokenizer = pipeline.vae, pipeline.text_encoder, pipeline.tokenizer
-        self.unet, self.gamma = pipeline.unet, gamma
-        for part in (self.vae, self.text_encoder, self.unet):
-            part.requires_grad_(False)
-        self.noise_scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
-        parts = {"unet": (self.unet, ["to_k", "to_q", "to_v", "to_out.0"])}
-        if any(name.startswith("text_encoder.") for name in start):
-            parts["text_encoder"] = (self.text_encoder, ["q_proj", "k_proj", "v_proj", "out_proj"])
-        self.trained = {}
-        for part, (model, names) in parts.items():
-            model.add_adapter(
-                LoraConfig(r=RANK, lora_alpha=ALPHA, init_lora_weights="gaussian", target_modules=names)  # type: ignore[arg-type]
-            )
-            for name, tensor in model.named_parameters():
-                if tensor.requires_grad:
-                    self.trained[f"{part}.{name.replace('.default', '')}"] = tensor
-            model.train()
-        assert self.trained.keys() == start.keys()
-        for name, tensor in self.trained.items():
-            tensor.data.copy_(start[name])
-        groups = [
-            {"params": [tensor for name, tensor in self.trained.items() if name.startswith(f"{part}.")], "lr": lr}
-            for part, lr in {"unet": LR, "text_encoder": TEXT_LR}.items()
-            if part in parts
-        ]
-        self.optimizer = torch.optim.AdamW(groups, **ADAMW)  # type: ignore[arg-type]
-        self.lr_scheduler = get_scheduler(
-            "cosine_with_restarts", self.optimizer, num_warmup_steps=2, num_training_steps=STEPS, num_cycles=2
-        )
-
-    def step(self, batches: Any, draws: list[torch.Generator]) -> tuple[float, float, float, dict[str, torch.Tensor]]:
-        """One update; its loss, the norm of its gradients, its learning rate, and the gradients as clipped."""
-        total = 0.0
-        for batch, generator in zip(batches, draws, strict=True):
-            loss = self.loss(batch, generator) / len(batches)
-            loss.backward()
-            total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(list(self.trained.values()), MAX_NORM)
-        gradients = {name: tensor.grad.clone() for name, tensor in self.trained.items() if tensor.grad is not None}
-        lr = self.lr_scheduler.get_last_lr()[0]
-        self.optimizer.step()
-        self.lr_scheduler.step()
-        self.optimizer.zero_grad()
-        return total, norm.item(), lr, gradients
-
-    def loss(self, batch: Any, generator: torch.Generator) -> torch.Tensor:
-        """From the files of a batch on."""
-        pictures = [np.asarray(Image.open(image.file).convert("RGB")) for image in batch]
-        pixel_values = (torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5
-        input_ids = self.tokenizer(
-            [image.caption for image in batch],
-            max_length=self.tokenizer.model_max_length,
-            padding="max_length",
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        posterior = self.vae.encode(pixel_values).latent_dist
-        latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
-        latents = latents * self.vae.config.scaling_factor
-        noise = torch.randn(latents.shape, generator=generator)
-        noise += OFFSET * torch.randn((latents.shape[0], latents.shape[1], 1, 1), generator=generator)
-        timesteps = torch.randint(
-            0, self.noise_scheduler.config.num_train_timesteps, (len(batch),), generator=generator
-        ).long()
-        noisy_latents = self.noise_scheduler.add_noise(latents, noise, timesteps)
-        encoder_hidden_states = self.text_encoder(input_ids, return_dict=False)[0]
-        is_epsilon = self.noise_scheduler.config.prediction_type == "epsilon"
-        target = noise if is_epsilon else self.noise_scheduler.get_velocity(latents, noise, timesteps)
-        model_pred = self.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
-        if self.gamma is None:
-            return torch.nn.functional.mse_loss(model_pred.float(), target.float(), reduction="mean")
-        snr = compute_snr(self.noise_scheduler, timesteps)
-        mse_loss_weights = torch.stack([snr, self.gamma * torch.ones_like(timesteps)], dim=1).min(dim=1)[0]
-        mse_loss_weights = mse_loss_weights / (snr if is_epsilon else snr + 1)
-        loss = torch.nn.functional.mse_loss(model_pred.float(), target.float(), reduction="none")
-        return (loss.mean(dim=list(range(1, len(loss.shape)))) * mse_loss_weights).mean()
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The adapter as it is, by our names."""
-        return {name: tensor.detach() for name, tensor in self.trained.items()}
+def cut_from_a_larger_one(image: PlannedImage) -> PlannedImage:
+    """The same with a file of 50 x 70 px, which is resized and then cut neither at the corner nor in the middle."""
+    bucket, file = image.bucket, Path(image.file)
+    pixels = np.random.default_rng(int(file.stem)).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    Image.fromarray(pixels).save(file)
+    return dataclasses.replace(
+        image,
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        width_px=WIDTH,
+        height_px=HEIGHT,
+        resize_px=(bucket.width_px + 8, bucket.height_px + 8),
+        crop_px=(3, 5),
+    )
