@@ -22,6 +22,7 @@ _BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe fil
 _KEYS = {
     "nbformat": ("a notebook (JSON)", "give the TOML files that it wrote into its config folder"),
     "adapter.type adapter.rank": ("a diffusion-pipe config", _BY_HAND),
+    "_source_script": ("a preset of a window over musubi-tuner", "give the script that it starts: 3....ps1"),
     "recipe": ("a recipe of lorasweep already", "give it to `lorasweep plan` as it is"),
 }
 

@@ -51,7 +51,7 @@ def _take_rates(draft: Draft) -> None:
 
 
 def _base(draft: Draft) -> None:
-    if base := flow.BASES.get(draft.take("network_module")):
+    if base := flow.base_of(draft):
         flow.put_base(draft, base)
     else:
         _stable_diffusion(draft)
@@ -65,10 +65,15 @@ def _base(draft: Draft) -> None:
 
 
 def _stable_diffusion(draft: Draft) -> None:
-    option, is_sdxl = "pretrained_model_name_or_path", draft.take("sdxl")
-    kind = "sdxl" if is_sdxl else detect(draft.take(option)) or "stable_diffusion"
-    draft.put("base", kind, "sdxl" if is_sdxl else option, given=True)
+    option = "pretrained_model_name_or_path"
+    said = "sdxl" if draft.take("sdxl") else "model_train_type"
+    is_sdxl = said == "sdxl" or draft.take(said) == "sdxl-lora"
+    found = detect(draft.take(option))
+    kind = "sdxl" if is_sdxl else found or "stable_diffusion"
+    draft.put("base", kind, said if is_sdxl else option, given=True)
     put_path(draft, option)
+    if not (is_sdxl or found or draft.given("sdxl") or draft.given("model_train_type")):
+        draft.leave(option, "is not here, so that nothing says which base it is: of an SDXL, give base=sdxl")
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")
     draft.ignore("v_parameterization", "what the base predicts is read from its own files")
