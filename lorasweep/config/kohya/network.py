@@ -12,7 +12,7 @@ _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
 _RANK = ("network_dim", "network_alpha")
 _PRESETS = {"full": "full", "attn-mlp": "attn-mlp", "attn-only": "attn"}
-_OF_OTHER_BASES = re.compile(r"networks\.\w+_(flux|sd3|lumina|anima|hunyuan\w*|wan|framepack|qwen\w*|zimage|fk)")
+_OF_OTHER_BASES = re.compile(r"networks\.\w+_(?!fa$)\w+")  # lora_sd3, lora_wan, lora_ltx2; lora_fa is of no base
 _STANDS_IN = "no adapter of ours is that; a LoRA stands in for it"
 _DYLORA_DIFFERS = (
     "sd-scripts trains one block of rows but multiplies all of them; ours cuts the product at the "

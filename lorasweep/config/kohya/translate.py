@@ -73,7 +73,7 @@ def _stable_diffusion(draft: Draft) -> None:
     draft.put("base", kind, said if is_sdxl else option, given=True)
     put_path(draft, option)
     if not (is_sdxl or found or draft.given("sdxl") or draft.given("model_train_type")):
-        draft.leave(option, "is not here, so that nothing says which base it is: of an SDXL, give base=sdxl")
+        draft.differ(option, "is not here, and nothing says which base it is: for an SDXL, give base=sdxl")
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")
     draft.ignore("v_parameterization", "what the base predicts is read from its own files")

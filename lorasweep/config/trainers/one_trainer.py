@@ -26,7 +26,7 @@ from lorasweep.data.tree import is_image
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _CONCEPTS = "concepts"
 _BETAS = ("optimizer.beta1", "optimizer.beta2", "optimizer.beta3")
-_STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4"}
+_STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4", "FLOAT_W8A8": "fp8", "INT_W8A8": "int8"}
 _PICTURES = {
     **{"prompt": PROMPT, "seed": SEED, "negative_prompt": "base.negative_prompt", "diffusion_steps": "sample.steps"},
     **{"width": "sample.width", "height": "sample.height", "cfg_scale": "sample.guidance"},
@@ -148,6 +148,8 @@ def _read_base(draft: Draft, base: str) -> None:
         draft.names["unet.weight_dtype"] = "weight_dtype"
     if (dtype := draft.take("unet.weight_dtype")) in _STORAGE:
         draft.put("memory.storage", _STORAGE[dtype], "unet.weight_dtype")
+        if dtype.endswith("A8"):
+            draft.differ("unet.weight_dtype", "what goes into a layer has 8 bits there too")
     elif dtype not in ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32"):
         draft.leave("unet.weight_dtype", "frozen weights are held plain, or in fp8, int8 or nf4")
     images.put_resolution(draft, "resolution")

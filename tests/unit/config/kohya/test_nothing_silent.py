@@ -264,7 +264,19 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ("k.sh", "accelerate launch train_network.py --network_dim='8\n", "command line", "flags.md"),
         ("colab.ipynb", '{"nbformat": 4, "cells": []}', "notebook", "TOML"),
         ("x.json", '{"a": 1}', "JSON", "flags.md"),
-        ("q.toml", '_source_script = "3"\narch = "x"\nlearning_rate = 1e-4\n', "a window over musubi-tuner", ".ps1"),
+        (
+            "q.toml",
+            '_source_script = "3"\narch = "x"\nlearning_rate = 1e-4\n',
+            "a window over musubi-tuner",
+            "flags.md",
+        ),
+        (
+            "b.sh",
+            't="train_network.py"\nif [ $x ]; then\n t="x.py"\nfi\npython $t --seed=1\n',
+            "branches",
+            "of its own",
+        ),
+        ("ltx.toml", 'network_module = "networks.lora_ltx2"\n', "lora_ltx2", "flags.md"),
         ("mine.yaml", "recipe:\n  seed: 1\n", "lorasweep already", "plan"),
         ("wan.toml", 'network_module = "networks.lora_lumina"\n', "lora_lumina", "flags.md"),
         ("hv.toml", 'network_module = "networks.lora"\ndit = "/m"\n', "must be of Qwen-Image, Z-Image", "flags.md"),
@@ -410,13 +422,13 @@ def test_a_rate_of_another_meaning_is_never_taken_over(text: str, ours: str, ans
 
 def test_a_base_that_is_not_here_is_told(answer: Callable[..., Answer]) -> None:
     option = "pretrained_model_name_or_path"
-    assert "base=sdxl" in told(answer(BASE))[option]
+    assert "base=sdxl" in told(answer(BASE), "differs")[option]
     for text, base in (
         ('model_train_type = "sdxl-lora"', "sdxl"),
         ('model_train_type = "sd-lora"', "stable_diffusion"),
     ):
         found = answer(f"{BASE}{text}\n")
-        assert found["recipe"]["base"] == base and option not in told(found)
+        assert found["recipe"]["base"] == base and option not in told(found, "differs")
 
 
 def test_v_parameterization_is_obeyed_or_named_never_harmless(answer: Callable[..., Answer]) -> None:
@@ -468,10 +480,10 @@ def test_a_lokr_of_lycoris_may_be_whole(more: str, dim: int, answer: Callable[..
 def test_datasets_of_one_resolution_are_trained_on_together(answer: Callable[..., Answer]) -> None:
     dataset = '[[datasets]]\nresolution = %d\nbatch_size = %d\n[[datasets.subsets]]\nimage_dir = "/img/%s"\n'
     folders = "".join(dataset % each for each in ((512, 4, "3_a"), (512, 2, "5_b"), (768, 1, "c")))
-    found = answer(BASE.replace('train_data_dir = "/data"\nresolution = "512,512"\n', "") + folders.replace("_", "_"))
+    found = answer(BASE.replace('train_data_dir = "/data"\nresolution = "512,512"\n', "") + folders)
     assert (
         told(found)["image_dir"].startswith("a recipe has one folder")
-        and "there is one resolution" in told(found)["datasets"]
+        and "there is one resolution" in told(found)["datasets[3]"]
     )
     (note,) = (note for note in found["untranslated"] if note["option"] == "image_dir")
     assert note["value"] == ["/img/3_a", "/img/5_b"] and found["recipe"]["train.batch_size"] == 4

@@ -147,7 +147,7 @@ def test_sd_scripts() -> None:
     root = checkout("SD_SCRIPTS")
     library = (root / "library").glob("*train_util*.py")
     found = of_argparse(root / "train_network.py", *library, *(root / "library").glob("custom_train_functions.py"))
-    compare(KOHYA, found, 70)
+    compare(KOHYA, found, 60)
 
 
 def test_musubi_tuner() -> None:
@@ -175,15 +175,14 @@ def test_one_trainer() -> None:
 
 def test_one_trainers_optimizers() -> None:
     source = (checkout("ONE_TRAINER") / "modules" / "util" / "create.py").read_text(encoding="utf-8")
-    cases = {
-        str(value(case.pattern.value)).lower(): case
-        for case in ast.walk(ast.parse(source))
-        if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchValue)
-    }
+    cases: dict[str, list[ast.AST]] = {}
+    for case in ast.walk(ast.parse(source)):
+        if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchValue):
+            cases.setdefault(str(value(case.pattern.value)).lower(), []).extend(ast.walk(case))
     for names, kind in one_trainer.TABLE.more["optimizers"].items():
         for name in names.split():
             theirs = {  # `optimizer_config.beta1 if optimizer_config.beta1 is not None else 0.9`
-                value(node.body): value(node.orelse) for node in ast.walk(cases[name]) if isinstance(node, ast.IfExp)
+                value(node.body): value(node.orelse) for node in cases[name] if isinstance(node, ast.IfExp)
             }
             betas = kind["knobs"].get("betas", [])
             ours = {**kind["knobs"], **{f"beta{at}": beta for at, beta in enumerate(betas, start=1)}}

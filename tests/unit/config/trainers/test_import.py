@@ -533,6 +533,8 @@ def test_one_trainers_earlier_files_are_read_as_it_reads_them(run: Run) -> None:
     assert has(found, dataset__path="/img/zkw", dataset__repeats=7, dataset__holdout_path="/img/kept")
     assert not told(found, "untranslated").keys() & EARLIER.keys()
     assert "loss_weight_fn" not in run({**EARLIER, "min_snr_gamma": 0.0})["recipe"]
+    found = run({**EARLIER, "unet": {"weight_dtype": "INT_W8A8"}, "unet_weight_dtype": None})
+    assert has(found, memory__storage="int8")
     prior = {"prior": {"learning_rate": 5e-4, "weight_dtype": "NFLOAT_4", "train": True}}
     found = run({**EARLIER, "model_type": "FLUX_DEV_1", **prior})  # before there was a `transformer`
     assert has(found, base="flux1_dev", optimizer__lr=5e-4, memory__storage="nf4")
