@@ -171,6 +171,9 @@ def _precision(draft: Draft) -> None:
 
 
 def _brakes(draft: Draft, folder: str | None) -> None:
+    if draft.take("min_snr_gamma") and draft.take("debiased_estimation_loss"):
+        draft.leave("debiased_estimation_loss", "levels are weighed in one way: min_snr_gamma's")
+        del draft.options["debiased_estimation_loss"]
     limit, weight = draft.take("scale_weight_norms"), draft.take("prior_loss_weight")
     names = [name for name, on in (("scale_norm", limit), ("reg_images", folder)) if on]
     if names:

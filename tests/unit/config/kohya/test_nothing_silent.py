@@ -453,6 +453,12 @@ def test_an_sdxl_is_told_by_its_header_or_by_the_file(answer: Callable[..., Answ
         assert "optimizer.text_encoder_lr=[5e-05,1e-05]" in told(found, "differs")["text_encoder_lr"]
 
 
+def test_two_ways_to_weigh_levels_are_one(answer: Callable[..., Answer]) -> None:
+    found = answer(f"{BASE}min_snr_gamma = 5\ndebiased_estimation_loss = true\n")
+    assert found["recipe"]["noise.min_snr_gamma"] == 5 and found["recipe"]["noise.debiased"] is False
+    assert "one way" in told(found)["debiased_estimation_loss"]
+
+
 def test_captions_are_cut_there_unless_they_say_otherwise(answer: Callable[..., Answer]) -> None:
     for text in ("", "max_token_length = 75\n"):
         assert "after 75 tokens" in told(answer(BASE + text), "differs")["max_token_length"]

@@ -34,6 +34,9 @@ MADE_LATER = {
         "optimizer_type": "AdamW in get_optimizer",
         "max_timestep": "all of them",
         "timestep_sampling": "of each base: flow.py",
+        "discrete_flow_shift": "of each base: flow.py",
+        "model_type": "FLUX.1, unless it is told",
+        "sample_sampler": "only told with pictures",
         "weighting_scheme": "uniform is of SD3; FLUX.1's is none",
     },
     "musubi-tuner": {
