@@ -71,7 +71,7 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
 
 
 def _drop_unreached_ends(options: dict[str, Any]) -> None:
-    """Switch off the ends of training parts that are never reached, or that are not trained."""
+    """Drop the ends of training parts that are never reached, or that are not trained."""
     epochs = options.get("epochs", TABLE.translated["epochs"].default)
     for option in [option for option in options if option.endswith(".stop_training_after")]:
         part, after = option.rpartition(".")[0], options[option]
