@@ -63,7 +63,7 @@ def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> l
 # ------------------------------------------------------------------------------------------------ pareto
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # a mark is itself, not what it shows: thousands are looked up
 class Mark:
     """A trial at the checkpoint that it keeps."""
 
