@@ -436,6 +436,8 @@ def test_a_transformers_part_of_one_trainer_is_what_counts(run: Run) -> None:
     found = run({**config, "model_type": "FLUX_DEV_1", "layer_filter_preset": "blocks"})
     assert has(found, base="flux1_dev", optimizer__lr=5e-4, memory__storage="nf4", adapter__targets="full")
     assert has(run(config), base="sdxl", optimizer__lr=9e-4, memory__storage="fp8")
+    found = run({**config, "unet": {"weight_dtype": "INT_W8A8"}})
+    assert has(found, memory__storage="int8") and "8 bits" in told(found, "differs")["unet.weight_dtype"]
 
 
 @pytest.mark.parametrize(
@@ -533,8 +535,6 @@ def test_one_trainers_earlier_files_are_read_as_it_reads_them(run: Run) -> None:
     assert has(found, dataset__path="/img/zkw", dataset__repeats=7, dataset__holdout_path="/img/kept")
     assert not told(found, "untranslated").keys() & EARLIER.keys()
     assert "loss_weight_fn" not in run({**EARLIER, "min_snr_gamma": 0.0})["recipe"]
-    found = run({**EARLIER, "unet": {"weight_dtype": "INT_W8A8"}, "unet_weight_dtype": None})
-    assert has(found, memory__storage="int8")
     prior = {"prior": {"learning_rate": 5e-4, "weight_dtype": "NFLOAT_4", "train": True}}
     found = run({**EARLIER, "model_type": "FLUX_DEV_1", **prior})  # before there was a `transformer`
     assert has(found, base="flux1_dev", optimizer__lr=5e-4, memory__storage="nf4")
