@@ -218,7 +218,7 @@ def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
     largest = base.largest_rank(recipe.base)
     for knob in ("dim", "conv_dim"):
         rank = recipe.adapter.options.get(knob, 0)
-        if rank > largest:
+        if rank > largest and recipe.adapter.name != "lokr":  # whose matrices are whole then, which costs no more
             yield (
                 f"adapter.{knob}={rank} is beyond the rank of any layer of the base, {largest} at most: what "
                 "is over it only costs memory"

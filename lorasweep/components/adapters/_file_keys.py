@@ -103,6 +103,11 @@ class FileModule:
                 return shapes[factor][0]
         return None
 
+    @property
+    def unread(self) -> set[str]:
+        """The key of an alpha beside no rank, which no loader looks at: a whole LoKr's is often beyond fp16."""
+        return {self.keys["alpha"]} if "alpha" in self.keys and self.rank is None and self.kind != "oft" else set()
+
     def scale(self, alpha_of: Callable[[str], float]) -> float:
         """Return alpha / r, alpha by its key; loaders take a product of two whole matrices as it is."""
         if self.rank is None or "alpha" not in self.keys:

@@ -242,7 +242,8 @@ def build_file(base: Base, file: Path) -> FileAdapter:
 
 
 def _check_values(file: Path, placed: Mapping[str, FileModule], tensors: Factors, plain: Mapping[str, Any]) -> None:
-    spoilt = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
+    unread = set().union(*(module.unread for module in placed.values()))
+    spoilt = [key for key, tensor in tensors.items() if key not in unread and not tensor.isfinite().all()]
     without = [
         module.name
         for path, module in placed.items()

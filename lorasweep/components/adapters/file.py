@@ -87,7 +87,10 @@ def unreadable(path: str | Path) -> list[Problem]:
 
 def broken(path: str | Path) -> list[Problem]:
     """Return what of a whole file is no number."""
-    if not (spoilt := finite.broken_tensors(Path(path), files.file_digest(Path(path)))):
+    if spoilt := finite.broken_tensors(Path(path), files.file_digest(Path(path))):
+        unread = set().union(*(module.unread for module in read_modules(Path(path)).values()))
+        spoilt = [key for key in spoilt if key not in unread]
+    if not spoilt:
         return []
     message = f"{len(spoilt)} tensors hold NaN or infinity ({some(spoilt)})"
     return [Problem(str(path), message, "the training diverged: take an earlier file")]

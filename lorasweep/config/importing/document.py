@@ -22,6 +22,7 @@ _BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe fil
 _KEYS = {
     "nbformat": ("a notebook (JSON)", "give the TOML files that it wrote into its config folder"),
     "adapter.type adapter.rank": ("a diffusion-pipe config", _BY_HAND),
+    "_source_script": ("a preset of a window over musubi-tuner", _BY_HAND),
     "recipe": ("a recipe of lorasweep already", "give it to `lorasweep plan` as it is"),
 }
 
@@ -121,6 +122,9 @@ def named_by_text(text: str) -> tuple[str, str] | None:
             return named_by_keys(content) or ("JSON, not the TOML of sd-scripts", _BY_HAND)
         except (ValueError, RecursionError):
             pass
+    if "train_network.py" in text:
+        hint = "write it into a file of its own, with values in place of variables; docs/flags.md has its options"
+        return "a command line that branches put together, or whose quotes or lines do not hang together", hint
     if re.search(r"\S+\.py\b", text) and "--" in text:
         return "the command line of another trainer (diffusers' examples have such)", _BY_HAND
     if re.search(r"^\s*(\w+:|-)\s+[&*]\w", text, re.MULTILINE):

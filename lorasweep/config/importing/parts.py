@@ -24,6 +24,7 @@ from lorasweep.plan.learning_rate import finds_step_size
 # Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
 _FINDS_ITS_STEP = re.compile(r"prodigy|d[-_]?adapt|^(l?dog|dowg|cocob)$", re.IGNORECASE)
 NOT_TRAINED_HERE = "such a base cannot be trained here"
+WHOLE = 100_000  # beyond half of any layer's side, where a LoKr's matrices are whole and its alpha is not looked at
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -193,6 +194,14 @@ def put_rank(draft: Draft, dim: str, alpha: str) -> tuple[int, float]:
     draft.put("adapter.dim", found[0], dim)
     draft.put("adapter.alpha", found[1], alpha)
     return found
+
+
+def put_whole(draft: Draft, option: str, *ranks: str) -> None:
+    """Decide the rank of a LoKr of two whole matrices, where the options in `ranks` say nothing any more."""
+    draft.put("adapter.dim", WHOLE, option)
+    draft.put("adapter.alpha", float(WHOLE), option)
+    for rank in ranks:
+        draft.ignore(rank, f"both matrices are whole: {option}")
 
 
 def put_dropout(draft: Draft, option: str, adapter: str, *, of_inputs: bool = False) -> None:

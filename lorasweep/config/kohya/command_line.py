@@ -16,6 +16,7 @@ _SET = re.compile(
     re.IGNORECASE,
 )
 _USED = re.compile(r"%(\w+)%|\$\{(?:env:)?(\w+)\}|\$(?:env:)?(\w+)", re.IGNORECASE)
+_LISTS = ("(", "@(", "[")
 _UNSET = re.compile(r"%~|%\w+%|\$[\w{(@]")
 
 
@@ -30,7 +31,10 @@ def options(text: str) -> dict[str, Any] | None:
     for line in _CONTINUED.sub(" ", text).splitlines():
         line = _USED.sub(lambda used: variables.get(next(filter(None, used.groups())).lower(), used[0]), line)
         if found := _SET_IN_CMD.match(line) or _SET.match(line):
-            variables[found["name"].lower()] = found["value"]
+            name, value = found["name"].lower(), found["value"]
+            # One that is set again may be so in a branch, and what a list grows to is not read.
+            is_known = variables.get(name, value) == value and not value.startswith(_LISTS)
+            variables[name] = value if is_known else f"${name}"
         elif found := _START.match(line):
             return _read(found[2], sdxl=found[1].lower() == "sdxl_")
     return None

@@ -60,8 +60,10 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
     shared, subsets, others = _in_datasets(described, dataset or config, names)
     trained = [subset for subset in subsets if not _is_regularization(subset)]
     own = {**shared, **(trained[0] if trained else {})}
-    for number, other in enumerate(others, start=2):
-        notes.append(Note(f"datasets[{number}]", other, "one dataset, at one resolution: the first is taken"))
+    for number, other in others.items():
+        notes.append(
+            Note(f"datasets[{number}]", other, "there is one resolution: what has the first dataset's is taken")
+        )
     return Given(
         options={**training, **own},
         trained=trained,
@@ -90,19 +92,22 @@ def _hidden(training: Mapping[str, Any], own: Mapping[str, Any]) -> list[Note]:
 
 def _in_datasets(
     described: Mapping[str, Any], where: Path, names: dict[str, str]
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the first dataset's options, with those of `[general]`, its subsets with both, the other datasets."""
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[int, dict[str, Any]]]:
+    """Return the first dataset's options, with `[general]`'s, the subsets of its resolution, the others by number."""
     general = described.get("general", {})
     if not isinstance(general, Mapping):
         raise _refused(where, f"[general] must be a table, got {general!r}")
     datasets = [{**general, **each} for each in _tables(described.get("datasets", []), "datasets", where)]
     if any(flow.RENAMED.keys() & each for each in datasets):  # musubi-tuner's: each is one folder
         datasets = [{**general, "subsets": [_renamed(each, names) for each in datasets]}]
-    shared, *others = datasets or [{}]
-    for other in others:
-        other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
-    subsets = _tables(shared.pop("subsets", []), "subsets", where)
-    return shared, [{**shared, **subset} for subset in subsets], others
+    shared, subsets, others = (datasets or [{}])[0], [], {}
+    for number, each in enumerate(datasets, start=1):
+        own = _tables(each.pop("subsets", []), "subsets", where)
+        if each.get("resolution") == shared.get("resolution"):
+            subsets += [{**each, **subset} for subset in own]
+        else:
+            others[number] = {**each, "subsets": len(own)}
+    return shared, subsets, others
 
 
 def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
@@ -137,7 +142,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
                 raise _refused(path, f"is a command line that reads {named}", hint) from error
             if unset := command_line.unset(found):
                 hint = "write its value in its place"
-                raise _refused(path, f"has variables that it does not set: {', '.join(unset)}", hint) from error
+                raise _refused(
+                    path, f"has variables that it does not set, or not to one value: {', '.join(unset)}", hint
+                ) from error
             return found
         if other := named_by_text(text):
             raise _refused(path, f"is {other[0]}", other[1]) from error

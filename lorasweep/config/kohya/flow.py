@@ -31,13 +31,13 @@ OPTIONS = (
     *("weighting_scheme", "logit_mean", "logit_std", "preserve_distribution_shape"),
 )
 # The modules that they take.
-TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), "flux1_dev": "full", "krea2": "full"}
+TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), **dict.fromkeys(("flux1_dev", "chroma", "krea2"), "full")}
 _FILES = ("ae", "clip_l", "t5xxl", "qwen3", "vae")
 _OF_NOISE = (  # of bases that predict noise
     *("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip", "max_token_length"),
 )
 _RANGE = ("min_timestep", "max_timestep")  # which musubi-tuner alone reads with flow matching
-_SHIFTS = {"flux1_dev": 3.0}  # of discrete_flow_shift where it is not given; else 1
+_SHIFTS = {"flux1_dev": 3.0, "chroma": 3.0}  # of discrete_flow_shift where it is not given; else 1
 _SAMPLING = {"anima": "sigmoid"}  # of timestep_sampling where it is not given; else the table's
 _BY_SIZE = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift")
 _LEVELS = {  # which levels
@@ -48,6 +48,12 @@ _LEVELS = {  # which levels
 # musubi-tuner's mixtures: the part that stands in for all of it, and the share that it is of
 _MIXED = {"qinglong_flux": ("flux_shift", 79), "qinglong_qwen": ("qwen_shift", 95)}
 _AS_DRAWN = {"flux_shift": "flux1_dev", "qwen_shift": "qwen_image", "krea2_shift": "krea2"}  # exactly as that base is
+
+
+def base_of(draft: Draft) -> str | None:
+    """Name the base of flow matching that a network is for; sd-scripts has one for FLUX.1 and Chroma."""
+    base = BASES.get(draft.take("network_module"))
+    return "chroma" if base == "flux1_dev" and draft.take("model_type") == "chroma" else base
 
 
 def is_musubi(options: Mapping[str, Any], names: Mapping[str, str]) -> bool:
@@ -117,11 +123,11 @@ def put_levels(draft: Draft, base: str) -> None:
         draft.put("noise.shift", 1.0, option)
     draft.ignore(shift, f"is not read with {option}={asked}")
     _put_range(draft, asked, is_sigma=is_sigma)
-    if base == "flux1_dev":
-        for option, there, ours in (
-            ("model_prediction_type", "sigma_scaled", "the transformer's own answer is compared, as with raw"),
-            ("guidance_scale", "3.5", "the transformer is told 1"),
-        ):
+    for option, there, ours, bases in (
+        ("model_prediction_type", "sigma_scaled", "the transformer's own answer is compared, as with raw", _SHIFTS),
+        ("guidance_scale", "3.5", "the transformer is told 1", ("flux1_dev",)),
+    ):
+        if base in bases:
             if not draft.given(option):
                 draft.differ(option, f"sd-scripts takes {there} where it is not given; here {ours}")
 

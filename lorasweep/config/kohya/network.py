@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from lorasweep.config.importing.draft import Draft
-from lorasweep.config.importing.parts import put_dropout, put_rank
+from lorasweep.config.importing.parts import put_dropout, put_rank, put_whole
 from lorasweep.config.kohya import flow
 
 _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
 _RANK = ("network_dim", "network_alpha")
 _PRESETS = {"full": "full", "attn-mlp": "attn-mlp", "attn-only": "attn"}
-_OF_OTHER_BASES = re.compile(r"networks\.\w+_(flux|sd3|lumina|anima|hunyuan\w*|wan|framepack|qwen\w*|zimage|fk)")
+_OF_OTHER_BASES = re.compile(r"networks\.\w+_(?!fa$)\w+")  # lora_sd3, lora_wan, lora_ltx2; lora_fa is of no base
 _STANDS_IN = "no adapter of ours is that; a LoRA stands in for it"
 _DYLORA_DIFFERS = (
     "sd-scripts trains one block of rows but multiplies all of them; ours cuts the product at the "
@@ -24,7 +24,7 @@ def translate_network(draft: Draft) -> None:
     """Decide the adapter, but for whether the text encoder is trained."""
     module = draft.take("network_module")
     is_musubi = flow.is_musubi(draft.options, draft.names)
-    if (base := flow.BASES.get(module)) and is_musubi == (base in flow.MUSUBI.values()):
+    if (base := flow.base_of(draft)) and is_musubi == (base in flow.MUSUBI.values()):
         name = _flow(draft, base)
     elif is_musubi or (module and _OF_OTHER_BASES.fullmatch(module)):
         here = "Qwen-Image, Z-Image, FLUX.2 klein or Krea 2" if is_musubi else "Stable Diffusion, FLUX.1 or Anima"
@@ -43,7 +43,7 @@ def translate_network(draft: Draft) -> None:
         elif module != "networks.lora":
             draft.leave("network_module", _STANDS_IN)
         name = _lora(draft)
-    _dropout(draft, name)
+    _dropout(draft, name, is_argument=module in _LYCORIS)
     for argument, value in draft.untaken("network_args"):
         if value:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))
@@ -85,8 +85,8 @@ def _flow(draft: Draft, base: str) -> str:
     draft.put("adapter", "lora", "network_module")
     put_rank(draft, *_RANK)
     draft.put("adapter.targets", flow.TARGETS[base], "network_module")
-    if base in ("flux1_dev", "flux2_klein"):
-        more = ", and a single block's MLP too" if base == "flux1_dev" else ""
+    if base in ("flux1_dev", "chroma", "flux2_klein") and not draft.take("network_args.split_qkv"):
+        more = ", and a single block's MLP too" if base != "flux2_klein" else ""
         reason = f"there queries, keys and values share one first factor{more}; here each has its own"
         draft.differ("network_module", reason)
     if base == "krea2":
@@ -132,6 +132,8 @@ def _lycoris(draft: Draft) -> str:
         _one_rank(draft)
         draft.put("adapter.targets", targets, "network_args.preset")
         _own_knobs(draft, name)
+        if name == "lokr" and draft.take("network_args.full_matrix"):
+            put_whole(draft, "network_args.full_matrix", *_RANK)
     return name
 
 
@@ -158,9 +160,9 @@ def _own_knobs(draft: Draft, name: str) -> None:
         draft.differ("network_args.algo", reason)
 
 
-def _dropout(draft: Draft, name: str) -> None:
+def _dropout(draft: Draft, name: str, *, is_argument: bool) -> None:
     """Take network_dropout; LyCORIS takes it as an argument too, and that one wins."""
-    option = draft.first("network_args.dropout", "network_dropout")
+    option = draft.first(*(("network_args.dropout",) if is_argument else ()), "network_dropout")
     if option == "network_args.dropout":
         draft.ignore("network_dropout", "network_args.dropout takes its place")
     put_dropout(draft, option, name)

@@ -51,7 +51,7 @@ def _take_rates(draft: Draft) -> None:
 
 
 def _base(draft: Draft) -> None:
-    if base := flow.BASES.get(draft.take("network_module")):
+    if base := flow.base_of(draft):
         flow.put_base(draft, base)
     else:
         _stable_diffusion(draft)
@@ -65,10 +65,15 @@ def _base(draft: Draft) -> None:
 
 
 def _stable_diffusion(draft: Draft) -> None:
-    option, is_sdxl = "pretrained_model_name_or_path", draft.take("sdxl")
-    kind = "sdxl" if is_sdxl else detect(draft.take(option)) or "stable_diffusion"
-    draft.put("base", kind, "sdxl" if is_sdxl else option, given=True)
+    option = "pretrained_model_name_or_path"
+    said = "sdxl" if draft.take("sdxl") else "model_train_type"
+    is_sdxl = said == "sdxl" or draft.take(said) == "sdxl-lora"
+    found = detect(draft.take(option))
+    kind = "sdxl" if is_sdxl else found or "stable_diffusion"
+    draft.put("base", kind, said if is_sdxl else option, given=True)
     put_path(draft, option)
+    if not (is_sdxl or found or draft.given("sdxl") or draft.given("model_train_type")):
+        draft.differ(option, "is not here, and nothing says which base it is: for an SDXL, give base=sdxl")
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")
     draft.ignore("v_parameterization", "what the base predicts is read from its own files")
@@ -166,6 +171,9 @@ def _precision(draft: Draft) -> None:
 
 
 def _brakes(draft: Draft, folder: str | None) -> None:
+    if draft.take("min_snr_gamma") and draft.take("debiased_estimation_loss"):
+        draft.leave("debiased_estimation_loss", "levels are weighed in one way: min_snr_gamma's")
+        del draft.options["debiased_estimation_loss"]
     limit, weight = draft.take("scale_weight_norms"), draft.take("prior_loss_weight")
     names = [name for name, on in (("scale_norm", limit), ("reg_images", folder)) if on]
     if names:

@@ -22,6 +22,7 @@ from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
 
 # Keys that only one trainer writes. First match wins.
 MARKS: dict[str, ModuleType] = {
+    "network_module": kohya,
     "training_method": one_trainer,
     "concept_file_name": one_trainer,
     "job config": ai_toolkit,

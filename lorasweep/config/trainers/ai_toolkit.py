@@ -11,7 +11,15 @@ from lorasweep.config.importing import images
 from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
-from lorasweep.config.importing.parts import put_adapter, put_base, put_dropout, put_no_seed, put_optimizer, put_rank
+from lorasweep.config.importing.parts import (
+    put_adapter,
+    put_base,
+    put_dropout,
+    put_no_seed,
+    put_optimizer,
+    put_rank,
+    put_whole,
+)
 from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 from lorasweep.plan.learning_rate import finds_step_size
 
@@ -24,6 +32,7 @@ _PICTURES = {
     **{"width": "sample.width", "height": "sample.height", "guidance_scale": "sample.guidance"},
 }
 _SCHEDULE = "train.lr_scheduler_params"
+_STORAGE = {"qfloat8": "fp8", "float8": "fp8", "qint8": "int8", "int8": "int8"}
 
 
 def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
@@ -70,6 +79,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
         draft.problem("type", f"must be one of {', '.join(_TRAINERS)}, got {kind!r}", "only LoRAs are trained here")
     base = put_base(draft, kind="model.arch", path="model.name_or_path")
     put_adapter(draft, "model.assistant_lora_path")
+    _storage(draft, base)
     links = _images(draft, given, link_into)
     _adapter(draft, base)
     _optimizer(draft)
@@ -79,6 +89,20 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     put_no_seed(draft, "seed")
     put_pictures(draft, "sample.prompts", given.pictures)
     return links
+
+
+def _storage(draft: Draft, base: str) -> None:
+    """Decide how the frozen transformer is held; what predicts noise is held plain there."""
+    if base != "flux1_dev":
+        draft.ignore("train.bypass_guidance_embedding", "is of FLUX.1")
+    if base in images.PREDICT_NOISE:
+        for option in ("model.quantize", "model.qtype"):
+            draft.ignore(option, "is not read with this base")
+    elif draft.take("model.quantize"):
+        if kind := _STORAGE.get(draft.take("model.qtype")):
+            draft.put("memory.storage", kind, "model.qtype")
+        else:
+            draft.leave("model.qtype", "frozen weights are held plain, or in fp8, int8 or nf4: give memory.storage")
 
 
 def _budget(draft: Draft) -> None:
@@ -127,12 +151,37 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     images.put_buckets(draft, "datasets.buckets", on=draft.take("datasets.buckets"))
     if draft.take("train.diff_output_preservation"):
         _preserve(draft, is_alone=not given.regularization)
+    draft.ignore("train.diff_output_preservation_class", "is told with diff_output_preservation, where that is on")
     extension = draft.take("datasets.caption_ext")
     draft.put("captions.extension", f".{extension.removeprefix('.')}", "datasets.caption_ext")
-    if trigger := draft.take("trigger_word"):
-        draft.put("captions.trigger", trigger, "trigger_word")
-        draft.differ("trigger_word", "[trigger] in a caption is read as it is; ours is added where a caption lacks it")
+    option = draft.first("datasets.trigger_word", "trigger_word")
+    if trigger := draft.take(option):
+        draft.put("captions.trigger", trigger, option)
+        draft.differ(option, "[trigger] in a caption is read as it is; ours is added where a caption lacks it")
+        draft.ignore("trigger_word", "the dataset's own counts")
+    _tags(draft, has_trigger=bool(trigger))
     return links
+
+
+def _tags(draft: Draft, *, has_trigger: bool) -> None:
+    """Decide what moves and what is dropped; nothing of it where captions are encoded once."""
+    shuffle, keep, share = "datasets.shuffle_tokens", "datasets.keep_tokens", "datasets.token_dropout_rate"
+    shuffles, kept, dropped = draft.take(shuffle), draft.take(keep), draft.take(share)
+    if draft.take("train.cache_text_embeddings") or draft.take("datasets.cache_text_embeddings"):
+        for option in (option for option, on in ((shuffle, shuffles), (share, dropped)) if on):
+            draft.differ(option, "captions are encoded once there, cache_text_embeddings: it does nothing")
+        shuffles, dropped = False, 0.0
+    if shuffles and kept:
+        if not dropped:
+            kept = 0
+        draft.differ(keep, "keeps tags from token_dropout_rate alone there; shuffle_tokens moves all of them")
+    draft.put("captions.shuffle", shuffles, shuffle)
+    draft.put("captions.keep_tokens", kept, keep)
+    draft.put("captions.tag_dropout", dropped, share)
+    if has_trigger and draft.take("datasets.caption_dropout_rate"):
+        draft.differ(
+            "datasets.caption_dropout_rate", "the trigger stays there when a caption is dropped; here it goes too"
+        )
 
 
 def _preserve(draft: Draft, *, is_alone: bool) -> None:
@@ -167,8 +216,7 @@ def _adapter(draft: Draft, base: str) -> None:
         draft.put("adapter.targets", "full", "network.type")
         draft.differ("network.type", "ai-toolkit takes every layer of the main blocks; ours of refiners too")
     if name == "lokr" and draft.take("network.lokr_full_rank"):
-        reason = "both matrices are whole there; ours is of low rank where its sides are large"
-        draft.leave("network.lokr_full_rank", reason, True)
+        put_whole(draft, "network.lokr_full_rank", dim, "network.linear_alpha", "network.alpha")
     put_dropout(draft, "network.dropout", name)
 
 

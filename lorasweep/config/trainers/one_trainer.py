@@ -11,19 +11,28 @@ from lorasweep.config.importing import images
 from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
-from lorasweep.config.importing.parts import put_base, put_dropout, put_no_seed, put_optimizer, put_rank, put_separator
+from lorasweep.config.importing.parts import (
+    put_base,
+    put_dropout,
+    put_no_seed,
+    put_optimizer,
+    put_rank,
+    put_separator,
+    put_whole,
+)
 from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 from lorasweep.data.tree import is_image
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _CONCEPTS = "concepts"
 _BETAS = ("optimizer.beta1", "optimizer.beta2", "optimizer.beta3")
-_STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4"}
+_STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4", "FLOAT_W8A8": "fp8", "INT_W8A8": "int8"}
 _PICTURES = {
     **{"prompt": PROMPT, "seed": SEED, "negative_prompt": "base.negative_prompt", "diffusion_steps": "sample.steps"},
     **{"width": "sample.width", "height": "sample.height", "cfg_scale": "sample.guidance"},
 }
 _STRATEGY, _SAMPLES = "concepts.balancing_strategy", "SAMPLES"  # what `balancing` counts, where not repeats
+_OLDER = {"repeats": "balancing"}  # of a concept before version 1
 _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 
@@ -38,6 +47,12 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
         name = options.pop("optimizer")
         options["optimizer"] = {"optimizer": name, **{key.removeprefix("optimizer_"): options.pop(key) for key in own}}
     flat = images.flatten(options)
+    names = {new: old for old, new in TABLE.more["older"].items() if old in flat}
+    flat |= {new: flat.pop(old) for new, old in names.items()}
+    if flat.get("min_snr_gamma"):  # before version 3
+        flat |= {"loss_weight_fn": "MIN_SNR_GAMMA", "loss_weight_strength": flat.pop("min_snr_gamma")}
+        names["loss_weight_strength"] = "min_snr_gamma"
+    _drop_unreached_ends(flat)
     given = [name for name in _BETAS if flat.get(name) is not None]
     if len(given) > 1:
         flat["optimizer.betas"] = [flat.pop(name) for name in given]
@@ -52,11 +67,25 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
     if pictures:
         flat.pop("samples", None)
     repeated = [_repeated(each) for each in images.tables(concepts)]
-    return replace(images.sort_datasets(flat, repeated, _CONCEPTS, _purpose), pictures=pictures)
+    return replace(images.sort_datasets(flat, repeated, _CONCEPTS, _purpose), pictures=pictures, names=names)
+
+
+def _drop_unreached_ends(options: dict[str, Any]) -> None:
+    """Drop the ends of training parts that are never reached, or that are not trained."""
+    epochs = options.get("epochs", TABLE.translated["epochs"].default)
+    for option in [option for option in options if option.endswith(".stop_training_after")]:
+        part, after = option.rpartition(".")[0], options[option]
+        unit = options.get(f"{part}.stop_training_after_unit")
+        is_late = unit == "EPOCH" and all(isinstance(each, int) for each in (after, epochs)) and after >= epochs
+        if unit == "NEVER" or is_late or options.get(f"{part}.train") is False:
+            options[option] = None
 
 
 def _repeated(concept: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return it with its samples of an epoch as repeats of the images that are there; with 1 where none are here."""
+    concept = {_OLDER.get(key, key): value for key, value in concept.items()}
+    if concept.get("validation_concept") is True:
+        concept["type"] = "VALIDATION"
     samples, path = concept.get("balancing"), concept.get("path")
     if concept.get("balancing_strategy") != _SAMPLES or not isinstance(samples, int | float):
         return concept
@@ -93,8 +122,10 @@ def _take_transformer(draft: Draft) -> None:
     """Read the options of the transformer, not those of a UNet that this base does not have."""
     for option in [option for option in draft.options if option.startswith("unet.")]:
         del draft.options[option]
-    for option in [option for option in draft.options if option.startswith("transformer.")]:
-        renamed = f"unet.{option.removeprefix('transformer.')}"
+    is_old = not any(option.startswith("transformer.") for option in draft.options)  # before version 9
+    part = "prior." if is_old else "transformer."
+    for option in [option for option in draft.options if option.startswith(part)]:
+        renamed = f"unet.{option.removeprefix(part)}"
         draft.options[renamed] = draft.options.pop(option)
         draft.names[renamed] = option
 
@@ -109,8 +140,16 @@ def _read_base(draft: Draft, base: str) -> None:
             draft.leave("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
     else:
         draft.put("base.clip_skip", skipped + 1, "text_encoder_layer_skip")
+    if "weight_dtype" in draft.options and draft.options.get("unet.weight_dtype") in (
+        None,
+        "NONE",
+    ):  # before version 10
+        draft.options["unet.weight_dtype"] = draft.options.pop("weight_dtype")
+        draft.names["unet.weight_dtype"] = "weight_dtype"
     if (dtype := draft.take("unet.weight_dtype")) in _STORAGE:
         draft.put("memory.storage", _STORAGE[dtype], "unet.weight_dtype")
+        if dtype.endswith("A8"):
+            draft.differ("unet.weight_dtype", "what goes into a layer has 8 bits there too")
     elif dtype not in ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32"):
         draft.leave("unet.weight_dtype", "frozen weights are held plain, or in fp8, int8 or nf4")
     images.put_resolution(draft, "resolution")
@@ -160,9 +199,14 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter", name, "lora_decompose" if name == "dora" else "peft_type")
     rank = "lokr_dim" if name == "lokr" else "lora_rank"
     put_rank(draft, rank, "lora_alpha")
+    if name == "lokr" and draft.take("lokr_full_matrix"):
+        put_whole(draft, "lokr_full_matrix", rank, "lora_alpha")
     draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
     if draft.lines["adapter.targets"].value == "full":
         draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
+    if draft.options.get("layer_filter_preset") in draft.table.translated["layer_filter_preset"].values:
+        for option in ("layer_filter", "layer_filter_regex"):
+            draft.ignore(option, "is what layer_filter_preset stands for")
     put_dropout(draft, "dropout_probability", name, of_inputs=name == "dora")
 
 
@@ -171,7 +215,7 @@ def _optimizer(draft: Draft) -> None:
     trains = draft.lines["adapter.text_encoder"].value
     if draft.lines["base"].value == "sdxl" and draft.take("text_encoder_2.train") != trains:
         draft.leave("text_encoder_2.train", "both text encoders are trained, or none")
-    if trains and "text_encoder.stop_training_after" not in draft.options:
+    if trains and draft.take("epochs") > 30 and "text_encoder.stop_training_after" not in draft.options:
         reason = "there it stops after 30 epochs unless the file says otherwise; ours trains to the end"
         draft.differ("text_encoder.stop_training_after", reason)
     scheduler = draft.choose("learning_rate_scheduler")
@@ -188,6 +232,8 @@ def _optimizer(draft: Draft) -> None:
 
 
 def _noise(draft: Draft) -> None:
+    if draft.options.get("noising_weight") and not draft.given("timestep_distribution"):  # before version 4
+        draft.options["timestep_distribution"] = "SIGMOID"
     levels = draft.choose("timestep_distribution")
     draft.put("noise.levels", levels, "timestep_distribution")
     if levels == "logit_normal":

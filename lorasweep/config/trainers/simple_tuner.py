@@ -8,11 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing import images
 from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
-from lorasweep.config.importing.parts import put_adapter, put_base, put_dropout, put_no_seed, put_optimizer, put_rank
+from lorasweep.config.importing.parts import (
+    NOT_TRAINED_HERE,
+    put_adapter,
+    put_base,
+    put_dropout,
+    put_no_seed,
+    put_optimizer,
+    put_rank,
+    put_whole,
+)
 from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
@@ -23,6 +33,21 @@ _PICTURES = {
     **{"seed": SEED, "negative_prompt": "base.negative_prompt"},
     **{"num_inference_steps": "sample.steps", "guidance": "sample.guidance"},
 }
+_LYCORIS = "config/lycoris_config.json"  # where nothing else is named
+_BETAS = ("optimizer_beta1", "optimizer_beta2")
+_OWN_BASES = {
+    "flux": ("kontext",),
+    "flux2": ("dev",),
+    "qwen_image": ("edit",),
+    "sdxl": ("refiner",),
+}  # not trained here
+_BESIDE_ADAPTER = {"z_image": "turbo-ostris-v2"}  # whose turbo flavours are trained so, with the flavour unless told
+_NOT_WARMED_UP = (
+    "constant",
+    "cosine",
+    "cosine_with_restarts",
+    "sine",
+)  # schedules that read the warm-up as another thing
 _TARGETS = {frozenset({"Attention"}): "attn", frozenset({"Attention", "FeedForward"}): "attn-mlp"}
 
 
@@ -30,7 +55,10 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
     """Return the options, without the dashes of a command line, and the datasets of images."""
     options = {key.removeprefix("--"): value for key, value in content.items()}
     if options.get("lora_type") == "lycoris":
-        options |= images.flatten(images.read_beside(config, dataset, options.get("lycoris_config")) or {}, "lycoris")
+        named = options.get("lycoris_config", _LYCORIS)
+        options |= images.flatten(images.read_beside(config, None, named) or {}, "lycoris")
+    if all(options.get(name) is not None for name in _BETAS):
+        options["optimizer_config.betas"] = [options.pop(name) for name in _BETAS]
     datasets = [
         {**each, "repeats": _seen(each.get("repeats"))}
         for each in images.tables(images.read_beside(config, dataset, options.get("data_backend_config")))
@@ -67,6 +95,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
         draft.problem("model_type", f"must be lora, got {kind!r}", "only LoRAs are trained here")
     base = put_base(draft, kind="model_family", path="pretrained_model_name_or_path")
     put_adapter(draft, "assistant_lora_path")
+    _flavour(draft)
     held = draft.take("base_model_precision")
     if storage := next((kind for kind in ("fp8", "int8", "nf4") if held.startswith(kind)), None):
         draft.put("memory.storage", storage, "base_model_precision")
@@ -86,6 +115,20 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     draft.ignore("noise_offset", "offset_noise is not on")
     put_pictures(draft, _PROMPT, given.pictures)
     return links
+
+
+def _flavour(draft: Draft) -> None:
+    """Refuse weights of another base, and tell of those that are trained beside an adapter."""
+    option, family = "model_flavour", str(draft.options.get("model_family")).lower()
+    flavour = draft.take(option) or _BESIDE_ADAPTER.get(family, "")
+    if flavour.startswith(_OWN_BASES.get(family, ())):
+        draft.problem(option, f"is another base than the other weights of {family}, got {flavour!r}", NOT_TRAINED_HERE)
+    is_beside = family in _BESIDE_ADAPTER and flavour.startswith("turbo") and not draft.take("disable_assistant_lora")
+    if is_beside and "base.adapter" not in draft.lines:
+        draft.put("base.adapter", TO_BE_GIVEN, option)
+        draft.leave(
+            option, "is trained beside an adapter, which is not downloaded: give base.adapter=its file", flavour
+        )
 
 
 def _resolution(draft: Draft) -> None:
@@ -148,6 +191,8 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter", name, option)
     if is_lycoris:
         put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
+        if name == "lokr" and draft.take("lycoris.full_matrix"):
+            put_whole(draft, "lycoris.full_matrix", "lycoris.linear_dim", "lycoris.linear_alpha")
         _lycoris_targets(draft)
         for unused in ("lora_rank", "lora_alpha", "lora_dropout"):
             draft.ignore(unused, "LyCORIS has its own")
@@ -155,6 +200,8 @@ def _adapter(draft: Draft) -> None:
         put_rank(draft, "lora_rank", "lora_alpha")
         put_dropout(draft, "lora_dropout", name, of_inputs=True)
         draft.put("adapter.targets", "attn", option)
+        if draft.lines["base"].value in ("flux1_dev", "chroma"):
+            draft.put("adapter.targets", draft.choose("flux_lora_target"), "flux_lora_target")
 
 
 def _lycoris_targets(draft: Draft) -> None:
@@ -177,7 +224,21 @@ def _optimizer(draft: Draft) -> None:
     draft.put("scheduler", draft.choose("lr_scheduler"), "lr_scheduler")
     if asked == "polynomial":
         draft.differ("lr_scheduler", "there it falls with power lr_power [0.8] to lr_end; ours is a line to 0")
-    draft.put("scheduler.warmup", draft.take("lr_warmup_steps"), "lr_warmup_steps")
+    steps, is_warmed_up = draft.take("lr_warmup_steps"), asked not in _NOT_WARMED_UP
+    draft.put("scheduler.warmup", steps if is_warmed_up else 0, "lr_warmup_steps")
+    if asked == "cosine":
+        _wave(draft, steps or 1000)
+    elif not is_warmed_up:
+        draft.ignore("lr_warmup_steps", f"is no warm-up with lr_scheduler={asked}")
+
+
+def _wave(draft: Draft, fall: int) -> None:
+    """Translate a cosine that falls in so many steps and rises again in as many."""
+    total, option = draft.take("max_train_steps"), "lr_warmup_steps"
+    draft.put("scheduler.num_cycles", total / (2 * fall) if total else 0.5, option)
+    draft.differ(option, f"is no warm-up there: the rate falls in {fall} steps, to lr_end, and rises again in as many")
+    if not total:
+        draft.leave(option, "the steps of this training follow from the images: give scheduler.num_cycles")
 
 
 def _levels(draft: Draft, base: str) -> None:

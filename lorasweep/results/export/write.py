@@ -84,13 +84,19 @@ def export_run(
         renamed = to_kohya(tensors, config, rank=rank) if config else tensors
         if precision == "fp16":
             with np.errstate(over="ignore"):  # told below
-                renamed = {key: each.astype("f2") if each.dtype == "f4" else each for key, each in renamed.items()}
+                renamed = {key: _halved(each) for key, each in renamed.items()}
         if broken := [key for key, each in renamed.items() if not np.isfinite(each).all()]:
             hint = "--precision fp32" if precision == "fp16" else "--step of an earlier checkpoint"
             message = f"{len(broken)} of {len(renamed)} tensors would not be numbers, e.g. {broken[0]}"
             raise InputError(Problem(f"--precision {precision}", message, hint), subject="export")
         made.append(_write(saved, renamed, path, form, rank))
     return made
+
+
+def _halved(tensor: np.ndarray) -> np.ndarray:
+    """Return it in fp16; an alpha beyond that stays, which a LoKr of whole matrices has and no program reads."""
+    half = tensor.astype("f2")
+    return tensor if tensor.dtype != "f4" or (not tensor.ndim and np.isinf(half)) else half
 
 
 def _trained_ranks(saved: Checkpoint) -> tuple[int, ...]:

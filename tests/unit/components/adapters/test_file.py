@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lorasweep.components.adapters.file import describe, problems_with
+from lorasweep.components.adapters.file import describe, problems_with, unreadable
 from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
@@ -485,6 +485,28 @@ def test_what_cannot_be_judged_says_why_and_leaves_the_base_alone(case: str, bas
         build(base, file)
     assert words in str(raised.value) and "\x1b" not in str(raised.value)
     assert [(name, type(module)) for name, module in base.parts["unet"].named_modules()] == before
+
+
+@pytest.mark.parametrize(("make", "is_read"), [(lokr_whole, True), (lokr, False)])
+def test_an_alpha_beyond_fp16_is_no_harm_where_nobody_reads_it(
+    make: Callable[[torch.Tensor], Tensors], is_read: bool, base: Base, tmp_path: Path
+) -> None:
+    """LyCORIS and ai-toolkit write a rank of 100000 and more as the alpha of whole matrices: infinity in fp16."""
+    file, weights = tmp_path / "x.safetensors", plain_weights(base, convolutions=False)
+    weights = {path: weight for path, weight in weights.items() if min(weight.shape) >= 16}
+    tensors = write(file, weights, make)
+    infinite = {key: tensor.half() * (torch.inf if key.endswith("alpha") else 1) for key, tensor in tensors.items()}
+    save_file(infinite, file)
+    assert bool(unreadable(file)) != is_read
+    if not is_read:
+        with pytest.raises(InputError, match="hold NaN or infinity"):
+            build(base, file)
+        return
+    adapter = build(base, file)
+    for path, weight in weights.items():
+        wanted = lora_readers.READERS["comfyui"](weight, tensors, kohya_name(path), 1.0)
+        got = weight + adapter.delta(adapter.layers[path]).double()
+        assert (got - wanted).abs().max() < 1e-2 * max(1.0, wanted.abs().max().item())
 
 
 def test_a_missing_file(base: Base, tmp_path: Path) -> None:

@@ -257,6 +257,26 @@ def test_variables_that_the_script_sets_are_filled_in(
     assert (recipe["base.path"], recipe["optimizer.lr"]) == ("D:\\my models\\x.safetensors", 2e-4)
 
 
+@pytest.mark.parametrize(
+    ("script", "word"),
+    [
+        (
+            'module="networks.lora"\nif [ $x ]; then\n  module="lycoris.kohya"\nfi\n%s --network_module=$module',
+            "$module",
+        ),
+        ("$more = [System.Collections.ArrayList]::new()\n%s --network_module=networks.lora $more", "$more"),
+        ("more=()\n%s --network_module=networks.lora $more", "$more"),
+    ],
+)
+def test_a_variable_that_a_branch_sets_is_refused(
+    script: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.sh").write_text(script % "train_network.py --network_dim=8" + "\n", encoding="utf-8")
+    assert main(["import", str(tmp_path / "t.sh")]) == 2
+    err = capsys.readouterr().err
+    assert "or not to one value" in err and word in err
+
+
 @pytest.mark.parametrize("word", ["--seed=$SEED", '"${args[@]}"', "--train_data_dir=%~dp0img", "--seed $(date)"])
 def test_variables_that_it_does_not_set_are_refused_by_name(
     word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

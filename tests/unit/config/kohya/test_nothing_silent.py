@@ -264,6 +264,19 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ("k.sh", "accelerate launch train_network.py --network_dim='8\n", "command line", "flags.md"),
         ("colab.ipynb", '{"nbformat": 4, "cells": []}', "notebook", "TOML"),
         ("x.json", '{"a": 1}', "JSON", "flags.md"),
+        (
+            "q.toml",
+            '_source_script = "3"\narch = "x"\nlearning_rate = 1e-4\n',
+            "a window over musubi-tuner",
+            "flags.md",
+        ),
+        (
+            "b.sh",
+            't="train_network.py"\nif [ $x ]; then\n t="x.py"\nfi\npython $t --seed=1\n',
+            "branches",
+            "of its own",
+        ),
+        ("ltx.toml", 'network_module = "networks.lora_ltx2"\n', "lora_ltx2", "flags.md"),
         ("mine.yaml", "recipe:\n  seed: 1\n", "lorasweep already", "plan"),
         ("wan.toml", 'network_module = "networks.lora_lumina"\n', "lora_lumina", "flags.md"),
         ("hv.toml", 'network_module = "networks.lora"\ndit = "/m"\n', "must be of Qwen-Image, Z-Image", "flags.md"),
@@ -407,6 +420,17 @@ def test_a_rate_of_another_meaning_is_never_taken_over(text: str, ours: str, ans
     assert ours != "adafactor" or recipe["scheduler"] == "constant"
 
 
+def test_a_base_that_is_not_here_is_told(answer: Callable[..., Answer]) -> None:
+    option = "pretrained_model_name_or_path"
+    assert "base=sdxl" in told(answer(BASE), "differs")[option]
+    for text, base in (
+        ('model_train_type = "sdxl-lora"', "sdxl"),
+        ('model_train_type = "sd-lora"', "stable_diffusion"),
+    ):
+        found = answer(f"{BASE}{text}\n")
+        assert found["recipe"]["base"] == base and option not in told(found, "differs")
+
+
 def test_v_parameterization_is_obeyed_or_named_never_harmless(answer: Callable[..., Answer]) -> None:
     found = answer(f"{BASE}v_parameterization = true\nzero_terminal_snr = true\n")
     is_obeyed = found["recipe"].get("base.prediction_type") == "v_prediction"
@@ -429,11 +453,47 @@ def test_an_sdxl_is_told_by_its_header_or_by_the_file(answer: Callable[..., Answ
         assert "optimizer.text_encoder_lr=[5e-05,1e-05]" in told(found, "differs")["text_encoder_lr"]
 
 
+def test_two_ways_to_weigh_levels_are_one(answer: Callable[..., Answer]) -> None:
+    found = answer(f"{BASE}min_snr_gamma = 5\ndebiased_estimation_loss = true\n")
+    assert found["recipe"]["noise.min_snr_gamma"] == 5 and found["recipe"]["noise.debiased"] is False
+    assert "one way" in told(found)["debiased_estimation_loss"]
+
+
 def test_captions_are_cut_there_unless_they_say_otherwise(answer: Callable[..., Answer]) -> None:
     for text in ("", "max_token_length = 75\n"):
         assert "after 75 tokens" in told(answer(BASE + text), "differs")["max_token_length"]
     found = answer(f"{BASE}max_token_length = 225\n")
     assert "chunks of 75" in told(found)["max_token_length"] and "max_token_length" not in told(found, "differs")
+
+
+def test_dropout_is_an_argument_of_lycoris_alone(answer: Callable[..., Answer]) -> None:
+    text = 'network_dropout = 0.1\nnetwork_args = ["dropout=0.3"]\n'
+    found = answer(BASE + text)
+    assert found["recipe"]["adapter.dropout"] == 0.1 and "network_args.dropout" in told(found)
+    found = answer(
+        (BASE + text).replace("networks.lora", "lycoris.kohya").replace('"dropout', '"preset=attn-mlp", "dropout')
+    )
+    assert found["recipe"]["adapter.dropout"] == 0.3 and "network_dropout" in told(found, "left_out")
+
+
+@pytest.mark.parametrize(("more", "dim"), [("", 16), ('"full_matrix=True", ', 100_000)])
+def test_a_lokr_of_lycoris_may_be_whole(more: str, dim: int, answer: Callable[..., Answer]) -> None:
+    text = BASE.replace("networks.lora", "lycoris.kohya") + f'network_dim = 16\nnetwork_args = [{more}"algo=lokr"]\n'
+    found = answer(text)
+    assert found["recipe"]["adapter.dim"] == dim and "network_args.full_matrix" not in told(found)
+
+
+def test_datasets_of_one_resolution_are_trained_on_together(answer: Callable[..., Answer]) -> None:
+    dataset = '[[datasets]]\nresolution = %d\nbatch_size = %d\n[[datasets.subsets]]\nimage_dir = "/img/%s"\n'
+    folders = "".join(dataset % each for each in ((512, 4, "3_a"), (512, 2, "5_b"), (768, 1, "c")))
+    found = answer(BASE.replace('train_data_dir = "/data"\nresolution = "512,512"\n', "") + folders)
+    assert (
+        told(found)["image_dir"].startswith("a recipe has one folder")
+        and "there is one resolution" in told(found)["datasets[3]"]
+    )
+    (note,) = (note for note in found["untranslated"] if note["option"] == "image_dir")
+    assert note["value"] == ["/img/3_a", "/img/5_b"] and found["recipe"]["train.batch_size"] == 4
+    assert "subsets.batch_size" in told(found)
 
 
 def test_a_dora_of_lycoris_says_how_its_magnitudes_lie(answer: Callable[..., Answer]) -> None:

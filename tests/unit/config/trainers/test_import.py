@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from lorasweep.cli import main
+from lorasweep.components.schedulers import cosine_with_soft_restarts
 
 Run = Callable[..., dict[str, Any]]
 
@@ -296,11 +298,11 @@ def test_simple_tuner_with_its_dataloader(run: Run, tmp_path: Path) -> None:
 
 
 def test_simple_tuners_lycoris(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "lycoris.json").write_text('{"algo": "lokr", "linear_dim": 16, "factor": 8, "full_matrix": true}')
+    (tmp_path / "lycoris.json").write_text('{"algo": "lokr", "linear_dim": 16, "factor": 8}')
     lycoris = {"--lora_type": "lycoris", "--lycoris_config": "lycoris.json", "--lora_rank": 4}
     found = run({**SIMPLE_TUNER, **lycoris})
     assert has(found, adapter="lokr", adapter__dim=16, adapter__factor=8, adapter__dropout=None)
-    assert "lycoris.full_matrix" in told(found, "untranslated") and "lora_rank" in told(found, "left_out")
+    assert "lora_rank" in told(found, "left_out")
 
 
 def test_kohya_ss(run: Run) -> None:
@@ -434,6 +436,8 @@ def test_a_transformers_part_of_one_trainer_is_what_counts(run: Run) -> None:
     found = run({**config, "model_type": "FLUX_DEV_1", "layer_filter_preset": "blocks"})
     assert has(found, base="flux1_dev", optimizer__lr=5e-4, memory__storage="nf4", adapter__targets="full")
     assert has(run(config), base="sdxl", optimizer__lr=9e-4, memory__storage="fp8")
+    found = run({**config, "unet": {"weight_dtype": "INT_W8A8"}})
+    assert has(found, memory__storage="int8") and "8 bits" in told(found, "differs")["unet.weight_dtype"]
 
 
 @pytest.mark.parametrize(
@@ -478,6 +482,8 @@ FLOW_TOML = {
             {"noise.levels": "logit_normal", "noise.std": 1.3, "noise.shift": 3.1582},
         ),
         ({"timestep_sampling": "flux_shift"}, {"noise.levels": "logit_normal", "noise.shift": "dynamic"}),
+        ({"network_args": ["split_qkv=True"]}, {"adapter": "lora"}),
+        ({"model_type": "chroma"}, {"base": "chroma", "noise.shift": 3.0, "adapter.targets": "full"}),
         (
             {"network_module": "networks.lora_anima", "timestep_sampling": "sigmoid", "qwen3": "/m/qwen"},
             {"base": "anima", "noise.levels": "logit_normal", "adapter.targets": "attn-mlp"},
@@ -493,7 +499,9 @@ def test_kohyas_networks_for_flow_matching(
     found = json.loads(capsys.readouterr().out)
     wanted = {"base": "flux1_dev", "base.weights": "/m/it.safetensors", "base.path": "???", **wanted}
     assert {key: found["recipe"].get(key) for key in wanted} == wanted
-    if wanted["base"] == "flux1_dev":  # what sd-scripts takes in silence is told
+    shared = "network_module" in told(found, "differs")
+    assert shared == (wanted["base"] != "anima" and "network_args" not in options)
+    if wanted["base"] == "flux1_dev" and shared:  # what sd-scripts takes in silence is told
         assert {"model_prediction_type", "guidance_scale", "network_module"} <= told(found, "differs").keys()
 
 
@@ -503,3 +511,227 @@ def test_the_window_of_flux(run: Run) -> None:
     assert has(found, base="flux1_dev", adapter="lora", adapter__targets="full", noise__shift=3.1582)
     left = told(found, "untranslated")
     assert "told 1" in left["guidance_scale"] and "model_prediction_type" not in left
+
+
+EARLIER = {  # a file of OneTrainer as it was before 2024, which it renames when it opens one
+    "training_method": "LORA",
+    "model_type": "STABLE_DIFFUSION_15",
+    "base_model_name": "/models/sd15",
+    "train_text_encoder": False,
+    "unet_learning_rate": 2e-4,
+    "min_snr_gamma": 3.0,
+    "weight_dtype": "FLOAT_8",
+    "unet_weight_dtype": "NONE",
+    "lora_layers": "attentions",
+    "lora_layer_preset": "attn-mlp",
+    "concepts": [{"path": "/img/zkw", "repeats": 7}, {"path": "/img/kept", "validation_concept": True}],
+}
+
+
+def test_one_trainers_earlier_files_are_read_as_it_reads_them(run: Run) -> None:
+    found = run(EARLIER)
+    assert has(found, adapter__text_encoder=False, adapter__targets="attn-mlp", optimizer__lr=2e-4)
+    assert has(found, noise__min_snr_gamma=3.0, memory__storage="fp8")
+    assert has(found, dataset__path="/img/zkw", dataset__repeats=7, dataset__holdout_path="/img/kept")
+    assert not told(found, "untranslated").keys() & EARLIER.keys()
+    assert "loss_weight_fn" not in run({**EARLIER, "min_snr_gamma": 0.0})["recipe"]
+    prior = {"prior": {"learning_rate": 5e-4, "weight_dtype": "NFLOAT_4", "train": True}}
+    found = run({**EARLIER, "model_type": "FLUX_DEV_1", **prior})  # before there was a `transformer`
+    assert has(found, base="flux1_dev", optimizer__lr=5e-4, memory__storage="nf4")
+
+
+@pytest.mark.parametrize(
+    ("part", "is_told"),
+    [
+        ({"train": True, "stop_training_after": 10000, "stop_training_after_unit": "NEVER"}, False),
+        ({"train": False, "stop_training_after": 5, "stop_training_after_unit": "EPOCH"}, False),
+        ({"train": True, "stop_training_after": 30, "stop_training_after_unit": "EPOCH"}, False),
+        ({"train": True, "stop_training_after": 5, "stop_training_after_unit": "EPOCH"}, True),
+        ({"train": True, "stop_training_after": 5, "stop_training_after_unit": "STEP"}, True),
+    ],
+)
+def test_an_end_of_training_that_is_reached_is_told(part: dict[str, Any], is_told: bool, run: Run) -> None:
+    found = run({**ONE_TRAINER, "epochs": 20, "text_encoder": part, "text_encoder_2": {"train": part["train"]}})
+    option = "text_encoder.stop_training_after"
+    assert (option in told(found, "untranslated")) == is_told and option not in told(found, "differs")
+
+
+def test_what_one_trainers_optimizer_takes_where_nothing_is_said(run: Run) -> None:
+    def of(**given: Any) -> dict[str, Any]:
+        return run({**ONE_TRAINER, "layer_filter": "attentions", "optimizer": given})
+
+    assert has(of(optimizer="LION_8BIT"), optimizer__betas=[0.9, 0.999])
+    found = of(optimizer="CAME", use_cautious=True, eps2=1e-16)
+    assert has(found, optimizer__weight_decay=0.0)
+    left = told(found, "untranslated")
+    assert "optimizer.use_cautious" in left and "optimizer.eps2" not in left and "layer_filter" not in left
+    assert "decouple" in told(of(optimizer="PRODIGY", decouple=False), "untranslated")["optimizer.decouple"]
+    assert "optimizer.decouple" not in told(of(optimizer="PRODIGY", decouple=True), "untranslated")
+
+
+def ai_toolkit_job(**sections: dict[str, Any]) -> dict[str, Any]:
+    job = copy.deepcopy(AI_TOOLKIT)
+    process = job["config"]["process"][0]
+    datasets = sections.pop("datasets", {})
+    for name, given in sections.items():
+        process[name] = {**process[name], **given}
+    process["datasets"] = [{**process["datasets"][0], **datasets}]
+    return job
+
+
+FULL_LOKR = {"adapter": "lokr", "adapter.dim": 100_000, "adapter.alpha": 100_000.0}
+
+
+def test_a_lokr_of_whole_matrices_is_one(run: Run, tmp_path: Path) -> None:
+    """ai-toolkit's unless it is told otherwise; LyCORIS and OneTrainer have a switch."""
+    (tmp_path / "lycoris.json").write_text('{"algo": "lokr", "linear_dim": 16, "full_matrix": true, "factor": 8}')
+    for content in (
+        ai_toolkit_job(network={"type": "lokr", "linear": 16, "lokr_factor": 8}),
+        {**SIMPLE_TUNER, "--lora_type": "lycoris", "--lycoris_config": "lycoris.json"},
+        {**ONE_TRAINER, "peft_type": "LOKR", "lokr_full_matrix": True, "lokr_decompose_factor": 8},
+    ):
+        found = run(content)
+        assert {key: found["recipe"][key] for key in FULL_LOKR} == FULL_LOKR and has(found, adapter__factor=8)
+        assert not [option for option in told(found, "untranslated") if "full" in option]
+    low = ai_toolkit_job(network={"type": "lokr", "linear": 16, "linear_alpha": 8, "lokr_full_rank": False})
+    assert has(run(low), adapter__dim=16, adapter__alpha=8.0)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "train", "wanted"),
+    [
+        ({"shuffle_tokens": True, "keep_tokens": 2}, {}, (True, 0, 0.0)),
+        ({"shuffle_tokens": True, "keep_tokens": 2, "token_dropout_rate": 0.1}, {}, (True, 2, 0.1)),
+        ({"keep_tokens": 2, "token_dropout_rate": 0.1}, {}, (False, 2, 0.1)),
+        ({"shuffle_tokens": True, "token_dropout_rate": 0.1}, {"cache_text_embeddings": True}, (False, 0, 0.0)),
+        ({"shuffle_tokens": True, "cache_text_embeddings": True}, {}, (False, 0, 0.0)),
+    ],
+)
+def test_which_tags_move_in_ai_toolkit(
+    datasets: dict[str, Any], train: dict[str, Any], wanted: tuple[bool, int, float], run: Run
+) -> None:
+    found = run(ai_toolkit_job(datasets={**datasets, "caption_dropout_rate": 0.05}, train=train))
+    keys = ("captions.shuffle", "captions.keep_tokens", "captions.tag_dropout")
+    assert tuple(found["recipe"][key] for key in keys) == wanted
+    differs = told(found, "differs")
+    given = (
+        datasets.get("shuffle_tokens", False),
+        datasets.get("keep_tokens", 0),
+        datasets.get("token_dropout_rate", 0),
+    )
+    is_told = bool({"datasets.shuffle_tokens", "datasets.keep_tokens"} & differs.keys())
+    assert is_told == (given != wanted or (given[0] and bool(given[1])))
+    assert "trigger stays" in differs["datasets.caption_dropout_rate"]
+
+
+def test_a_dataset_of_ai_toolkit_has_a_trigger_of_its_own(run: Run) -> None:
+    found = run(ai_toolkit_job(datasets={"trigger_word": "zkw2"}))
+    assert has(found, captions__trigger="zkw2") and "trigger_word" in told(found, "left_out")
+
+
+@pytest.mark.parametrize(
+    ("arch", "qtype", "storage"),
+    [("flux", None, "fp8"), ("zimage", "int8", "int8"), ("qwen_image", "uint4", None), ("sdxl", "qfloat8", None)],
+)
+def test_how_ai_toolkit_holds_a_frozen_transformer(arch: str, qtype: str | None, storage: str | None, run: Run) -> None:
+    model = {"arch": arch, "quantize": True, "bypass_guidance_embedding": True, **({"qtype": qtype} if qtype else {})}
+    found = run(ai_toolkit_job(model=model, train={"bypass_guidance_embedding": True}))
+    assert has(found, memory__storage=storage)
+    left = told(found, "untranslated")
+    assert ("model.qtype" in left) == (qtype == "uint4")
+    assert ("train.bypass_guidance_embedding" in left) == (arch == "flux")
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "decay"),
+    [("adamw", "adamw", 0.01), ("adam", "adamw", 0.0), ("adam8bit", "adamw8bit", 0.0), ("adamw8", "adamw8bit", 0.0)],
+)
+def test_ai_toolkits_adams_decay_only_where_they_say_so(name: str, ours: str, decay: float, run: Run) -> None:
+    found = run(ai_toolkit_job(train={"optimizer": name}))
+    assert has(found, optimizer=ours, optimizer__weight_decay=decay)
+
+
+def test_simple_tuners_optimizers(run: Run) -> None:
+    def of(name: str, **given: Any) -> dict[str, Any]:
+        return run({**SIMPLE_TUNER, "--optimizer": name, "--optimizer_config": "", **given})
+
+    assert has(of("bnb-adamw8bit"), optimizer="adamw8bit", optimizer__eps=1e-6)
+    assert has(of("adamw_schedulefree+no_kahan"), optimizer="schedule_free_adamw", optimizer__weight_decay=1e-3)
+    assert has(of("torch-adamw", optimizer_beta1=0.9, optimizer_beta2=0.95), optimizer__betas=[0.9, 0.95])
+    found = of("torch-adamw", optimizer_beta2=0.95)
+    assert has(found, optimizer__betas=[0.9, 0.999]) and "or none" in told(found, "untranslated")["optimizer_beta2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"lr_scheduler": "constant"}, ("constant", 0, None)),
+        ({"lr_scheduler": "constant_with_warmup"}, ("constant", 100, None)),
+        ({"lr_scheduler": "cosine"}, ("cosine_with_soft_restarts", 0, 10.0)),
+        ({"lr_scheduler": "cosine", "lr_warmup_steps": 0}, ("cosine_with_soft_restarts", 0, 1.0)),
+        ({"lr_scheduler": "cosine", "max_train_steps": 0}, ("cosine_with_soft_restarts", 0, 0.5)),
+        ({"lr_scheduler": "cosine_with_restarts"}, ("constant", 0, None)),
+        ({"lr_scheduler": "sine"}, ("constant", 0, None)),
+    ],
+)
+def test_simple_tuners_warm_up_is_the_length_of_its_waves(
+    given: dict[str, Any], wanted: tuple[str, int, float | None], run: Run
+) -> None:
+    content = {**SIMPLE_TUNER, **{f"--{name}": value for name, value in given.items()}}
+    recipe = run(content)["recipe"]
+    assert tuple(recipe.get(f"scheduler{key}") for key in ("", ".warmup", ".num_cycles")) == wanted
+
+
+def test_simple_tuners_wave_is_ours(run: Run) -> None:
+    """At every tenth step, against custom_schedule.Cosine: T_0 steps down, T_0 steps up."""
+    recipe = run({**SIMPLE_TUNER, "--lr_scheduler": "cosine", "--lr_warmup_steps": 300})["recipe"]
+    curve = cosine_with_soft_restarts.build(2000, num_cycles=recipe["scheduler.num_cycles"], warmup=0)
+    for step in range(0, 2000, 10):
+        assert curve(step, 1.0) == pytest.approx((1 + math.cos(math.pi * step / 300)) / 2, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("family", "flavour", "word"),
+    [("flux", "kontext", "kontext"), ("flux2", "dev", "dev"), ("qwen_image", "edit-v1", "edit-v1")],
+)
+def test_a_flavour_that_is_another_base_is_refused(
+    family: str, flavour: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**SIMPLE_TUNER, "--model_family": family, "--model_flavour": flavour}))
+    assert main(["import", str(file)]) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_simple_tuners_z_image_is_trained_beside_an_adapter(run: Run) -> None:
+    turbo = {**SIMPLE_TUNER, "--model_family": "z_image"}
+    found = run(turbo)
+    assert has(found, base__adapter="???") and "base.adapter" in told(found, "untranslated")["model_flavour"]
+    for given in ({"--model_flavour": "base"}, {"--disable_assistant_lora": True}):
+        assert "base.adapter" not in run({**turbo, **given})["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("target", "ours", "is_told"), [(None, "attn", False), ("all+ffs", "attn-mlp", False), ("tiny", "attn", True)]
+)
+def test_which_layers_of_flux_simple_tuner_takes(target: str | None, ours: str, is_told: bool, run: Run) -> None:
+    found = run({**SIMPLE_TUNER, "--model_family": "flux", **({"--flux_lora_target": target} if target else {})})
+    assert has(found, adapter__targets=ours)
+    assert ("flux_lora_target" in told(found, "untranslated")) == is_told
+
+
+def test_the_dataloader_of_a_lycoris_is_not_its_network(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps([{"id": "zkw", "instance_data_dir": "/img/zkw"}]))
+    (tmp_path / "lycoris_config.json").write_text('{"algo": "loha", "linear_dim": 8}')
+    found = run({**SIMPLE_TUNER, "--lora_type": "lycoris"}, "--dataset", str(tmp_path / "mine.json"))
+    assert has(found, adapter="loha", adapter__dim=8, dataset__path="/img/zkw")
+
+
+def test_the_toml_of_a_window_that_names_a_family_is_musubi_tuners(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'model_family = "FLUX.2"\nmodel_version = "klein-base-4b"\ndit = "/m"\n'
+    text += 'network_module = "networks.lora_flux_2"\n'
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+    assert main(["import", str(tmp_path / "c.toml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["base"] == "flux2_klein"

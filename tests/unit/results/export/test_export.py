@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import lorasweep as ls
 from lorasweep.cli import main
+from lorasweep.components.adapters.file import unreadable
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
 from lorasweep.results.export import export_run, forms
@@ -299,6 +300,17 @@ def test_weights_that_would_be_no_numbers_are_refused(
     assert "tensors would not be numbers, e.g. lora_unet" in said and hint in said and not out.exists()
     if precision == "fp16":
         assert main(["export", str(folder), "--out", str(out)]) == 0
+
+
+def test_a_lokr_of_whole_matrices_is_exported_in_half_precision(cook: Cook, tmp_path: Path) -> None:
+    """Its rank, and so its alpha, is beyond fp16, and nobody reads either."""
+    folder, _ = cook("lokr", dim=100_000, alpha=1.0)
+    out = tmp_path / "x.safetensors"
+    assert main(["export", str(folder), "--precision", "fp16", "--out", str(out)]) == 0
+    tensors = load_file(out)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert {tensor.dtype for key, tensor in tensors.items() if tensor.dim()} == {torch.float16}
+    assert unreadable(out) == []
 
 
 def test_the_command_repeats_what_the_judges_said(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
