@@ -20,7 +20,7 @@ from lorasweep.core import paths
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Recipe
 from lorasweep.plan import cost, make_plan
-from lorasweep.plan.cost import DEFAULT_PIXELS_PER_S
+from lorasweep.plan.cost import ASSUMED
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -65,9 +65,10 @@ def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> Non
         return float(api.plan(recipe_of("launcher.workers=1", *overrides)).to_json()["estimated_seconds"])
 
     short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
-    assert long - short == pytest.approx(1000 * 4 * 64 * 64 / DEFAULT_PIXELS_PER_S, abs=0.2)
-    cost.remember(recipe_of("launcher.workers=1").base, 2 * DEFAULT_PIXELS_PER_S)
-    assert seconds("train.max_steps=1100") == pytest.approx(long / 2, abs=0.2)
+    training_s = 1000 * 4 * 64 * 64 / ASSUMED["train"]
+    assert long - short == pytest.approx(training_s, abs=0.2)
+    cost.remember(recipe_of("launcher.workers=1").base, 2 * ASSUMED["train"])
+    assert seconds("train.max_steps=1100") - seconds("train.max_steps=100") == pytest.approx(training_s / 2, abs=0.2)
     (paths.cache() / "speed.json").write_text("torn")
     assert seconds("train.max_steps=1100") == long
 
