@@ -85,6 +85,7 @@ def templates() -> Environment:
         data_uri,
         facts,
         words.spoken,
+        words.duration,
         worked,
         words.score_line,
         words.shortened,
