@@ -84,6 +84,13 @@ def test_tables_show_arms_buckets_exposures_and_warnings(recipe_of: MakeRecipe, 
         assert words in text
 
 
+def test_a_plans_table_counts_buckets_and_not_sizes_of_files(recipe_of: MakeRecipe) -> None:
+    planned = api.plan(recipe_of("buckets=single", "dataset.dollhouse.shapes=photos"))
+    (plan,) = planned.plans.values()
+    assert len({(image.width_px, image.height_px) for image in plan.train_images()}) > 1
+    assert list(planned.table["buckets"]) == [1]
+
+
 def test_warnings_are_announced_first_and_stand_last(recipe_of: MakeRecipe, photos: Path) -> None:
     recipe = recipe_of(f"dataset.path={photos}", "train.epochs=500")
     warnings = make_plan(recipe).warnings
