@@ -108,7 +108,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if any(word.startswith("-") or "=" not in word for word in rest) or not hasattr(options, "overrides"):
         parser.parse_args(words)  # says what is wrong and exits, unless there is nothing wrong
     else:
-        options.overrides += rest
+        options.overrides = [*options.overrides, *rest]
     return options
 
 
