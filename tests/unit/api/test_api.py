@@ -293,10 +293,10 @@ def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
         (lambda: ls.audit(".", [None]), "must be KEY=VALUE as text"),
         (lambda: ls.mend(".", aside="no.png"), "no.png"),
         (lambda: ls.caption(".", apply="captions=nothing_such"), "nothing_such"),
-        (lambda: ls.draw_dollhouse("x.png", count=0), "--count  must be a whole number >= 1, got 0"),
-        (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "--repeats  must be a whole number >= 1, got 0.5"),
-        (lambda: ls.calibrate("train.max_steps=2", seeds=0), "--seeds  must be >= 1"),
-        (lambda: ls.rate("asked", port=99_999), "--port  must be from 1 to 65535"),
+        (lambda: ls.draw_dollhouse("x.png", count=0), "count  must be a whole number >= 1, got 0"),
+        (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "repeats  must be a whole number >= 1, got 0.5"),
+        (lambda: ls.calibrate("train.max_steps=2", seeds=0), "seeds  must be >= 1"),
+        (lambda: ls.rate("asked", port=99_999), "port  must be from 1 to 65535"),
     ],
 )
 def test_arguments_of_the_wrong_sort_are_refused_with_the_next_step(
