@@ -164,7 +164,7 @@ def _require_one_way(out: Path | None, *, asked: bool, write: bool, overwrite: b
     if out is not None and out.exists():
         problems.append(Problem("--out", f"{out} is there already", "name a new folder"))
     if problems:
-        raise ConfigError(problems, subject="the command line")
+        raise ConfigError(problems, subject="caption")
     if out is not None:
         paths.require_writable(out.parent, option="--out")
 

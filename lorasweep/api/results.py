@@ -61,10 +61,8 @@ def checkpoint(named: Named, *, best: bool = False, step: int | None = None) -> 
     if best:
         sweep = runs.find_sweep(named_by(named), subject="export")
         if not SweepFolder(sweep).is_declared:
-            problem = Problem(
-                named_by(named), "--best wants a sweep, and this is none", "leave --best out for a run folder"
-            )
-            raise InputError(problem, subject="export")
+            message = f"wants a sweep, and {named_by(named)} is none"
+            raise InputError(Problem("--best", message, "leave it out for a run folder"), subject="export")
         named = runs.best_of(sweep, subject="export")
     return runs.find_checkpoint(named_by(named), subject="export", step=step)
 

@@ -21,7 +21,7 @@ from typing import Any
 import lorasweep
 from lorasweep.cli.commands import ALIASES, COMMANDS, DOLLHOUSE, EPILOG, Argument
 from lorasweep.core import streams
-from lorasweep.core.errors import InputError, LorasweepError, Problem
+from lorasweep.core.errors import ON_COMMAND_LINE, InputError, LorasweepError, Problem
 from lorasweep.core.printable import command, has_control_characters, visible
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def exit_code(run: Callable[[], int]) -> int:
     """Run, and turn what goes wrong into words and an exit code."""
+    before = ON_COMMAND_LINE.set(True)
     try:
         return int(run())
     except InputError as error:
@@ -69,6 +70,8 @@ def exit_code(run: Callable[[], int]) -> int:
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        ON_COMMAND_LINE.reset(before)
 
 
 def _run(words: list[str]) -> int:
@@ -105,7 +108,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if any(word.startswith("-") or "=" not in word for word in rest) or not hasattr(options, "overrides"):
         parser.parse_args(words)  # says what is wrong and exits, unless there is nothing wrong
     else:
-        options.overrides += rest
+        options.overrides = [*options.overrides, *rest]
     return options
 
 

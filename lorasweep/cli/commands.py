@@ -62,7 +62,8 @@ def _arg(*names: str, **how: Any) -> Argument:
     return names, how
 
 
-_OVERRIDES = _arg("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of the recipe")
+# With a default, or argparse says of what may be left out that it is required.
+_OVERRIDES = _arg("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides of the recipe")
 _JSON = _arg("--json", action="store_true", help="print one JSON document instead of a table")
 _FRESH = _arg("--fresh", action="store_true", help="cook again what a sweep or `train` here has already cooked")
 _RATER = _arg("--rater", default="me", metavar="NAME", help="whose answers they are (me)")
@@ -210,7 +211,7 @@ examples:
 Taggers: wd, captioner, dollhouse (conf/tagger/); nothing is downloaded. lorasweep itself applies a policy while
 it trains, and leaves the files alone. See docs/dataset.md.""",
         _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
-        _arg("overrides", nargs="*", metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
+        _arg("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
         _arg("--apply", nargs="*", metavar="KEY=VALUE", help="the policy: captions=cleaned, captions.prune=[...]"),
         _arg("-o", "--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
         _arg("--write", action="store_true", help="write beside the images, where no caption is"),

@@ -41,6 +41,6 @@ def _show(check: Check, console: Console) -> None:
     row.add_column(width=12)
     row.add_column(overflow="fold")
     row.add_row(Text(check.state.value, style=STYLES[check.state.value]), check.name, check.found)
-    if check.hint:
-        row.add_row("", "", Text(f"→ {check.hint}", style="dim"))
     console.print(row)
+    if check.hint:  # a command in it is copied whole where the terminal breaks the line
+        console.print(Text(f"{'':20}→ {check.hint}", style="dim"), soft_wrap=True)

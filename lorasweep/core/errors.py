@@ -12,10 +12,16 @@ An `InputError` carries *all* problems found, not the first one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from lorasweep.core.printable import on_one_line
+
+ON_COMMAND_LINE = ContextVar("ON_COMMAND_LINE", default=False)  # whether whoever reads it types options
+_OPTION = re.compile(r"(?<![\w/.-])--([a-z][a-z-]*)")
+_KNOBS = {"for": "readers", "rank": "ranks"}  # of functions, where commands have other words
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,19 @@ class Problem:
     def __str__(self) -> str:
         return self.line()
 
+    def in_python(self) -> Problem:
+        """Say it to whoever calls a function: where an option is wrong, options are the function's knobs."""
+        is_option = self.where.startswith("--")
+        return Problem(*map(_as_knobs, (self.where, self.message, self.hint))) if is_option else self
+
     def line(self, width: int = 0) -> str:
         """Return one line, whatever is quoted in it; what is wrong begins behind `width` columns."""
         hint = f"  ({self.hint})" if self.hint else ""
         return f"{on_one_line(self.where):<{width}}  {on_one_line(self.message + hint)}"
+
+
+def _as_knobs(text: str) -> str:
+    return _OPTION.sub(lambda found: _KNOBS.get(found[1], found[1].replace("-", "_")), text)
 
 
 class LorasweepError(Exception):
@@ -49,10 +64,12 @@ class InputError(LorasweepError):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        count = len(self.problems)
-        width = min(40, max((len(p.where) for p in self.problems), default=0))
-        lines = [f"{type(self).__name__}: {count} problem{'s' if count != 1 else ''} in {on_one_line(self.subject)}"]
-        return "\n".join([*lines, *(f"  {problem.line(width)}" for problem in self.problems)])
+        problems, subject, count = self.problems, self.subject, len(self.problems)
+        if not ON_COMMAND_LINE.get():
+            problems, subject = [problem.in_python() for problem in problems], subject.removeprefix("--")
+        width = min(40, max((len(p.where) for p in problems), default=0))
+        lines = [f"{type(self).__name__}: {count} problem{'s' if count != 1 else ''} in {on_one_line(subject)}"]
+        return "\n".join([*lines, *(f"  {problem.line(width)}" for problem in problems)])
 
 
 class ConfigError(InputError):

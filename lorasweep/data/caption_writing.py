@@ -29,9 +29,9 @@ class Change:
 
 
 def changes(texts: Mapping[Path, str]) -> list[Change]:
-    """Compare texts with the files that they are for; those that are equal already are left out."""
+    """Compare texts with the files that they are for; those that say so already, with or without a line's end, stay."""
     found = [Change(path, _content(path), text.encode()) for path, text in texts.items()]
-    return [change for change in found if change.before != change.after]
+    return [each for each in found if each.before is None or each.before.rstrip(b"\r\n") != each.after]
 
 
 def write(root: Path, changed: list[Change]) -> None:

@@ -139,6 +139,8 @@ def _decode(content: bytes, path: Path) -> _Decoded:
         except Image.DecompressionBombError as error:
             raise _too_large(path, LARGEST_PX) from error
         except UnidentifiedImageError as error:
+            if not content:
+                raise _unreadable(path, "is empty", "replace it, or move it away") from error
             raise _unreadable(path, "is not an image that can be read", "is the suffix right?") from error
         except Exception as error:
             # Pillow's decoders raise whatever they like on broken files: OSError, SyntaxError, struct.error.

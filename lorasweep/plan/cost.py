@@ -13,7 +13,6 @@ Knows nothing about torch or about sweeps.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from lorasweep.core import files, paths
-from lorasweep.core.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe, SampleOptions, digest
+from lorasweep.core import files, paths, registry
+from lorasweep.core.records import BaseOptions, Plan, PlannedImage, Recipe, SampleOptions, digest
 from lorasweep.plan import sample_requests
 from lorasweep.plan.lora_files import has_files
 from lorasweep.plan.trainable import trainable
@@ -37,8 +36,10 @@ FP32_BYTES = 4
 RESUMED = 1 + 2
 PNG_BYTES_PER_PX = 1.8  # measured: pictures drawn by a model hardly compress
 RECORDS_BYTES, RUNG_RECORDS_BYTES = 30_000, 40_000  # recipe, plan, log and metrics; more with every rung
-# Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
-DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
+# Of a worker with one thread on the embedded base, until one ran here: a LoRA at batch 4, the default sampler and
+# metrics, two quiet cores (docs/performance.md). Other bases and cards differ by factors of hundreds.
+ASSUMED: dict[Work, float] = {"train": 24.0 * 64 * 64, "draw": 80.0 * 64 * 64, "judge": 9.0}
+START_S = 12.0  # of workers before their first steps: imports, the base, latents, what the base itself draws
 
 
 def training_pixels(plan: Plan) -> float:
@@ -100,23 +101,24 @@ def pictures(plan: Plan, recipe: Recipe) -> int:
     return len(rung) * (len(plan.rungs) - 1) + len({*rung, *sample_requests.in_full(recipe, plan)})
 
 
-def trial_seconds(plan: Plan, recipe: Recipe) -> float:
-    """Estimate one trial in one worker: training, drawing and, once a run has measured it, judging.
+def trial_seconds(plan: Plan, recipe: Recipe) -> float | None:
+    """Estimate one trial in one worker: training, drawing and judging; None while nothing tells.
 
-    Speeds are what the last run with this base measured on this machine, else a default; work scales with
-    the area of the images.
+    Speeds are what the last run with this base measured on this machine, else, of the embedded base, what is assumed;
+    work scales with the area of the images.
     """
     count = pictures(plan, recipe)
-    denoised = denoised_pixels(count * math.prod(recipe.picture_px), recipe.sample)
-    judged_per_s = recall(recipe.base, "judge")
-    judging_s = count / judged_per_s if judged_per_s else 0.0
-    drawing_s = denoised / _drawing_speed(recipe.base, "draw")
-    training_s = 0.0 if has_files(recipe) else training_pixels(plan) / _training_speed(recipe.base)
-    return training_s + drawing_s + judging_s
+    training, drawing, judging = (_speed(recipe.base, work) for work in ("train", "draw", "judge"))
+    trains = not has_files(recipe)
+    if drawing is None or (trains and training is None):
+        return None
+    seconds = denoised_pixels(count * math.prod(recipe.picture_px), recipe.sample) / drawing
+    seconds += count / judging if judging else 0.0  # not measured: it takes too short to tell
+    return seconds + (training_pixels(plan) / training if trains and training else 0.0)
 
 
 def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:
-    """Estimate how long one worker draws the regularization images that are not there yet, each once."""
+    """Estimate how long one worker draws the regularization images that are not there yet, each once; 0: not known."""
     missing: dict[str, tuple[PlannedImage, Recipe]] = {
         image.file: (image, recipe)
         for plan, recipe in planned
@@ -124,31 +126,40 @@ def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:
         if image.drawing is not None and not image.path.exists()
     }
     return sum(
-        denoised_pixels(image.width_px * image.height_px, recipe.sample) / _drawing_speed(recipe.base, "draw_one")
+        denoised_pixels(image.width_px * image.height_px, recipe.sample) / speed
         for image, recipe in missing.values()
+        if (speed := _speed(recipe.base, "draw_one"))
     )
 
 
-def sweep_seconds(trials_s: Sequence[float], launcher: LauncherOptions, *, trials: int, once_s: float = 0.0) -> float:
-    """Estimate the wall time of a sweep.
+def sweep_seconds(trials_s: Sequence[float | None], *, workers: int, trials: int, once_s: float = 0.0) -> float | None:
+    """Estimate the wall time of a sweep; None where one of its trials' is not known.
 
     Args:
         trials_s: seconds of the recipes that are known; the others are taken to be like them.
-        launcher: says how many workers there are.
+        workers: how many there are.
         trials: how many there will be in all.
         once_s: what is done once for all trials, by workers that share it between them.
     """
-    machines = max(1, len(launcher.options.get("hosts", ())))
-    workers = max(1, min((launcher.workers or os.cpu_count() or 1) * machines, trials))
-    return (fmean(trials_s) * trials + once_s) / workers
+    known = [seconds for seconds in trials_s if seconds is not None]
+    if len(known) < len(trials_s):
+        return None
+    return START_S + (fmean(known) * trials + once_s) / max(1, min(workers, trials))
 
 
-def _training_speed(base: BaseOptions) -> float:
-    return recall(base) or DEFAULT_PIXELS_PER_S
+def is_assumed(base: BaseOptions) -> bool:
+    """Tell whether no recipe with this base has been timed here."""
+    return recall(base) is None and recall(base, "draw") is None
 
 
-def _drawing_speed(base: BaseOptions, work: Work) -> float:
-    return recall(base, work) or recall(base, "draw") or _training_speed(base) / FORWARD_SHARE
+def _speed(base: BaseOptions, work: Work) -> float | None:
+    """Return what was measured here, of work as like it as there is; else what is assumed of the embedded base."""
+    training = recall(base)
+    measured = {"draw": training and training / FORWARD_SHARE, "draw_one": recall(base, "draw")}
+    if (found := recall(base, work) or measured.get(work)) is not None:
+        return found
+    is_embedded = getattr(registry.load("base", base.name), "READABLE", False)
+    return ASSUMED.get("draw" if work == "draw_one" else work) if is_embedded else None
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,10 @@ _MOST_RENAMED = 10_000
 
 # What facts say, its level, what is said of the images.
 _LOOKS: tuple[tuple[Callable[[ImageFacts], bool], Level, str], ...] = (
-    (lambda facts: facts.sharpness < _BLURRED, "should", "look blurred: {}; the LoRA learns the blur"),
-    (lambda facts: facts.border > _BORDER, "should", "have a border around them: {}; crop it, or it is learnt"),
-    (lambda facts: facts.is_see_through, "note", "are see-through in parts, which become white: {}"),
-    (lambda facts: facts.is_cmyk, "note", "are in CMYK, and may look otherwise on a screen: {}"),
+    (lambda facts: facts.sharpness < _BLURRED, "should", "blurred: {}; the LoRA learns the blur"),
+    (lambda facts: facts.border > _BORDER, "should", "with a border around: {}; crop it, or it is learnt"),
+    (lambda facts: facts.is_see_through, "note", "see-through in parts, which become white: {}"),
+    (lambda facts: facts.is_cmyk, "note", "in CMYK, and may look otherwise on a screen: {}"),
 )
 _MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
 _LEAST_KEPT = 1 / 3  # pixels along a side: beyond, a photo shrinks to a thumbnail
@@ -57,7 +57,7 @@ def find(
     if doubled := [row for same in stems.values() for row in same[1:]]:
         places = [row.found.short for row in doubled]
         yield Finding(
-            f"share their name and so their caption with another image: {some(places)}",
+            f"with the name, and so the caption, of another image: {some(places)}",
             level="should",
             places=places,
             command=mending.aside(root, [row.found.path for row in doubled]),
@@ -85,8 +85,15 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
     ):
         if which:
             names = ", ".join(rows[index].found.short for index in which[0][:4])
-            spare = [rows[index].found for group in which for index in group[1:]]
+            spare = [
+                rows[index].found for group in which for index in sorted(group, key=lambda each: _worth(rows[each]))[1:]
+            ]
             yield aside(recipe, f"{sum(map(len, which))} {said.format(names)}", spare)
+
+
+def _worth(row: Row) -> tuple[int, int]:
+    """Order copies of a picture, the one to keep first: with most pixels; of equal ones that without ` copy`, `(1)`."""
+    return -row.facts.width_px * row.facts.height_px, len(row.found.path.name)
 
 
 def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding]:

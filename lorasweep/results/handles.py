@@ -16,12 +16,13 @@ from lorasweep.config import Arm, SweepSpec
 from lorasweep.core import paths
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
-from lorasweep.plan.cost import class_images_seconds, sweep_seconds, trial_seconds
+from lorasweep.plan.cost import class_images_seconds, is_assumed, sweep_seconds, trial_seconds
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
 from lorasweep.sweep import beforehand, comparable
 from lorasweep.sweep.ranking.leaderboard import rank_arms
 from lorasweep.sweep.ranking.state import SweepState, read_record, read_state
+from lorasweep.sweep.workers.pool import supply_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,11 +81,23 @@ class Planned(_Shows):
         return {arm.name: made for arm, made in self.arms}
 
     @property
-    def seconds(self) -> float:
-        """How long it is expected to take, s; where trials are pruned, at most."""
+    def seconds(self) -> float | None:
+        """How long it is expected to take, s; where trials are pruned, at most; None: its base never ran here."""
         each_s = [trial_seconds(made, arm.recipe) for arm, made in self.arms]
         once_s = class_images_seconds((made, arm.recipe) for arm, made in self.arms)
-        return sweep_seconds(each_s, self.subject.launcher, trials=self.trials, once_s=once_s)
+        return sweep_seconds(each_s, workers=self.workers, trials=self.trials, once_s=once_s)
+
+    @property
+    def timed_here(self) -> bool:
+        """Whether that goes by recipes that ran on this machine, rather than by a guess."""
+        return not any(is_assumed(arm.recipe.base) for arm, _ in self.arms)
+
+    @functools.cached_property
+    def workers(self) -> int:
+        """How many trials are expected to be worked on at the same time, those that share a forward pass as one."""
+        launcher, on_gpu = self.subject.launcher, any(arm.recipe.train.device != "cpu" for arm, _ in self.arms)
+        here = supply_here(launcher, jobs=self.trials, gpus_wanted=on_gpu).workers
+        return here * max(1, len(launcher.options.get("hosts", ())))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -98,9 +111,10 @@ class Planned(_Shows):
 
     def to_json(self) -> dict[str, Any]:
         """Return all that is known of it as JSON-able data; see `results.plan_json`."""
-        from lorasweep.results.plan_json import plan_json
+        from lorasweep.results.plan_json import plan_json, rounded
 
-        return plan_json(self.name, self.subject, self.arms, trials=self.trials, seconds=self.seconds)
+        told = plan_json(self.name, self.subject, self.arms, trials=self.trials, workers=self.workers)
+        return told | {"estimated_seconds": rounded(self.seconds), "timed_here": self.timed_here}
 
     def captions_json(self) -> dict[str, Any]:
         """Return what every arm's captions become, as JSON-able data; see `results.plan_json`."""
@@ -123,20 +137,22 @@ class Planned(_Shows):
             "steps": made.steps,
             "images": len(trained),
             "held out": len(made.held_out_images()),
-            "buckets": len({(image.width_px, image.height_px) for image in trained}),
+            "buckets": len({image.bucket for image in trained}),
             "exposures per image": round(made.exposures_per_image, 1),
             "trained parameters": None if counted is None else counted.parameters,
         }
 
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import Shown
-        from lorasweep.results.report.words import duration
+        from lorasweep.results.report.words import expected
 
         table = self.table
-        trials = "1 trial" if self.trials == 1 else f"{self.trials} trials"
         return Shown(
             title=f"plan of {self.name}",
-            lines=[f"{trials}, about {duration(self.seconds)}", *(f"warning: {said}" for said in self.warnings)],
+            lines=[
+                expected(self.trials, self.seconds, timed_here=self.timed_here),
+                *(f"warning: {said}" for said in self.warnings),
+            ],
             head=list(table),
             rows=list(table.itertuples(index=False)),
         )

@@ -33,12 +33,12 @@ _OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "esti
 
 
 def plan_json(
-    name: str, subject: SweepSpec | Recipe, arms: Sequence[tuple[Arm, Plan]], *, trials: int, seconds: float
+    name: str, subject: SweepSpec | Recipe, arms: Sequence[tuple[Arm, Plan]], *, trials: int, workers: int
 ) -> dict[str, Any]:
-    """Describe a plan; the arguments are what a `Planned` has.
+    """Describe a plan, but for its time; the arguments are what a `Planned` has.
 
     Returns:
-        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
+        At the top level the first arm's plan, and: `name`, `trials`, `estimated_bytes`
         (of run folders, of MLflow's copy; absent where a base does not tell), of every arm `compute` (switches),
         `estimated_gpu_gib` (the recipe's as "", and by choices of group memory) and `memory` (what a worker has of its
         device's, what the recipe takes, what is turned on for that; {} where it is not known), `caches` (encoded once),
@@ -57,7 +57,7 @@ def plan_json(
         of_sweep["duplicates"] = beforehand.duplicates(subject, by_name)
         of_sweep["asked_otherwise"] = comparable.asked_otherwise(subject, by_name)
         if subject.search is not None:
-            of_sweep["space"] = _space_json(subject, subject.search, plans)
+            of_sweep["space"] = _space_json(subject, subject.search, plans, workers=workers)
     launcher, recipes = registry.load("launcher", subject.launcher.name), [arm.recipe for arm, _ in arms]
     room, pack = None, 1
     if hasattr(launcher, "room"):
@@ -75,13 +75,17 @@ def plan_json(
         "name": name,
         "question": question,
         "trials": trials,
-        "estimated_seconds": round(seconds, 1),
         "caches": caches(pairs),
         **_disk_json(pairs, trials=trials),
         **of_sweep,
         **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
         "arms": described,
     }
+
+
+def rounded(seconds: float | None) -> float | None:
+    """Return seconds with a decimal; None where they are not known."""
+    return None if seconds is None else round(seconds, 1)
 
 
 def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
@@ -120,7 +124,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan, taken: dict[str, Any]) -> dict[
         "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
         "warnings": [*plan.warnings, *memory.warnings(taken)],
         "fingerprint": plan.fingerprint,
-        "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
+        "estimated_seconds": rounded(trial_seconds(plan, arm.recipe)),
         "estimated_gpu_gib": _gpu_json(arm.recipe),
         "memory": taken,
         "compute": compute.told(arm.recipe),
@@ -168,15 +172,14 @@ def _short(plan: Plan) -> str:
     return f"{round(plan.exposures_per_image, 1):g}"
 
 
-def _space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[str, Any]:
+def _space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan], *, workers: int) -> dict[str, Any]:
     """Describe the search of a sweep; the plans are of `spec.known`, in that order."""
     first, last = _share_of_first_rung(spec, plans), 1.0
     steps = [plan.steps for plan in plans]
-    seconds = [trial_seconds(plan, arm.recipe) for plan, arm in zip(plans, spec.known, strict=True)]
-    wall_s = [
-        sweep_seconds([end * share], spec.launcher, trials=spec.total)
-        for end, share in ((min(seconds), first), (max(seconds), last))
-    ]
+    found = [trial_seconds(plan, arm.recipe) for plan, arm in zip(plans, spec.known, strict=True)]
+    seconds = [each for each in found if each is not None]
+    ends = [(min(seconds), first), (max(seconds), last)] if len(seconds) == len(found) else []
+    wall_s = [sweep_seconds([end * share], workers=workers, trials=spec.total) for end, share in ends]
     return {
         "axes": search.space.describe(),
         "sampler": to_dict(search.sampler),
@@ -193,7 +196,7 @@ def _space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[
             "per_trial": [min(steps), max(steps)],
             "total": [round(min(steps) * first) * spec.total, max(steps) * spec.total],
         },
-        "estimated_seconds_range": [round(end, 1) for end in wall_s],
+        "estimated_seconds_range": list(map(rounded, wall_s)),
         "warnings": list(search.warnings),
         "caches": caches(zip(plans, (arm.recipe for arm in spec.known), strict=True)),
     }

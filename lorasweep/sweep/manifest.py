@@ -69,7 +69,7 @@ class Manifest:
     trials: tuple[DeclaredTrial, ...]  # ascending numbers
     total: int = 0  # trials that there will be; 0: as many as there are
     space: dict[str, str] = field(default_factory=dict)  # axis -> its domain in Hydra's grammar
-    search: dict[str, Any] = field(default_factory=dict)  # how the space is searched
+    search: dict[str, Any] = field(default_factory=dict)  # pruner, bounds, further metrics; how the space is searched
     common: tuple[str, ...] = ()  # overrides of every point
     left_out: dict[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
     typed: tuple[str, ...] = ()  # what `lorasweep sweep` was asked by, so that the folder's name asks for the same
@@ -134,7 +134,7 @@ def declare(
         trials=tuple(sorted([*trials, *since], key=lambda trial: trial.number)),
         total=spec.total,
         space={} if search is None else search.space.describe(),
-        search={} if search is None else _search(spec, search),
+        search=_search(spec),
         common=() if search is None else (*search.common, *search.overrides),
         left_out=comparable.left_out(spec, plans),
         typed=spec.typed,
@@ -196,10 +196,10 @@ def _with_asked(declared: Manifest, rows: Sequence[AddedTrials]) -> Manifest:
     return dataclasses.replace(declared, arms=tuple(arms.values()), trials=ordered)
 
 
-def _search(spec: SweepSpec, search: Search) -> dict[str, Any]:
-    """Return how the space is searched, as plain data."""
-    how = {"sampler": search.sampler, "pruner": spec.pruner, "further": spec.further, "constraints": spec.constraints}
-    described: dict[str, Any] = to_dict(how)
+def _search(spec: SweepSpec) -> dict[str, Any]:
+    """Return how what comes out is used, and how the space, if there is one, is searched, as plain data."""
+    how = {"pruner": spec.pruner, "further": spec.further, "constraints": spec.constraints}
+    described: dict[str, Any] = to_dict(how if spec.search is None else {"sampler": spec.search.sampler, **how})
     return described
 
 

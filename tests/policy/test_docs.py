@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import lorasweep.api
 from lorasweep import config
 from lorasweep.cli import COMMANDS, HYDRA_FLAGS, _parse
 from lorasweep.config.places import groups
@@ -78,15 +76,6 @@ def test_the_files_to_copy_for_clusters_are_whole() -> None:
     assert len(scripts) == 3
     for script in scripts:
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-
-
-def test_the_python_in_the_readme_names_what_there_is() -> None:
-    owners = {"ls": lorasweep, "run": lorasweep.api.EndedRun}
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    named = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in owners]
-    assert len(named) > 5
-    for node in named:
-        assert node.attr in dir(owners[ast.unparse(node.value)]), ast.unparse(node)
 
 
 def commands(file: Path) -> list[list[str]]:

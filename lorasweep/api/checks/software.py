@@ -20,11 +20,11 @@ from lorasweep.core.provenance import version_of
 from lorasweep.sweep.workers.pool import cpu_cores, gpu_models
 
 OLDEST_PYTHON = (3, 11)
-# What each optional extra brings, the module that shows it is there, and how to get it.
+# Each optional extra, the library that shows it is there, and what that is for.
 EXTRAS = {
-    "bitsandbytes": ("bitsandbytes", "optimizer=adamw8bit, memory.storage=nf4", "pip install 'lorasweep[cuda]'"),
-    "ray": ("ray", "launcher=ray", "pip install 'lorasweep[cluster]'"),
-    "lycoris": ("lycoris", "tests against the reference only", "pip install lycoris-lora"),
+    "cuda": ("bitsandbytes", "optimizer=adamw8bit, memory.storage=nf4"),
+    "cluster": ("ray", "launcher=ray"),
+    "caption": ("onnxruntime", "tagger=wd"),
 }
 NAME = "dollhouse"
 _AGAIN = "install lorasweep again, or git checkout lorasweep/dollhouse/weights"
@@ -81,11 +81,13 @@ def torch() -> Check:
 
 def extras() -> Check:
     """List optional libraries; none of them is needed."""
-    told = []
-    for name, (module, what_for, how) in EXTRAS.items():
-        there = importlib.util.find_spec(module) is not None
-        told.append(f"{name} {version_of(name) or 'yes'}" if there else f"no {name} ({what_for}: {how})")
-    return ok("extras", "; ".join(told))
+    missing = [extra for extra, (name, _) in EXTRAS.items() if importlib.util.find_spec(name) is None]
+    told = [
+        f"no {name}, for {what_for}" if extra in missing else f"{name} {version_of(name) or 'yes'}"
+        for extra, (name, what_for) in EXTRAS.items()
+    ]
+    hint = f"if you want what is missing: pip install 'lorasweep[{','.join(missing)}]'" if missing else ""
+    return ok("extras", "; ".join(told), hint)
 
 
 def plugins() -> Check:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lorasweep.core.console import text_console, text_table
 from lorasweep.results.handles import Planned, owned
-from lorasweep.results.report.words import duration
+from lorasweep.results.report.words import duration, expected
 from lorasweep.sweep import comparable
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
@@ -73,9 +73,7 @@ def print_captions(planned: Planned, console: Console | None = None) -> None:
 
 
 def _cost(data: dict[str, Any]) -> str:
-    trials = "1 trial" if data["trials"] == 1 else f"{data['trials']} trials"
-    where = "at the speed of" if "where" in data else "on"
-    cost = f"{trials}, about {duration(data['estimated_seconds'])} {where} this machine"
+    cost = expected(data["trials"], data["estimated_seconds"], timed_here=data["timed_here"])
     if "estimated_bytes" in data:
         folders, copied = data["estimated_bytes"]["run_folders"], data["estimated_bytes"]["mlflow"]
         cost += f"; {_megabytes(folders)} of disk" + (f", and {_megabytes(copied)} in MLflow" if copied else "")
@@ -167,14 +165,14 @@ def _space_table(described: dict[str, Any]) -> Table:
     """Return the axes, with what is said of the search around them."""
     sampler, pruner = described["sampler"]["name"], described["pruner"]["name"]
     low, high = described["steps"]["total"]
-    fewest, most = map(duration, described["estimated_seconds_range"])
+    took = [*map(duration, described["estimated_seconds_range"])]
     shared = described["caches"]
     pruned = "" if pruner == "none" else f", {pruner} stops the worst from their first rung on"
     table = Table(
         title=f"what would be searched, by {sampler}{pruned}",
         caption=f"{described['points']} points x {len(described['seeds'])} seed(s); "
         f"{described['recipes_checked']} recipes at its edges were checked\n"
-        f"{_range(low, high)} steps in all; {_range(fewest, most)}; "
+        f"{_range(low, high)} steps in all; {_range(*took) + '; ' if took else ''}"
         f"caches: {shared['latents']} latents, {shared['captions']} captions",
     )
     table.add_column("axis", no_wrap=True)

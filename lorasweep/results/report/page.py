@@ -82,6 +82,7 @@ def templates() -> Environment:
         commands,
         data_uri,
         facts,
+        words.duration,
         worked,
         words.score_line,
         words.shortened,

@@ -131,6 +131,12 @@ class Findings:
     overrides: Mapping[str, tuple[str, ...]]  # arm -> what it declares
     timing: Mapping[str, Any]  # how long it was said to take, and took; empty before the driver's end
 
+    @property
+    def clock_s(self) -> float | None:
+        """How long it took by the clock, s; None where no driver has told, and of single runs."""
+        seconds = self.timing.get("real_s")
+        return seconds if isinstance(seconds, int | float) else None
+
     @cached_property
     def noise(self) -> Ranking | None:
         """What seeds say about the order of the arms; None while no trial has a value."""

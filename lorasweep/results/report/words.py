@@ -49,7 +49,7 @@ def shortened(override: str) -> str:
 
 
 def verdict(findings: Findings) -> list[str]:
-    """Return the answer in a few sentences, the most important first."""
+    """Return the answer in a few sentences, the most important first; a command that ends one has a line of its own."""
     ranked, trials = [row for row in findings.arms if row.value is not None], findings.state.trials
     if not ranked:
         counts = [f"{count} {Status(status).spoken}" for status, count in findings.state.counts.items()]
@@ -117,6 +117,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def expected(trials: int, seconds: float | None, *, timed_here: bool) -> str:
+    """Say how much would run and how long it would take, and whether that was timed on this machine or is a guess."""
+    told = "1 trial" if trials == 1 else f"{trials} trials"
+    if seconds is None:
+        return f"{told}; how long they take is known once one with this base has run here"
+    return f"{told}, about {duration(seconds)}, {'as timed here' if timed_here else 'a guess'}"
+
+
 def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
     best = ranked[0]
     name = findings.state.metric.rpartition("/")[2] or "value"
@@ -163,11 +171,13 @@ def costs(findings: Findings) -> list[str]:
 
 
 def _estimate(findings: Findings) -> str:
-    real, said = findings.timing.get("real_s"), findings.timing.get("estimated_s")
-    if not isinstance(real, int | float):
+    real, said = findings.clock_s, findings.timing.get("estimated_s")
+    if real is None:
         return ""
     took = f"It took {duration(real)} by the clock"
-    return f"{took}; the plan had said {duration(said)}." if isinstance(said, int | float) else f"{took}."
+    took += f"; the plan had said {duration(said)}." if isinstance(said, int | float) else "."
+    together_s = sum(trial.wall_s or 0.0 for trial in findings.trials)
+    return f"{took} Times of arms overlap, for trials are worked on side by side." if together_s > real else took
 
 
 def _saved(findings: Findings) -> str:

@@ -67,7 +67,7 @@ def markdown_page(findings: Findings) -> str:
     state = findings.state
     parts = [
         f"# {plain(state.question or state.name)}",
-        " ".join(plain(sentence) for sentence in words.verdict(findings)),
+        " ".join(_said(*sentence.partition("\n")) for sentence in words.verdict(findings)),
         _leaderboard(findings),
         f"![contact sheet]({SHEET_FILE})" if (findings.folder / SHEET_FILE).exists() else "",
         *map(_rated, findings.rated),
@@ -76,6 +76,10 @@ def markdown_page(findings: Findings) -> str:
         _again(findings),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _said(text: str, _: str, command: str) -> str:
+    return f"{plain(text)} {code(command)}." if command else plain(text)
 
 
 def _leaderboard(findings: Findings) -> str:

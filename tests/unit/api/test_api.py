@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from sweep_folders import Cooked, write_sweep
 
 import lorasweep as ls
@@ -120,6 +122,27 @@ def test_the_notebook_runs_and_everything_shows_itself(
     assert [each.status for each in ls.open_sweep("dims").trials] == [Status.COMPLETED] * 2
     said = capsys.readouterr()
     assert run.verdict["sentence"] in said.out and "4/4 steps" in said.err and "2/2 trials" in said.err
+
+
+def test_the_python_in_the_readme_runs(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    steps = '"train.max_steps=200"'
+    less = [word for word in QUICK if not word.startswith(("adapter", "metrics"))] + ["metrics=[identity,burn]"]
+    assert steps in code
+    monkeypatch.chdir(home)
+    looked_at: list[Image.Image] = []
+    monkeypatch.setattr(Image.Image, "show", lambda picture: looked_at.append(picture))
+    write_sweep(home / "outputs" / "quickstart", [Cooked(arm="a", pictures=False)])
+
+    known: dict[str, Any] = {}
+    exec(code.replace(steps, ", ".join(map(json.dumps, less))), known)
+
+    run = known["run"]
+    assert run.verdict["sentence"] in capsys.readouterr().out and run.name == "mine/first"
+    assert (home / "my_lora.safetensors").exists() and [picture.size for picture in looked_at] == [(64, 64)]
 
 
 def cells() -> list[str]:
@@ -235,6 +258,15 @@ def test_the_command_and_python_plan_once(home: Path, capsys: pytest.CaptureFixt
     assert ls.plan().recipes["recipe"] == ls.compose() and ls.compose(recipe) is recipe
 
 
+def test_what_is_wrong_is_named_as_it_was_given(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        ls.caption(home, "captions=cleaned", overwrite=True)
+    assert "overwrite  only means something with write  (add write)" in str(wrong.value)
+    assert main(["caption", str(home), "--apply", "captions=cleaned", "--overwrite"]) == 2
+    assert "--overwrite  only means something with --write  (add --write)" in capsys.readouterr().err
+    assert "--" not in str(wrong.value)
+
+
 def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
     folder = ls.write_dollhouse(home / "~dolls", images=4)
     images = sorted(folder.rglob("*.png"))
@@ -261,10 +293,10 @@ def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
         (lambda: ls.audit(".", [None]), "must be KEY=VALUE as text"),
         (lambda: ls.mend(".", aside="no.png"), "no.png"),
         (lambda: ls.caption(".", apply="captions=nothing_such"), "nothing_such"),
-        (lambda: ls.draw_dollhouse("x.png", count=0), "--count  must be a whole number >= 1, got 0"),
-        (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "--repeats  must be a whole number >= 1, got 0.5"),
-        (lambda: ls.calibrate("train.max_steps=2", seeds=0), "--seeds  must be >= 1"),
-        (lambda: ls.rate("asked", port=99_999), "--port  must be from 1 to 65535"),
+        (lambda: ls.draw_dollhouse("x.png", count=0), "count  must be a whole number >= 1, got 0"),
+        (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "repeats  must be a whole number >= 1, got 0.5"),
+        (lambda: ls.calibrate("train.max_steps=2", seeds=0), "seeds  must be >= 1"),
+        (lambda: ls.rate("asked", port=99_999), "port  must be from 1 to 65535"),
     ],
 )
 def test_arguments_of_the_wrong_sort_are_refused_with_the_next_step(

@@ -26,6 +26,16 @@ def test_a_sound_machine_is_told_so_and_left_as_it_was(home: Path, capsys: pytes
     assert list(home.iterdir()) == []
 
 
+def test_commands_are_not_torn_by_a_narrow_terminal(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(software.importlib.util, "find_spec", lambda name: None)
+    assert main(["doctor", "--no-cook"]) == 0
+    said = capsys.readouterr().out
+    assert "pip install 'lorasweep[cuda,cluster,caption]'" in said and "no onnxruntime" in " ".join(said.split())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a script in the driver's place")
 def test_a_card_that_torch_does_not_see_is_told(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "byte order mark": (say_bytes(tags(3).encode("utf-8-sig")), "should", "3.png", "byte order mark"),
     "control characters": (say("zkw, 1girl\x07, beach"), "must", "3.txt", "control characters"),
     "several lines": (say("zkw, 1girl,\nbeach, hat"), "should", "3.png", "several lines"),
-    "doubled stem": (doubled, "should", "3.png", "share their name"),
+    "doubled stem": (doubled, "should", "3.png", "with the name"),
     "no trigger": (say("1girl, beach, hat"), "must", "3.png", "is not in"),
     "trigger behind": (say("1girl, beach, hat, zkw"), "should", "3.png", "not in front"),
     "misspelt": (say("zkw, zkv, 1girl, beach"), "must", "3.png", "nearly the trigger"),
@@ -165,6 +165,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "cropped": (draw(lambda p: p.resize((300, 96))), "should", "3.png", "cropped away to fit"),
     "a panorama": (draw(lambda p: p.resize((900, 96))), "should", "3.png", "cropped away to fit"),
     "broken": (lambda folder: (folder / "3.png").write_bytes(b"\x89PNG") and None, "must", "3.png", "not an image"),
+    "of no bytes": (lambda folder: (folder / "3.png").write_bytes(b"") and None, "must", "3.png", "is empty"),
     "weight": (say("zkw, 1girl, beach, (hat:1.3)"), "should", "3.png", "letter by letter"),
     "choice": (say("zkw, 1girl, {beach|city}, hat"), "should", "3.png", "letter by letter"),
     "place for a trigger": (say("[trigger], 1girl, beach, hat"), "should", "3.png", "letter by letter"),
@@ -190,6 +191,14 @@ def test_a_planted_fault_is_found_and_its_command_mends_it(
     assert any(place in each for each in found["places"]) or not place
     assert found["command"]
     assert not any(said in each["reason"] for each in mended(clean, found["command"], audit))
+
+
+def test_of_copies_the_largest_is_kept_and_else_the_one_with_the_plainest_name(clean: Path, audit: Audit) -> None:
+    for number, name, side_px in ((3, "3 copy.png", 96), (5, "5 large.png", 192)):
+        doll(number, (side_px, side_px)).save(clean / CONCEPT / name)
+        (clean / CONCEPT / name).with_suffix(".txt").write_text(tags(number))
+    (found,) = (each for each in audit(clean) if "near-duplicates" in each["reason"])
+    assert sorted(found["places"]) == [f"{CONCEPT}/3 copy.png", f"{CONCEPT}/5.png"]
 
 
 def mended(root: Path, command: str, audit: Audit) -> list[dict[str, Any]]:

@@ -57,6 +57,16 @@ def test_write_keeps_what_is_there_and_undo_takes_back(dataset: Path) -> None:
     assert main(["caption", str(dataset), "--undo"]) == 2
 
 
+def test_a_line_that_ends_is_no_change(dataset: Path) -> None:
+    for number in (5, 6):
+        with open(dataset / CONCEPT / f"{number}.txt", "ab") as file:
+            file.write(b"\r\n")
+    before = captions(dataset)
+    assert main(["caption", str(dataset), "--apply", "--write", "--overwrite"]) == 0
+    after = captions(dataset)
+    assert {name for name in after if after[name] != before.get(name)} == {f"{CONCEPT}/{n}.txt" for n in (3, 4)}
+
+
 def test_undo_leaves_what_was_edited_since(dataset: Path) -> None:
     assert main(["caption", str(dataset), *PRUNE, "--write", "--overwrite"]) == 0
     (dataset / CONCEPT / "5.txt").write_text("mine")

@@ -109,3 +109,18 @@ def test_a_sweep_file_named_without_its_suffix_is_answered_with_it(
     Path("v1.0.yaml").write_text("sweep: {question: q, arms: {a: {adapter.dim: 4}}}\n")
     assert cli.main(["plan", "v1.0"]) == 2
     assert "give its file: v1.0.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sweep", "audit", "caption", "fork"])
+def test_what_may_be_left_out_is_not_said_to_be_required(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command])
+    assert ended.value.code == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "are required" in line]
+    assert said.endswith(("required: NAME|FILE", "required: FOLDER", "required: SWEEP/TRIAL"))
+
+
+def test_words_of_one_call_are_not_those_of_the_next() -> None:
+    assert cli._parse(["plan", "quickstart", "--json", "seed=1"]).overrides == ["quickstart", "seed=1"]
+    assert cli._parse(["sweep", "quickstart", "--json", "seed=1"]).overrides == ["seed=1"]
+    assert cli._parse(["sweep", "quickstart"]).overrides == []

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lorasweep import api
-from lorasweep.core.records import Recipe
+from lorasweep.cli import main
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan import cost, make_plan
 from lorasweep.plan.cost import (
-    DEFAULT_PIXELS_PER_S,
+    ASSUMED,
     FP32_BYTES,
     PNG_BYTES_PER_PX,
     RUNG_RECORDS_BYTES,
+    START_S,
     caches,
     class_images_seconds,
     sweep_seconds,
@@ -64,13 +65,12 @@ def test_class_images_cost_time_until_they_are_there(recipe_of: MakeRecipe) -> N
     plan = make_plan(recipe)
     pixels = sum(image.width_px * image.height_px for image in plan.reg_images) * 10 * 2
     assert pixels > 0
-    forwards_per_s = DEFAULT_PIXELS_PER_S / cost.FORWARD_SHARE
-    assert class_images_seconds([(plan, recipe)] * 3) == pytest.approx(pixels / forwards_per_s)
-    cost.remember(recipe.base, 2 * forwards_per_s, work="draw_one")
-    assert class_images_seconds([(plan, recipe)]) == pytest.approx(pixels / forwards_per_s / 2, rel=1e-4)
+    assert class_images_seconds([(plan, recipe)] * 3) == pytest.approx(pixels / ASSUMED["draw"])
+    cost.remember(recipe.base, 2 * ASSUMED["draw"], work="draw_one")
+    assert class_images_seconds([(plan, recipe)]) == pytest.approx(pixels / ASSUMED["draw"] / 2, rel=1e-4)
 
-    without = dataclasses.replace(recipe.launcher, workers=2)
-    assert sweep_seconds([10.0], without, trials=4, once_s=6.0) == sweep_seconds([10.0], without, trials=4) + 3
+    assert sweep_seconds([10.0], workers=2, trials=4, once_s=6.0) == START_S + (4 * 10 + 6) / 2
+    assert sweep_seconds([10.0], workers=9, trials=4) == START_S + 10  # more workers than trials would idle
 
     for image in plan.reg_images:
         Path(image.file).parent.mkdir(parents=True, exist_ok=True)
@@ -82,14 +82,44 @@ def test_judging_and_drawing_count_as_they_were_measured(recipe_of: MakeRecipe) 
     recipe = recipe_of("train.rungs=2", "sample.weights=[0.7]", "sample.seeds=[0]", "sample.rung_seeds=[0]")
     plan = make_plan(recipe)
     count = 2 * sum(map(len, plan.prompts.values()))
-    before = trial_seconds(plan, recipe)
+    before = seconds(plan, recipe)
     cost.remember(recipe.base, 0.5, work="judge")
-    assert trial_seconds(plan, recipe) - before == pytest.approx(count / 0.5)
+    assert seconds(plan, recipe) - before == pytest.approx(count / 0.5 - count / ASSUMED["judge"])
 
     denoised = cost.denoised_pixels(count * recipe.base.resolution**2, recipe.sample)
-    assumed = DEFAULT_PIXELS_PER_S / cost.FORWARD_SHARE
-    cost.remember(recipe.base, assumed / 2, work="draw")  # half as fast as was assumed
-    assert trial_seconds(plan, recipe) - before == pytest.approx(count / 0.5 + denoised / assumed, rel=1e-4)
+    before = seconds(plan, recipe)
+    cost.remember(recipe.base, ASSUMED["draw"] / 2, work="draw")  # half as fast as was assumed
+    assert seconds(plan, recipe) - before == pytest.approx(denoised / ASSUMED["draw"], rel=1e-4)
+
+
+def seconds(plan: Plan, recipe: Recipe) -> float:
+    found = trial_seconds(plan, recipe)
+    assert found is not None
+    return found
+
+
+def test_nobody_knows_how_long_a_base_takes_that_never_ran_here(
+    home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["base=stable_diffusion", f"base.path={tiny_sd}", "base.resolution=64", "train.max_steps=2"]
+    assert api.plan(*words).seconds is None
+    assert main(["plan", *words]) == 0
+    assert "how long they take is known once" in " ".join(capsys.readouterr().out.split())
+
+    cost.remember(api.compose(words).base, 1000.0)
+    assert api.plan(*words).seconds is not None
+    assert main(["plan", *words]) == 0
+    assert ", as timed here" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_card_has_one_worker_however_many_cores_there_are(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("lorasweep.sweep.workers.pool.cpu_cores", lambda: 16)
+    planned = api.plan("quickstart")
+    alone = [trial_seconds(plan, planned.recipes[arm]) for arm, plan in planned.plans.items()]
+    assert planned.workers == 1 and planned.seconds == pytest.approx(START_S + sum(filter(None, alone)))
 
 
 def test_only_what_took_long_enough_is_remembered(recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from lorasweep.core import paths
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Recipe
 from lorasweep.plan import cost, make_plan
-from lorasweep.plan.cost import DEFAULT_PIXELS_PER_S
+from lorasweep.plan.cost import ASSUMED
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -65,9 +65,10 @@ def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> Non
         return float(api.plan(recipe_of("launcher.workers=1", *overrides)).to_json()["estimated_seconds"])
 
     short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
-    assert long - short == pytest.approx(1000 * 4 * 64 * 64 / DEFAULT_PIXELS_PER_S, abs=0.2)
-    cost.remember(recipe_of("launcher.workers=1").base, 2 * DEFAULT_PIXELS_PER_S)
-    assert seconds("train.max_steps=1100") == pytest.approx(long / 2, abs=0.2)
+    training_s = 1000 * 4 * 64 * 64 / ASSUMED["train"]
+    assert long - short == pytest.approx(training_s, abs=0.2)
+    cost.remember(recipe_of("launcher.workers=1").base, 2 * ASSUMED["train"])
+    assert seconds("train.max_steps=1100") - seconds("train.max_steps=100") == pytest.approx(training_s / 2, abs=0.2)
     (paths.cache() / "speed.json").write_text("torn")
     assert seconds("train.max_steps=1100") == long
 
@@ -81,6 +82,13 @@ def test_tables_show_arms_buckets_exposures_and_warnings(recipe_of: MakeRecipe, 
     text = stream.getvalue()
     for words in ("64x64", "concept 3_zkw outfit1", "tag zkw", "expect overcooking", "1 trial, about"):
         assert words in text
+
+
+def test_a_plans_table_counts_buckets_and_not_sizes_of_files(recipe_of: MakeRecipe) -> None:
+    planned = api.plan(recipe_of("buckets=single", "dataset.dollhouse.shapes=photos"))
+    (plan,) = planned.plans.values()
+    assert len({(image.width_px, image.height_px) for image in plan.train_images()}) > 1
+    assert list(planned.table["buckets"]) == [1]
 
 
 def test_warnings_are_announced_first_and_stand_last(recipe_of: MakeRecipe, photos: Path) -> None:

@@ -59,6 +59,14 @@ def test_a_search_is_told_of_an_edited_bound_for_every_trial(tmp_path: Path) -> 
     assert told == [{"overcook/score": pytest.approx(0.05)}] * 3
 
 
+def test_bounds_and_pruner_of_named_arms_are_written_down_and_told(tmp_path: Path) -> None:
+    cook(tmp_path, BROKEN)
+    declared = read_manifest(tmp_path)
+    assert declared is not None and declared.search["pruner"]["name"] == "none"
+    told = [trial.constraints for trial in SweepStudy(tmp_path, declared).trials()]
+    assert told == [{"overcook/score": pytest.approx(0.05)}] * 2
+
+
 def test_a_trial_whose_end_nobody_noted_is_held_against_the_bounds(tmp_path: Path) -> None:
     cook(tmp_path, BROKEN)
     (run,) = tmp_path.glob("0000-*")

@@ -209,7 +209,7 @@ def test_what_cannot_be_exported_is_said_at_once(
     for words, said in (
         (["nowhere"], "outputs: sweep"),
         (["sweep"], "sweep/0000-a-s0, sweep/0001-b-s0"),
-        (["sweep", "--best"], "--best wants a sweep"),
+        (["sweep", "--best"], "--best  wants a sweep"),
         (["sweep/0000-a-s0", "--step", "5"], "--step 4"),
     ):
         assert main(["export", *words]) == 2
@@ -356,7 +356,7 @@ def test_a_lora_is_its_own_plain_form(cook: Cook, tmp_path: Path) -> None:
     run = find_checkpoint(str(folder), subject="export")
     (made,) = export_run(run, out=tmp_path, ranks=[4], form="lora")
     assert made.form == "factors" and made.rank == 4
-    with pytest.raises(InputError, match="cuts factors, got --form diff"):
+    with pytest.raises(InputError, match="ranks  cuts factors, got form diff"):
         export_run(run, out=tmp_path, ranks=[4], form="diff")
 
 

@@ -215,7 +215,7 @@ def test_what_is_wrong_is_said_before_anything_is_served(
     write_sweep(sweep.parent / "lonely", [Cooked(arm="only")])
     taken = RatingServer(session_of(sweep))
     assert main(["rate", *(word.replace("PORT", str(taken.server_port)) for word in words), "--no-browser"]) == 2
-    with pytest.raises(InputError, match="--rater"):
+    with pytest.raises(InputError, match="rater  must"):
         ls.rate("mine", rater="../x", open_browser=False)
     taken.server_close()
     assert said in capsys.readouterr().err

@@ -159,6 +159,23 @@ def test_markdown_tells_the_same_answer(tmp_path: Path) -> None:
     assert "“good” comes out best of 2" in text and "lorasweep train --from mine/0000-good-s0" in text
 
 
+def test_a_command_in_the_answer_ends_where_it_ends(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "mine", [Cooked(arm="a"), Cooked(arm="b", overcook=0.9)])
+    html, markdown = (file.read_text(encoding="utf-8") for file in write_report(folder))
+    assert "<code>lorasweep sweep mine --until-decided</code>" in html
+    assert "`lorasweep sweep mine --until-decided`" in markdown
+
+
+def test_the_time_that_is_told_is_the_clocks(tmp_path: Path) -> None:
+    """Trials that share a worker overlap: their times together are no time that anything took."""
+    folder = write_sweep(tmp_path / "mine", [Cooked(arm="a"), Cooked(arm="b")])
+    for run in folder.glob("0*"):
+        files.write_json(run / "status.json", files.read_json(run / "status.json") | {"started_at": 0, "ended_at": 60})
+    files.write_json(folder / "timing.json", {"real_s": 65.0, "done": True})
+    facts = page.render(read_findings(folder)).split('class="facts"')[1].split("</ul>")[0]
+    assert "1 min 05 s" in facts and "2 min" not in facts
+
+
 def test_names_break_after_their_underscores(tmp_path: Path) -> None:
     html, _ = write_report(write_sweep(tmp_path / "m", [Cooked(arm="adamw_four_buckets", note="x")]))
     assert html.read_text(encoding="utf-8").count("adamw_<wbr/>four_<wbr/>buckets") == 2  # table and pictures
