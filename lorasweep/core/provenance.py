@@ -15,7 +15,8 @@ from typing import Any
 import lorasweep
 from lorasweep.core import registry
 
-_LIBRARIES = (
+# Those that have a say in the result of a recipe.
+COMPUTING = (
     "torch",
     "diffusers",
     "transformers",
@@ -25,12 +26,10 @@ _LIBRARIES = (
     "pytorch_optimizer",
     "bitsandbytes",
     "pillow",
-    "optuna",
-    "hydra-core",
 )
+_LIBRARIES = (*COMPUTING, "optuna", "hydra-core")
 # What decides nothing about the result of a recipe once it is resolved: how it is composed, scheduled, shown.
 _BESIDE = frozenset(("cli", "config", "results", "sweep", "testing", "__main__.py", "api"))
-_BESIDE_LIBRARIES = frozenset(("optuna", "hydra-core"))
 
 
 def provenance(begun: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,9 +68,8 @@ def code_digest() -> str:
     taken for the same.
     """
     found = hashlib.sha256(source_digest().encode())
-    for name in _LIBRARIES:
-        if name not in _BESIDE_LIBRARIES:
-            found.update(f"{name} {version_of(name)}\0".encode())
+    for name in COMPUTING:
+        found.update(f"{name} {version_of(name)}\0".encode())
     return found.hexdigest()
 
 

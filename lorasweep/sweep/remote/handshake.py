@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core import registry
-from lorasweep.core.provenance import source_digest, version_of
+from lorasweep.core.provenance import COMPUTING, source_digest, version_of
 from lorasweep.core.records import Recipe
 from lorasweep.sweep.workers.pool import cpu_cores, gpu_models
 
 MISSING = "missing"
-COMPARED = ("torch", "diffusers", "peft")  # `2.13.0+cpu` and `2.13.0+cu130` are builds of one version
+COMPARED = tuple(name for name in COMPUTING if name != "bitsandbytes")  # which only machines with a GPU have
 
 
 def software() -> dict[str, str]:
     """Return versions by name, plugins included, and the digest of the sources of lorasweep."""
+    # `2.13.0+cpu` and `2.13.0+cu130` are builds of one version.
     versions = {name: (version_of(name) or MISSING).partition("+")[0] for name in COMPARED}
     versions |= {each.distribution: f"{each.version} ({each.digest()[:8]})" for each in registry.plugins()}
     return {"Python": ".".join(platform.python_version_tuple()[:2]), **versions, "code": source_digest()}

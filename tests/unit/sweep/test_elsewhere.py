@@ -95,6 +95,11 @@ SAID = {
         ["(profile: {host} {0}: no such file)", "launcher.python=PATH"],
     ),
     "another torch": (other_software(torch="1.0.0"), ["torch is 1.0.0 there and", "same versions"]),
+    "another transformers": (
+        other_software(transformers="1.0.0"),
+        ["transformers is 1.0.0 there and", "same versions"],
+    ),
+    "another pillow": (other_software(pillow="1.0"), ["pillow is 1.0 there and", "same versions"]),
     "another python": (other_software(Python="3.99"), ["Python is 3.99 there and"]),
     "another lorasweep": (other_software(code="0"), ["not the same code"]),
     "another protocol": ("echo 'lorasweep host 99'; cat\n", ["speaks protocol 99"]),
