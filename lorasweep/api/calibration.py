@@ -24,6 +24,7 @@ from lorasweep.results.handles import Named, named_by
 from lorasweep.results.ratings import read_labels
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.sweep.calibrate.fit_limits import Control, fit_labels, fit_limits, read_control
+from lorasweep.sweep.retry import FAILURES
 
 
 def calibrate(
@@ -44,7 +45,7 @@ def calibrate(
     Raises:
         ConfigError, DatasetError, InputError: before any work; with every problem found.
         KeyboardInterrupt, LorasweepError: the controls were stopped; the same call continues.
-        LorasweepError: they were not ruined, or never learned.
+        LorasweepError: they were not ruined, never learned, or one of them failed.
     """
     from lorasweep.sweep import driver
 
@@ -68,6 +69,11 @@ def calibrate(
         raise KeyboardInterrupt(ended.halted or "interrupted; the same command continues where it stopped")
     if ended.halted:
         raise LorasweepError(ended.halted)
+    for trial in ended.state.trials:
+        if trial.status in FAILURES:  # what it has logged would be taken for all there is to it
+            message = f"control `{trial.arm}` with seed {trial.seed} ended {trial.status}: {trial.reason}"
+            hint = f"the same command tries a crashed one again, another one once {trial.run_folder} is deleted"
+            raise LorasweepError(f"{message}. Mend the cause: {hint}.")
     arms = {trial.run_folder: trial.arm for trial in ended.state.trials}
     # From their logs: one that diverged in the end has no metrics.json, but has burned.
     controls = {Path(run): read_control(arm, RunFolder(Path(run)).rungs()) for run, arm in arms.items()}

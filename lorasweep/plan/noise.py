@@ -36,14 +36,20 @@ def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
     if not noised.zero_terminal_snr or noised.prediction_type != "epsilon":
         return
     for key in given:
-        if key in _OVER_SNR and noise.high == 1:
+        if key in _OVER_SNR and _reaches_the_end(noise, noised.config.get("num_train_timesteps", 1000)):
             off = "false" if key == "debiased" else "null"
             yield Problem(
                 f"noise.{key}",
                 f"weighs the loss by {_OVER_SNR[key]} at the last timestep of this base: it has zero terminal SNR and "
                 "predicts epsilon",
-                f"override: noise.{key}={off}, or base.prediction_type=v_prediction if it predicts v",
+                f"override: noise.{key}={off}, noise.high=0.99, or base.prediction_type=v_prediction if it predicts v",
             )
+
+
+def _reaches_the_end(noise: NoiseOptions, timesteps: int) -> bool:
+    """Tell whether the last timestep can be drawn; with `high` at its edge, by a sigmoid or shift that rounds to 1."""
+    drawn, last = noise.high * timesteps, timesteps - 1
+    return drawn > last or (drawn == last and (noise.levels, noise.shift) != ("uniform", 1))
 
 
 def _unsuited(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:

@@ -144,13 +144,13 @@ def run_sweep(
                     gate.write_summary(folder, source.trials)
             announcer.close()  # the report tells of both
             report = last_look(mirror, spec.tracking.timeout_s, hurry=stop.now)
-        state = read_state(folder)
-        return SweepResult(
-            state=state,
-            interrupted=stop.gently and state.finished < state.total,
-            halted=loop.halted,
-            mirrored=report,
-        )
+    state = read_state(folder)  # nobody cooks any more, whatever could not be noted
+    return SweepResult(
+        state=state,
+        interrupted=stop.gently and state.finished < state.total,
+        halted=loop.halted,
+        mirrored=report,
+    )
 
 
 def open_sweep(

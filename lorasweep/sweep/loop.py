@@ -315,13 +315,16 @@ class SweepLoop:
         for _ in range(len(self._queue)):
             trial = self._queue.take()
             assert trial is not None
+            assert trial.recipe is not None, "only what can be cooked waits"
             begun = trial.record.attempt > 0
-            cooked = None if begun or self._cache is None else self._cache.find(trial.record.fingerprint)
+            known = None if begun or self._cache is None else self._cache
+            cooked = None if known is None else known.find(trial.record.fingerprint, trial.recipe)
             if cooked is None:
                 self._queue.put_back(trial)
             else:
                 self._base.take_from(cooked, number=trial.number)
                 self._writer.reuse_elsewhere(trial, cooked)
+                self._gate.hear_again(trial)
                 self._announcer.trial_ended(trial)
         self._reuse_duplicates()
 

@@ -1,6 +1,6 @@
 """What this home has already made, in a sweep or by `train`, so that nothing is cooked or drawn twice.
 
-    fingerprint of a trial  ->  a completed run folder with the same recipe, seed, images, base and code
+    fingerprint of a trial  ->  a completed run folder with the same recipe, seed, images, base, code and limits
     BaseSamples             the base model's own samples of a sweep: there, taken from another one, or to be drawn
 
 Read from the run folders when it is first asked. Base samples are drawn for a sweep's first trial, its prompts and
@@ -15,9 +15,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.components import bases
 from lorasweep.core.files import link_or_copy, write_folder
 from lorasweep.core.provenance import code_digest
-from lorasweep.core.records import Outcome, Status
+from lorasweep.core.records import Outcome, Recipe, Status
 from lorasweep.core.run_folder import (
     BASE_SAMPLES,
     INDEX_FILE,
@@ -27,6 +28,7 @@ from lorasweep.core.run_folder import (
     TrialRecord,
     folders_in,
 )
+from lorasweep.plan import calibration
 
 FIRST = 0  # number of the trial they are drawn for
 log = logging.getLogger(__name__)
@@ -44,6 +46,12 @@ class Cooked:
         """`<sweep>/<run folder>`; of a trial that was itself reused, where it was cooked."""
         return self.record.reused_from or RunFolder(self.folder).name
 
+    @property
+    def judged_by(self) -> str | None:
+        """The digest of the limits; None where none are told."""
+        limits = RunFolder(self.folder).result.get("calibration")
+        return limits.get("digest") if isinstance(limits, dict) else None
+
     def outcome(self) -> Outcome:
         """Tell how it ended, with all that was measured, since another sweep may be about another metric."""
         result = RunFolder(self.folder).result
@@ -58,21 +66,25 @@ class ResultCache:
     def __init__(self, outputs: Path, *, own: Path) -> None:
         """Look nowhere yet; `own`, the folder of the sweep or the run that asks, is not beside itself."""
         self._outputs, self._own = outputs, own
-        self._known: dict[str, Cooked] | None = None
+        self._known: dict[str, list[Cooked]] | None = None
 
-    def find(self, fingerprint: str) -> Cooked | None:
-        """Find a trial that was cooked by this very code; None when there is none."""
+    def find(self, fingerprint: str, recipe: Recipe) -> Cooked | None:
+        """Find a trial that was cooked by this very code, and judged by today's limits; None when there is none."""
         if self._known is None:
             self._known = self._read()
-        return self._known.get(fingerprint)
+        cooked = self._known.get(fingerprint)
+        if not cooked:
+            return None
+        today = calibration.find(recipe, bases.fingerprint(recipe)).calibration.digest
+        return next((each for each in cooked if each.judged_by in (None, today)), None)
 
-    def _read(self) -> dict[str, Cooked]:
-        found: dict[str, Cooked] = {}
+    def _read(self) -> dict[str, list[Cooked]]:
+        found: dict[str, list[Cooked]] = {}
         sweeps = [SweepFolder(folder) for folder in folders_in(self._outputs) if folder != self._own]
         for run in (run for sweep in sweeps for run in sweep.runs if run.path != self._own):
             record = run.record
             if record is not None and record.status is Status.COMPLETED and _is_whole(run):
-                found.setdefault(record.fingerprint, Cooked(run.path, record))
+                found.setdefault(record.fingerprint, []).append(Cooked(run.path, record))
         return found
 
 

@@ -110,7 +110,7 @@ def run_trial(
             mirror.start()
         writer = TrialWriter(None, metric=UTILITY)
         cache = ResultCache(paths.outputs(), own=folder)
-        known = None if fresh or trial.record.attempt else cache.find(trial.record.fingerprint)
+        known = None if fresh or trial.record.attempt else cache.find(plan.fingerprint, recipe)
         cooked, halted = False, ""
         elsewhere = None if trial.record.status.is_final or known else _elsewhere(recipe, folder, trial_module)
         try:

@@ -16,6 +16,7 @@ from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.state import SweepState, from_trial, sweep_state
+from lorasweep.sweep.retry import is_disk_full
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -107,7 +108,8 @@ class Announcer:
         try:
             hook()
         except Exception as error:
-            log.exception("the hook failed %s", when)
+            if not is_disk_full(error):  # which says enough by itself
+                log.exception("the hook failed %s", when)
             self.note(f"{when}: {type(error).__name__}: {error}")
 
     def snapshot(self, activity: str = "") -> SweepState:

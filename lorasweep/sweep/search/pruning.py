@@ -156,13 +156,19 @@ class PruningGate:
         self._answers: dict[tuple[int, float], str] = {}  # by trial and rung: why it should stop, or nothing
         self._options = spec.pruner
         self._pruner = RungPruner(spec.pruner, metric=spec.metric, goal=spec.goal)
-        if spec.pruner.active:
-            # In the order in which they began, as far as anybody knows.
-            for trial in sorted(trials, key=lambda each: each.record.started_at or math.inf):
-                for exposures in sorted(trial.rungs):
-                    self._heard(trial, exposures)
-                if trial.record.status.is_final:
-                    self.ended(trial)
+        # In the order in which they began, as far as anybody knows.
+        for trial in sorted(trials, key=lambda each: each.record.started_at or math.inf):
+            self.hear_again(trial)
+
+    def hear_again(self, trial: Trial) -> None:
+        """Hear what was judged by an earlier driver or in another sweep; a duplicate is its original, heard already."""
+        reused = trial.record.reused_from
+        if not self._options.active or (reused and "/" not in reused):
+            return
+        for exposures in sorted(trial.rungs):
+            self._heard(trial, exposures)
+        if trial.record.status.is_final:
+            self.ended(trial)
 
     def rung(self, trial: Trial) -> bool:
         """Hear of the rung that a trial has just noted; returns whether it goes on.
@@ -201,8 +207,9 @@ class PruningGate:
         )
 
     def write_summary(self, folder: Path, trials: Sequence[Trial]) -> None:
-        """Write pruning.json: what was saved, and how those that the lot spared have ended."""
-        began = [trial for trial in trials if trial.record.status.is_final and trial.rungs]
+        """Write pruning.json: what was saved of what was cooked here, and how those that the lot spared have ended."""
+        here = [trial for trial in trials if not trial.record.reused_from]
+        began = [trial for trial in here if trial.record.status.is_final and trial.rungs]
         pruned = [trial.record for trial in began if trial.record.status is Status.PRUNED]
         data = {
             "pruner": to_dict(self._options),

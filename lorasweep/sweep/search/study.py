@@ -12,6 +12,7 @@ Knows nothing about workers or files other than study.db.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lorasweep.config.space import Point
 from lorasweep.config.sweep_spec import Constraint, Search
+from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import SET_ASIDE_FILE, STUDY_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.manifest import Manifest
@@ -37,6 +39,7 @@ from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
 LOCKED_PATIENCE_S = 60
+LONGEST_PATH = 504  # bytes: SQLite's 512, less what it appends for the journal
 BOUNDS = "constraints"  # the study's own attribute that says by which
 WRITTEN_FOR = "5.0"  # Optuna
 
@@ -267,8 +270,16 @@ def _axes(manifest: Manifest, search: Search | None) -> dict[str, BaseDistributi
 
 
 def open_study(path: Path, manifest: Manifest) -> Study | None:
-    """Open or create; None when the file is there but is not a study that can be read."""
-    existed = path.exists()
+    """Open or create; None when the file is there but is not a study that can be read.
+
+    Raises:
+        InputError: its path is longer than SQLite takes.
+    """
+    existed, length = path.exists(), len(os.fsencode(path.resolve()))
+    if length > LONGEST_PATH:
+        message = f"is a path of {length} bytes, and SQLite takes {LONGEST_PATH}"
+        hint = "choose a folder with a shorter path: LORASWEEP_HOME=/some/folder"
+        raise InputError(Problem(str(path), message, hint), subject="the output folder")
     try:
         study = create_study(path, manifest)
         study.get_trials(deepcopy=False)

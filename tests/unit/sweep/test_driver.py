@@ -22,7 +22,7 @@ from lorasweep.core.run_folder import PRUNING_FILE
 from lorasweep.sweep.driver import TIMING_FILE
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
-from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy
+from lorasweep.sweep.search.study import LONGEST_PATH, STUDY_FILE, SweepStudy
 from lorasweep.sweep.workers import pool
 from lorasweep.sweep.workers.lock import holder, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
@@ -322,3 +322,15 @@ def test_what_the_report_tells_is_written_before_it(tmp_path):
 def test_the_driver_imports_no_torch():
     code = "import sys, lorasweep.sweep.driver, lorasweep.sweep.ranking.table; assert 'torch' not in sys.modules"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
+
+
+@pytest.mark.parametrize("too_long", [False, True])
+def test_a_path_that_sqlite_cannot_open_is_refused_before_any_work(tmp_path, too_long):
+    room = LONGEST_PATH + too_long - len(f"{tmp_path.resolve()}//pretend/study.db")
+    folder = tmp_path / ("a" * 99) / ("a" * 99) / ("b" * (room - 200))
+    if too_long:
+        with pytest.raises(InputError, match="SQLite takes"):
+            cook(spec(numbered_arms(1)), folder / "pretend")
+        assert not (folder / "pretend" / "log.txt").exists()
+    else:
+        assert cook(spec(numbered_arms(1)), folder / "pretend").exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pretend_sweep import cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, starts
 
 from lorasweep.core.errors import LorasweepError
+from lorasweep.core.records import Status
 from lorasweep.sweep.ranking.state import read_state
 
 SIZE = 2_000_000
@@ -33,6 +35,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
+def no_sheet() -> None:
+    """What follows from the run folders finds no room either."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "contact_sheet.png")
+
+
 @pytest.mark.parametrize(
     "room",
     [
@@ -41,22 +48,24 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         *(pytest.param(n, marks=pytest.mark.slow) for n in (100_000, 180_000, 330_000, 420_000)),
     ],
 )
-def test_a_disk_that_fills_up_loses_nothing(disk: Path, room: int) -> None:
+def test_a_disk_that_fills_up_loses_nothing(disk: Path, room: int, caplog: pytest.LogCaptureFixture) -> None:
     """With little room it fills while the sweep is declared, with more in the middle of a trial."""
     folder, ballast = disk / "sweep", disk / "ballast"
     ballast.write_bytes(b"x" * (SIZE - room))
     declared = spec(numbered_arms(ARMS))
     try:
-        result = cook(declared, folder)
+        result = cook(declared, folder, on_end=no_sheet)
     except LorasweepError as error:
         assert "no room left" in str(error) and "run the same command" in str(error)
         done: set[int] = set()
     else:
         assert "no room left" in result.halted and "run the same command" in result.halted
         assert result.exit_code == 1
+        assert not any(trial.status is Status.RUNNING for trial in result.state.trials), "nobody cooks"
         done = {trial.number for trial in read_state(folder).trials if trial.status.is_final}
         assert len(done) < ARMS, "it was never full"
 
+    assert not any(record.exc_info for record in caplog.records), "one explanation, and no traceback"
     ballast.unlink()
     before = len(starts(folder)) if (folder / "log.txt").exists() else 0
     result = cook(declared, folder)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from pretend_sweep import cook, spec
+from pretend_sweep import cook, recipe, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
-from lorasweep.core.files import read_json
+from lorasweep.components import bases
+from lorasweep.core.files import read_json, write_json
+from lorasweep.plan import calibration
 from lorasweep.sweep import result_cache
 from lorasweep.sweep.ranking.noise import next_round
 from lorasweep.sweep.ranking.state import read_state
@@ -103,6 +105,18 @@ def test_what_another_sweep_has_cooked_is_reused_and_says_so(tmp_path):
     # A third one names where it was really cooked.
     third = cook(spec({"again": {"value": 0.3}}), tmp_path / "zzz", fresh=False)
     assert third.state.trials[0].reused_from == "first/0000-a-s0"
+
+
+def test_what_was_judged_by_other_limits_is_cooked_again(tmp_path, home):
+    arms = {"a": {"value": 0.3}, "b": {"value": 0.4}}
+    cook(spec(arms), tmp_path / "first")
+    today = calibration.find(recipe(), bases.fingerprint(recipe())).calibration.digest
+    for trial, digest in (("0000-a-s0", today), ("0001-b-s0", "before `calibrate`")):
+        result = tmp_path / "first" / trial / "metrics.json"
+        write_json(result, {**read_json(result), "calibration": {"digest": digest}})
+    result = cook(spec(arms), tmp_path / "second", fresh=False)
+    assert result.state.counts == {"COMPLETED": 2}
+    assert starts(tmp_path / "second") == ["start 0001-b-s0 0"]
 
 
 def test_a_sweep_of_reused_trials_has_its_base_samples_as_well(tmp_path):

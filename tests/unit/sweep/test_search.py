@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -150,6 +151,31 @@ def test_pruned_trials_stop_at_a_rung_and_say_why(tmp_path: Path) -> None:
     assert summary["saved_steps"] == 4 * counts["PRUNED"]
     assert summary["spent_steps"] == 64 - summary["saved_steps"]
     assert_study_agrees(tmp_path)
+
+
+def test_what_another_sweep_has_cooked_is_known_to_the_pruner_at_once(tmp_path: Path) -> None:
+    good = pretend_sweep.numbered_arms(3, value=0.8)
+    pretend_sweep.cook(pretend_sweep.spec(good), tmp_path / "earlier")
+    arms = good | {"again": good["arm0"], "behind": {"value": 0.1}}
+    pruner = PrunerOptions(name="median", startup=3, exempt=0.0)
+    declared = dataclasses.replace(pretend_sweep.spec(arms, workers=1), pruner=pruner)
+
+    result = pretend_sweep.cook(declared, tmp_path / "now", fresh=False)
+
+    assert result.state.counts == {"COMPLETED": 4, "PRUNED": 1}
+    summary = read_json(tmp_path / "now" / "pruning.json")
+    assert (summary["spent_steps"], summary["saved_steps"]) == (4, 4)  # what was reused was not spent
+
+
+def test_a_duplicate_is_no_second_trial_to_the_pruner_of_a_continued_sweep(tmp_path: Path) -> None:
+    arms = {"one": {"value": 0.8}, "same": {"value": 0.8}, "two": {"value": 0.9}, "behind": {"value": 0.1}}
+    pruner = PrunerOptions(name="median", startup=3, exempt=0.0)
+    for folder, parts in (("whole", [4]), ("parts", [3, 4])):
+        for count in parts:
+            declared = pretend_sweep.spec(dict(list(arms.items())[:count]), workers=1)
+            declared = dataclasses.replace(declared, pruner=pruner)
+            result = pretend_sweep.cook(declared, tmp_path / folder, extend=True)
+        assert result.state.counts == {"COMPLETED": 4}, folder
 
 
 def test_exempt_trials_run_their_course_and_are_remembered(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from tiny_checkpoint import write_checkpoint
 
 from lorasweep.cli import main
 from lorasweep.components.bases import stable_diffusion
+from lorasweep.config import compose_recipe
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import BaseOptions
+from lorasweep.trial.train.loss import draw_levels, level_weights
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 SIZES = ["base.resolution=32", "base.bucket_step=8", "buckets=kohya", "dataset.dollhouse.images=8"]
@@ -357,6 +359,31 @@ def test_min_snr_of_epsilon_with_zero_terminal_snr_is_refused(
     assert plan(path, "noise.min_snr_gamma=5", "base.prediction_type=v_prediction") == 0
     out = capsys.readouterr().out
     assert "the last timestep of a base with zero terminal SNR the weight 0" in out.replace("\\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("levels", "refused"),
+    [
+        (["noise.high=0.9996"], True),
+        (["noise.low=0.9991", "noise.high=0.9994"], True),
+        (["noise=logit_normal", "noise.mean=10", "noise.high=0.9991"], True),
+        (["noise=logit_normal", "noise.mean=10", "noise.std=10", "noise.high=0.999"], True),
+        (["noise=logit_normal", "noise.mean=10", "noise.std=10", "noise.high=0.998"], False),
+        (["noise.high=0.999"], False),
+    ],
+)
+@pytest.mark.parametrize("weight", ["noise.min_snr_gamma=5", "noise.debiased=true"])
+def test_what_divides_by_the_snr_is_refused_where_the_last_timestep_can_be_drawn(
+    checkpoint: Path, home: Path, capsys: pytest.CaptureFixture[str], weight: str, levels: list[str], refused: bool
+) -> None:
+    mark(checkpoint, "ztsnr")
+    path = load(checkpoint).path
+    recipe = compose_recipe(overrides=words(checkpoint, weight, *levels))
+    t = draw_levels(path, 20_000, torch.Generator().manual_seed(0), recipe.noise, shift=1)
+    weights = level_weights(path, t, recipe.noise)
+    assert weights is not None and bool(weights.isfinite().all()) is not refused
+    assert plan(checkpoint, weight, *levels) == (2 if refused else 0)
+    assert ("zero terminal SNR" in capsys.readouterr().err) is refused
 
 
 @pytest.mark.slow
