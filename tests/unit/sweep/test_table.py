@@ -180,7 +180,7 @@ def test_names_stay_readable_in_a_terminal_of_forty_columns():
 
 
 def test_a_name_longer_than_its_line_is_broken_between_its_words():
-    name = "adamw_one_bucket-of-everything"
+    name = "adamw_one_large_bucket-of-everything"
     state = table.render_state(sweep(trial(0, arm=name)), max_rows=9, width=40)
     first, *rest = shown(lambda: state, width=40).splitlines()[4:]
     column = [first.split()[1], *(line.strip() for line in rest if line.strip() and line.strip() in name)]
