@@ -118,7 +118,7 @@ examples:
   lorasweep sweep quickstart --until-decided       then seeds where they tell most about the best arm
 Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
 The same command again continues: nothing is cooked twice, nothing finished is lost.""",
-        _arg("sweep", metavar="NAME|FILE", help="a sweep in sweeps/, or a YAML file"),
+        _arg("sweep", metavar="NAME|FILE", nargs="?", help="a sweep in sweeps/, or a YAML file; without: lists them"),
         _OVERRIDES,
         _arg("--extend", action="store_true", help="accept new arms, seeds or a wider search in a sweep already begun"),
         _arg(

@@ -12,6 +12,7 @@ from typing import Any
 from lorasweep import config
 from lorasweep.api import training
 from lorasweep.core import files
+from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.records import Status
@@ -142,6 +143,11 @@ def run_fork(options: argparse.Namespace) -> int:
 
 def run_sweep(options: argparse.Namespace) -> int:
     """Run or continue a sweep; returns 0 when every trial has its answer, 130 when interrupted, else 1."""
+    if options.sweep is None:
+        rows = config.named_sweeps().items()
+        text_console(stderr=True).print(text_table("sweeps, by name", texts=["name", "question"], rows=rows))
+        hint = "lorasweep sweep quickstart, or a YAML file of yours"
+        raise ConfigError(Problem("NAME|FILE", "must say which sweep", hint), subject="the command line")
     with table.live(quiet=options.json) as show:
         ran = training.run_sweep(
             options.sweep,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep.api import datasets
-from lorasweep.core.findings import LEVELS, Finding
+from lorasweep.core.findings import LEVELS, Finding, with_commands
 from lorasweep.core.printable import command, readable
 from lorasweep.plan.audit import Audit
 
@@ -91,12 +91,12 @@ def _counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def _print_findings(root: Path, found: Audit) -> None:
-    for finding in found.findings:
+    for finding, mends in with_commands(found.findings):
         print(f"{finding.level:<6}  {readable(finding)}")
-        if len(finding.command) > _LONGEST_COMMAND:
-            print(f"        a command of {len(finding.command):,} characters mends it: --json has it, and --html PAGE")
-        elif finding.command:
-            print(f"        {finding.command}")
+        if len(mends) > _LONGEST_COMMAND:
+            print(f"        a command of {len(mends):,} characters mends it: --json has it, and --html PAGE")
+        elif mends:
+            print(f"        {mends}")
     said = ", ".join(f"{count} {level}" for level, count in _counts(found.findings).items())
     print(f"{root.name}: {said}")
 

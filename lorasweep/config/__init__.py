@@ -14,7 +14,7 @@ from lorasweep.config.override import is_override, texts
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe, take_component
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded, to_overrides, with_overrides
-from lorasweep.config.sweep import has_axes, load_sweep, sweep_of_overrides
+from lorasweep.config.sweep import has_axes, load_sweep, named_sweeps, sweep_of_overrides
 from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
 from lorasweep.config.yaml_file import to_yaml
 from lorasweep.core.records import Recipe
@@ -31,6 +31,7 @@ __all__ = [
     "is_recipe_file",
     "load_recipe",
     "load_sweep",
+    "named_sweeps",
     "read_recorded",
     "sweep_of_overrides",
     "sweeps_dir",

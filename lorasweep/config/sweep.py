@@ -171,10 +171,9 @@ def find_sweep(name_or_file: str) -> Path:
         if not path.is_file():
             raise ConfigError(Problem(name_or_file, "no such sweep file", f"looked at {path.absolute()}"))
         return path
-    folders = [places.sweeps_dir(), Path("sweeps")]
-    found = [folder / f"{name_or_file}.yaml" for folder in folders if _NAME.fullmatch(name_or_file)]
+    found = [folder / f"{name_or_file}.yaml" for folder in _folders() if _NAME.fullmatch(name_or_file)]
     found = [path for path in found if path.is_file()]
-    if len(found) > 1 and not found[0].samefile(found[1]) and _is_sweep(found[1]):
+    if len(found) > 1 and not found[0].samefile(found[1]) and _question(found[1]) is not None:
         hint = f"give its path: {found[1]} or {found[0]}"
         raise ConfigError(Problem(name_or_file, "is the name of two sweeps, lorasweep's and yours", hint))
     if found:
@@ -184,17 +183,29 @@ def find_sweep(name_or_file: str) -> Path:
     if Path(f"{name_or_file}.yaml").is_file():
         hint = f"give its file: {name_or_file}.yaml"
         raise ConfigError(Problem(name_or_file, "is not among the sweeps, and is a file here", hint))
-    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    names = list(named_sweeps())
     hint = f"sweeps: {', '.join(names)}; or give a path that ends in .yaml"
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))
 
 
-def _is_sweep(path: Path) -> bool:
-    """Tell whether a file beside the caller is a sweep of ours at all, and not another program's."""
+def named_sweeps() -> dict[str, str]:
+    """Return the questions of the sweeps that are known by name: those that ship, and those in `sweeps/` here."""
+    files = {path.stem: path for folder in reversed(_folders()) for path in folder.glob("*.yaml")}
+    asked = {name: _question(path) for name, path in sorted(files.items())}
+    return {name: question for name, question in asked.items() if question is not None}
+
+
+def _folders() -> list[Path]:
+    return [places.sweeps_dir(), Path("sweeps")]
+
+
+def _question(path: Path) -> str | None:
+    """Return what a sweep asks, "" where it does not say; None of a file that is another program's."""
     try:
-        return _OWN in read_yaml(path)
-    except (ConfigError, TypeError):
-        return False
+        body = read_yaml(path)[_OWN]
+    except (ConfigError, KeyError, TypeError):
+        return None
+    return str(body.get("question", "")) if isinstance(body, Mapping) else ""
 
 
 def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject: str) -> SweepSpec:

@@ -5,17 +5,23 @@ Takes what rich renders. Knows nothing about what is shown.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.containers import Lines
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from lorasweep.core.printable import visible
 from lorasweep.core.streams import SafeStream
+
+_WORD = re.compile(r"\S+")
+_PART = re.compile(r"(?<=_)(?=[^_])|(?<=-)(?=[^-\d])")  # of a name; 1e-4 is one
 
 
 class _Styled:
@@ -31,10 +37,30 @@ class _Styled:
         return self._stream.write_styled(text)
 
 
+class _Text(Text):
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """Break into lines; where words may be folded, a name behind its `_` and `-` if it can be."""
+        words = _WORD.finditer(self.plain) if options["overflow"] == "fold" and not options["no_wrap"] else ()
+        breaks = [word.start() + at for word in words for at in _breaks(word[0], width)]
+        broken = Text("\n").join(self.divide(breaks)) if breaks else self
+        return Text.wrap(broken, console, width, **options)
+
+
+def _breaks(word: str, width: int) -> Iterator[int]:
+    """Return where to break a word that is longer than a line, with as much on every line as fits."""
+    line = at = 0
+    for part in _PART.split(word) if cell_len(word) > width else ():
+        if line and line + cell_len(part) > width:
+            yield at
+            line = 0
+        line, at = (line + cell_len(part)) % max(1, width), at + len(part)
+
+
 class _TextConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a text, with control characters made visible before its width is taken."""
-        return super().render_str(visible(text), **options)
+        made = super().render_str(visible(text), **options)
+        return _Text(made.plain, made.style, justify=made.justify, overflow=made.overflow, spans=made.spans)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render, with control characters made visible but for rich's own."""

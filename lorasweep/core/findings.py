@@ -33,6 +33,12 @@ class Finding(str):
         return made
 
 
+def with_commands(found: Sequence[Finding]) -> list[tuple[Finding, str]]:
+    """Return each with the command to show below it: one that mends several is shown below the last of them only."""
+    last = {each.command: number for number, each in enumerate(found)}
+    return [(each, each.command if last[each.command] == number else "") for number, each in enumerate(found)]
+
+
 def sorted_by_level(warnings: Iterable[str]) -> list[Finding]:
     """Sort a plan's warnings, the gravest first; a plain sentence is a note."""
     found = [each if isinstance(each, Finding) else Finding(each) for each in warnings]

@@ -7,7 +7,7 @@ is visible under the path is used or named. Knows nothing about pixels: `images`
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,12 @@ _PLAIN = _Concept("", "", 1)
 
 
 def find_images(
-    root: Path, *, caption_extension: str, key: str = "dataset.path", encoding: str = "utf-8"
+    root: Path,
+    *,
+    caption_extension: str,
+    key: str = "dataset.path",
+    encoding: str = "utf-8",
+    unreadable: Callable[[Iterable[Path]], Iterable[Problem]] = lambda images: (),
 ) -> ImageFolder:
     """Find images and captions.
 
@@ -83,6 +88,7 @@ def find_images(
         caption_extension: of the caption file beside each image, e.g. `.txt`.
         key: of the recipe, that names `root`; for the problems.
         encoding: of captions that are not UTF-8.
+        unreadable: what is wrong with the images themselves; asked where something is raised, to be all of it.
 
     Raises:
         DatasetError: no such folder, no images, captions that are not UTF-8: all at once.
@@ -117,7 +123,7 @@ def find_images(
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))
     if problems:
-        raise DatasetError(problems, subject=f"the dataset {root}")
+        raise DatasetError([*problems, *unreadable(images.values())], subject=f"the dataset {root}")
     texts = {path: text for path in images.values() if (text := captions.get(path)) is not None}
     used = Used(
         root=root,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,16 +30,18 @@ def audit(recipe: Recipe) -> Audit:
         inside = [problem for problem in error.problems if _file(root, problem)]
         if len(inside) < len(error.problems):
             raise
-        return Audit(tuple(_finding(root, problem) for problem in inside), None)
+        return Audit(tuple(_findings(root, inside)), None)
     return Audit(tuple(sorted_by_level(plan.warnings)), plan)
 
 
-def _finding(root: Path, problem: Problem) -> Finding:
-    """Return a problem with a file: its hint is what mends it where that is a command."""
-    _, is_command, command = problem.hint.partition("lorasweep caption ")
-    file = _file(root, problem) or root
-    mends = is_command + command if is_command else mending.aside(root, [file])
-    return Finding(f"{problem.where} {problem.message}", level="must", places=[problem.where], command=mends)
+def _findings(root: Path, problems: Sequence[Problem]) -> Iterator[Finding]:
+    """Return problems with files: what mends one is its hint where that is a command, else to set all others aside."""
+    told = [problem.hint.partition("lorasweep caption ") for problem in problems]
+    others = [_file(root, problem) or root for problem, (_, found, _) in zip(problems, told, strict=True) if not found]
+    aside = mending.aside(root, others)
+    for problem, (_, found, rest) in zip(problems, told, strict=True):
+        message = f"{problem.where} {problem.message}"
+        yield Finding(message, level="must", places=[problem.where], command=found + rest if found else aside)
 
 
 def _file(root: Path, problem: Problem) -> Path | None:

@@ -58,9 +58,9 @@ def read_dataset(recipe: Recipe) -> Dataset:
     options = recipe.dataset
     if options.is_empty:
         return _no_images(recipe)
-    root, apart = _root(recipe), _kept_apart(recipe)
+    root = _root(recipe)
+    folder, apart = _folders(recipe, root)
     kept = apart.images if apart else ()
-    folder = find_images(root, caption_extension=recipe.captions.extension)
     if options.drawn and recipe.captions.trigger is not None:
         folder = dataclasses.replace(folder, images=tuple(_without_word(image, recipe) for image in folder.images))
     rows, problems = make_rows(recipe, [*folder.images, *kept])
@@ -165,12 +165,28 @@ def _no_images(recipe: Recipe) -> Dataset:
     return Dataset(images=(), triggers=(given,) if given else (), warnings=(note,))
 
 
-def _kept_apart(recipe: Recipe) -> ImageFolder | None:
-    folder = recipe.dataset.holdout_path
-    if folder is None:
-        return None
-    place, extension = Path(folder).expanduser(), recipe.captions.extension
-    return find_images(place, caption_extension=extension, key="dataset.holdout_path")
+def find_readable(recipe: Recipe, root: Path, key: str) -> ImageFolder:
+    """Find the images of a folder; where captions are unfit, what is wrong with images is raised with that."""
+    extension = recipe.captions.extension
+    return find_images(root, caption_extension=extension, key=key, unreadable=lambda images: inspect_all(images)[1])
+
+
+def _folders(recipe: Recipe, root: Path) -> tuple[ImageFolder, ImageFolder | None]:
+    """Find the images to train on, and those that a person kept apart, if any; raises the problems of both."""
+    places = {"dataset.path": root}
+    if recipe.dataset.holdout_path is not None:
+        places["dataset.holdout_path"] = Path(recipe.dataset.holdout_path).expanduser()
+    found: dict[str, ImageFolder] = {}
+    problems: list[Problem] = []
+    for key, place in places.items():
+        try:
+            found[key] = find_readable(recipe, place, key)
+        except DatasetError as error:
+            problems += error.problems
+    if problems:
+        problems += inspect_all(image.path for folder in found.values() for image in folder.images)[1]
+        raise DatasetError(problems, subject=f"the dataset {root}")
+    return found["dataset.path"], found.get("dataset.holdout_path")
 
 
 def _of_kept_apart(folder: ImageFolder) -> Iterator[str]:

@@ -7,7 +7,7 @@ losing it costs time only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lorasweep.data.images import VERSION, ImageFacts, inspect
 _MOST_REMEMBERED = 200_000  # images; some 60 MB
 
 
-def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Problem]]:
+def inspect_all(images: Iterable[Path]) -> tuple[dict[Path, ImageFacts], list[Problem]]:
     """Inspect every image: facts of those that can be used, and the problems with the others."""
     fields = {field.name for field in dataclasses.fields(ImageFacts)}
     remembered = files.read_object(_memory())

@@ -21,8 +21,8 @@ from lorasweep.core.protocols import RegularizationImages
 from lorasweep.core.records import Bucket, GeneratedImage, PlannedImage, Recipe, digest
 from lorasweep.data import captions
 from lorasweep.data.assign import Row
-from lorasweep.data.folder import FoundImage, find_images
-from lorasweep.plan.dataset import Dataset, make_rows, unused_parts
+from lorasweep.data.folder import FoundImage
+from lorasweep.plan.dataset import Dataset, find_readable, make_rows, unused_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class ImagePlanner:
         Raises DatasetError with every problem of the folder, its captions and images.
         """
         key = f"regularization.{self.name}.path"
-        folder = find_images(root, caption_extension=self.recipe.captions.extension, key=key)
+        folder = find_readable(self.recipe, root, key)
         rows, problems = make_rows(self.recipe, folder.images)
         problems += self._uncaptioned(folder.images, key)
         problems += self._not_of_their_own(rows, len(folder.images), key)

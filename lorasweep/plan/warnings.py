@@ -143,12 +143,20 @@ def _unheeded(recipe: Recipe) -> Iterator[str]:
         for advice in meant:
             group, knob = advice.key.split(".")
             given = getattr(recipe, group).options.get(knob)
+            if advice.key == "adapter.dim" and _is_whole(recipe):
+                continue
             for value in given if isinstance(given, list | tuple) else [given]:
                 if value is not None and advice.low is not None and value < advice.low:
                     yield f"{advice.key}={value:g} is below {advice.low:g} with {name}: {advice.reason}"
                 if value is not None and advice.high is not None and value > advice.high:
                     yield f"{advice.key}={value:g} is over {advice.high:g} with {name}: {advice.reason}"
         known |= {each.key for each in meant}
+
+
+def _is_whole(recipe: Recipe) -> bool:
+    """Tell whether a LoKr's matrices are whole because its rank is beyond any layer's, which costs nothing more."""
+    largest = registry.load("base", recipe.base.name).largest_rank(recipe.base)
+    return recipe.adapter.name == "lokr" and recipe.adapter.options["dim"] > largest
 
 
 def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
@@ -218,7 +226,7 @@ def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
     largest = base.largest_rank(recipe.base)
     for knob in ("dim", "conv_dim"):
         rank = recipe.adapter.options.get(knob, 0)
-        if rank > largest and recipe.adapter.name != "lokr":  # whose matrices are whole then, which costs no more
+        if rank > largest and not _is_whole(recipe):
             yield (
                 f"adapter.{knob}={rank} is beyond the rank of any layer of the base, {largest} at most: what "
                 "is over it only costs memory"

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.core.console import text_console, text_table
+from lorasweep.core.printable import command
 from lorasweep.results.handles import Planned, owned
 from lorasweep.results.report.words import duration, expected
 from lorasweep.sweep import comparable
@@ -55,6 +56,9 @@ def print_plan(planned: Planned, console: Console | None = None) -> None:
     for sentence in comparable.told(data.get("left_out", {})):
         console.print(Text(f"trials are {sentence}", style="yellow"))
     _print_warnings(console, warnings)
+    for folder in _to_mend(planned):
+        typed = command("lorasweep", "audit", folder)
+        console.print(Text(f"{typed}  says what mends them; give it the same KEY=VALUEs"), soft_wrap=True)
     console.print(_cost(data), highlight=False)
     if "pack" in data:
         count = data["pack"]["trials"]
@@ -159,6 +163,17 @@ def _print_warnings(console: Console, warnings: Sequence[str]) -> None:
         grid.add_row(Text(f"{number}.", style="yellow"), Text(warning))
     console.print(grid)
     console.print(Rule(style="yellow", characters="-" if console.options.ascii_only else "─"))
+
+
+def _to_mend(planned: Planned) -> list[str]:
+    """Name the folders that are warned of where a command would mend something."""
+    return list(
+        dict.fromkeys(
+            arm.recipe.dataset.path
+            for arm, made in planned.arms
+            if arm.recipe.dataset.path and any(getattr(warning, "command", "") for warning in made.warnings)
+        )
+    )
 
 
 def _space_table(described: dict[str, Any]) -> Table:

@@ -25,7 +25,7 @@ from PIL import Image
 
 import lorasweep
 from lorasweep.core.errors import DatasetError
-from lorasweep.core.findings import Finding
+from lorasweep.core.findings import Finding, with_commands
 from lorasweep.core.printable import readable
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.data import captions
@@ -182,7 +182,7 @@ def render_audit(recipe: Recipe, found: Audit) -> str:
         .get_template("audit.html.j2")
         .render(
             name=Path(recipe.dataset.path or "").name,
-            findings=found.findings,
+            findings=with_commands(found.findings),
             concepts={name: [_card(i, recipe, found) for i in images if i.concept == name] for name in concepts},
             **assets("page.css", "audit.css", script="audit.js"),
         )

@@ -23,7 +23,7 @@ from lorasweep.core.records import Measurement
 from lorasweep.plan.calibration import Calibration
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge.ladder import BestWeight
-from lorasweep.trial.judge.score import OVERCOOKED, SCORE, UTILITY
+from lorasweep.trial.judge.score import SCORE, UTILITY
 from lorasweep.trial.judge.verdict import MainSymptom, RungFacts, Verdict, main_symptom, state_of
 
 FAMILY = SCORE.partition("/")[0]
@@ -92,8 +92,11 @@ def document(
         (symptom -> reason); "calibration", the digest of the limits. A key without an answer is absent.
     """
     said = sentence(found, calibration, best=best, kept=kept)
-    if kept == found.done_at and final.values.get(SCORE, 0.0) > OVERCOOKED:
-        said = f"{said[:-1]}; but judged on every picture, {blamed(main_symptom(final.values, calibration))}."
+    state = state_of(final.values, calibration)
+    if kept == found.done_at and state in ("overcooked", "undercooked"):
+        burned = state == "overcooked"
+        trouble = blamed(main_symptom(final.values, calibration)) if burned else "the subject is not learned yet"
+        said = f"{said[:-1]}; but judged on every picture, {trouble}."
     names = ("done_at", "burned_at", "best_at", "learned_from")
     steps = {name: step for name in names if (step := getattr(found, name)) is not None}
     optional = {
@@ -106,7 +109,7 @@ def document(
     }
     graded = {symptom.name: f"{FAMILY}/{symptom.name}" for symptom in SYMPTOMS}
     return {
-        "state": state_of(final.values, calibration),
+        "state": state,
         "sentence": said,
         "kept": kept,
         "kept_because": _why(found, kept),

@@ -257,6 +257,63 @@ def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch: pytest.MonkeyPat
     assert mending.command("audit", "my set", "captions.prune=[red hat]") == 'audit "my set" "captions.prune=[red hat]"'
 
 
+def break_many(folder: Path) -> list[Path]:
+    """Break a caption and two images; returns the images."""
+    (folder / "1.txt").write_bytes(b"zkw, caf\xe9")
+    broken = [folder / "3.png", folder / "5.png"]
+    broken[0].write_bytes(b"")
+    broken[1].write_bytes(broken[1].read_bytes()[:200])
+    return broken
+
+
+def test_a_broken_caption_hides_no_broken_image_of_any_folder(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_many(clean / CONCEPT)
+    for name, number in (("apart", 40), ("class", 50)):
+        (clean.parent / name).mkdir()
+        doll(number).save(clean.parent / name / f"{number}.png")
+        (clean.parent / name / f"{number}.txt").write_text("1girl")
+        (clean.parent / name / "empty.png").touch()
+    reg = ["regularization=reg_images", f"regularization.reg_images.path={clean.parent / 'class'}"]
+    (clean.parent / "class" / "50.txt").write_bytes(b"caf\xe9")
+
+    assert main(["plan", f"dataset.path={clean}", f"dataset.holdout_path={clean.parent / 'apart'}", *reg]) == 2
+
+    told = capsys.readouterr().err
+    wrong = [f"{CONCEPT}/1.txt", f"{CONCEPT}/3.png", f"{CONCEPT}/5.png", "apart/empty.png", "class/50.txt"]
+    assert all(f"  {place}  " in told for place in [*wrong, "class/empty.png"])
+    assert "6 problems" in told
+
+
+def test_what_cannot_be_read_is_set_aside_by_one_command(
+    clean: Path, audit: Audit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = break_many(clean / CONCEPT)
+    found = audit(clean)
+    assert {each["places"][0] for each in found} == {f"{CONCEPT}/{name}" for name in ("1.txt", "3.png", "5.png")}
+
+    assert main(["audit", str(clean), "--html", str(clean.parent / "look.html")]) == 0
+    told, page = capsys.readouterr().out, (clean.parent / "look.html").read_text()
+    assert told.count("--aside") == page.count("--aside") == 1 and told.count("3.png") == 2
+
+    (command,) = {each["command"] for each in found if "--aside" in each["command"]}
+    left = mended(clean, command, audit)
+    assert [each["places"] for each in left] == [[f"{CONCEPT}/1.txt"]] and not any(map(Path.exists, broken))
+
+
+@pytest.mark.parametrize("captioned", [True, False])
+def test_a_plan_tells_the_way_to_what_mends(
+    clean: Path, captioned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    if not captioned:
+        (clean / CONCEPT / "3.txt").unlink()
+
+    assert main(["plan", f"dataset.path={clean}"]) == 0
+
+    said = f"{mending.look_again(clean)}  says what mends them" in capsys.readouterr().out
+    assert said is not captioned
+
+
 def test_what_is_set_aside_replaces_nothing_and_stays_in_the_dataset(clean: Path, home: Path) -> None:
     (clean / "10_zkw suit").mkdir()
     doll(60).save(clean / "10_zkw suit" / "3.png")

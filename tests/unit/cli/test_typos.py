@@ -6,8 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lorasweep import cli
+from lorasweep.config import sweeps_dir
 
 
 @pytest.mark.parametrize(
@@ -111,13 +113,33 @@ def test_a_sweep_file_named_without_its_suffix_is_answered_with_it(
     assert "give its file: v1.0.yaml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["sweep", "audit", "caption", "fork"])
+@pytest.mark.parametrize("command", ["audit", "caption", "fork"])
 def test_what_may_be_left_out_is_not_said_to_be_required(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command])
     assert ended.value.code == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "are required" in line]
-    assert said.endswith(("required: NAME|FILE", "required: FOLDER", "required: SWEEP/TRIAL"))
+    assert said.endswith(("required: FOLDER", "required: SWEEP/TRIAL"))
+
+
+def test_sweep_alone_lists_the_sweeps_with_their_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("sweep: {question: 'How warm?', arms: {a: {adapter.dim: 4}}}\n")
+    (tmp_path / "sweeps" / "theirs.yaml").write_text("program: another.py\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    assert cli.main(["sweep"]) == 2
+
+    told = capsys.readouterr()
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in told.err.splitlines() if "│" in line}
+    shipped = {
+        path.stem: yaml.safe_load(path.read_text("utf-8"))["sweep"]["question"] for path in sweeps_dir().glob("*.yaml")
+    }
+    assert rows == {**shipped, "mine": "How warm?"}
+    assert "must say which sweep  (lorasweep sweep quickstart" in told.err and not told.out
 
 
 def test_words_of_one_call_are_not_those_of_the_next() -> None:

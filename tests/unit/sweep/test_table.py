@@ -179,6 +179,14 @@ def test_names_stay_readable_in_a_terminal_of_forty_columns():
     assert any("prodigy_0" in line and "completed" in line and "0.250" in line for line in lines)
 
 
+def test_a_name_longer_than_its_line_is_broken_between_its_words():
+    name = "adamw_one_large_bucket-of-everything"
+    state = table.render_state(sweep(trial(0, arm=name)), max_rows=9, width=40)
+    first, *rest = shown(lambda: state, width=40).splitlines()[4:]
+    column = [first.split()[1], *(line.strip() for line in rest if line.strip() and line.strip() in name)]
+    assert "".join(column) == name and all(part.endswith(("_", "-")) for part in column[:-1])
+
+
 def test_controls_are_not_repeated_until_decided():
     trials = [trial(n, Status.COMPLETED, arm=f"a{n // 2}", seed=n % 2, value=(n % 2) / 7) for n in range(4)]
     ordinary, controls = (

@@ -171,7 +171,7 @@ def test_the_numbers_and_the_reasons_for_those_that_are_absent() -> None:
     assert "not overcooked by step 100" in fine.missing["overcook/burned_at_step"]
 
 
-def test_a_kept_checkpoint_that_is_overcooked_on_a_closer_look_is_said_to_be() -> None:
+def test_a_kept_checkpoint_that_is_no_longer_done_on_a_closer_look_is_said_to_be() -> None:
     rungs = [judged(100, 0.8), judged(200, 0.85)]
     closer = judged(100, 0.8, memorisation__copy_rate=0.3)["metrics"]
     final = Measurement(values=closer, missing={"overcook/burn": "no pictures"})
@@ -181,6 +181,10 @@ def test_a_kept_checkpoint_that_is_overcooked_on_a_closer_look_is_said_to_be() -
         "; but judged on every picture, it copies its training images (M 0.30, limit 0.09)."
     )
     assert told["unmeasured"] == {"burn": "no pictures"}
+    faint = Measurement(values=judged(100, 0.05)["metrics"])
+    told = summary.document(of(rungs[:1]), CALIBRATION, faint, kept=100, best=None)
+    assert (told["state"], told["kept_because"]) == ("undercooked", "done")
+    assert told["sentence"].endswith("; but judged on every picture, the subject is not learned yet.")
     last = summary.document(of(rungs), CALIBRATION, Measurement(values=closer), kept=100, best=None)
     assert last["kept_because"] == "last" and last["sentence"].endswith("kept as declared, at step 100.")
 
