@@ -49,6 +49,7 @@ from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import once, paths
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import matching
 from lorasweep.core.printable import command
 from lorasweep.core.records import Seeds, digest
 from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
@@ -184,7 +185,7 @@ def find_sweep(name_or_file: str) -> Path:
     if Path(f"{name_or_file}.yaml").is_file():
         hint = f"give its file: {name_or_file}.yaml"
         raise ConfigError(Problem(name_or_file, "is not among the sweeps, and is a file here", hint))
-    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    names = sorted({path.stem for folder in folders for path in matching(folder, "*.yaml")})
     hint = f"sweeps: {', '.join(names)}; or give a path that ends in .yaml"
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))
 
