@@ -98,7 +98,7 @@ def cases(shape: str, *, compiler: str) -> Iterator[Case]:
 
 
 class Held:
-    """Latents and captions that lie on the device; see `protocols.Latents` and `protocols.Texts`."""
+    """Latents and captions that lie on the device; as `LatentCache` and `TextCache` hand them out."""
 
     def __init__(self, shape: Shape, side: int, device: torch.device) -> None:
         self._latent = torch.randn(shape.channels, side, side, device=device)
@@ -110,11 +110,11 @@ class Held:
         }
 
     def mean_std(self, image: PlannedImage) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `protocols.Latents`."""
+        """See `LatentCache`."""
         return self._latent, self._latent
 
     def embed(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
-        """See `protocols.Texts`."""
+        """See `TextCache`."""
         return {name: torch.stack([tensor] * len(captions)) for name, tensor in self._text.items()}
 
     def warm(self, wanted: Any) -> None:

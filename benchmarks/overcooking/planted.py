@@ -26,9 +26,10 @@ from safetensors.torch import load_file
 
 from lorasweep.components.adapters import lora
 from lorasweep.core import seeds
-from lorasweep.core.protocols import Base, Latents, NoisePath
+from lorasweep.core.protocols import Base, NoisePath
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.core.run_folder import EVENTS_FILE
+from lorasweep.trial.cache import LatentCache
 from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import Report, TrialRun
 
@@ -87,7 +88,7 @@ def judge(
         adapter.remove()
 
 
-def _plant(kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path) -> Any:
+def _plant(kind: str, base: Base, recipe: Recipe, planned: Plan, latents: LatentCache, like: Path) -> Any:
     if kind == "copier":
         return Copier(base, torch.stack([latents.mean_std(image)[0] for image in planned.train_images()]))
     adapter = lora.build(base, seed=recipe.seed, **recipe.adapter.options)

@@ -108,7 +108,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "images one level too deep": (folder_without_repeats, ["rename 'zkw' to '10_zkw'"]),
     "corrupt image": (with_file("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 99), ["2_zkw/a.png"]),
     "truncated image": (truncated, ["2_zkw/0.png", "truncated"]),
-    "empty image file": (with_file("a.png", b""), ["2_zkw/a.png", "is not an image"]),
+    "empty image file": (with_file("a.png", b""), ["2_zkw/a.png", "is empty"]),
     "text file named .png": (with_file("a.png", b"just words"), ["2_zkw/a.png", "is not an image"]),
     "image too large": (with_file("a.png", huge_png()), ["2_zkw/a.png", "at most 100 million pixels"]),
     "caption in another encoding": (with_file("0.txt", "ça".encode("latin-1")), ["2_zkw/0.txt", "UTF-8"]),
