@@ -30,7 +30,7 @@ def write_run(folder: Path, recipe: Recipe, images: Path, adapter: Adapter) -> N
     }
     files.write_json(folder / "status.json", status)
     scores = {"overcook/score": 0.25, "overcook/utility": 0.5}
-    rung = {"step": 4, "metrics": {"overcook/score": 0.125}}
+    rung = {"step": 4, "exposures_per_image": 2.0, "metrics": {"overcook/score": 0.125}}
     files.write_json(folder / "metrics.json", {"metrics": scores, "rungs": [rung]})
     for place in (folder, folder / "checkpoints" / "step_000004"):
         files.write_atomic(place / "adapter.safetensors", adapter.save)

@@ -24,6 +24,7 @@ from lorasweep.config.places import conf_dir, search_path, sweeps_dir
 from lorasweep.config.text_value import is_text
 from lorasweep.config.tree import compose_tree
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import matching
 from lorasweep.core.hydra_text import write
 
 SWEEPER = "hydra/sweeper"
@@ -157,7 +158,7 @@ def _complete(words: Sequence[str], commands: Sequence[str]) -> int:
         if "=" not in last and not plain and not typed:
             _offer(commands, last)
         elif "=" not in last and plain in (["sweep"], ["plan"]):
-            _offer([file.stem for file in sorted(sweeps_dir().glob("*.yaml"))], last)
+            _offer([file.stem for file in matching(sweeps_dir(), "*.yaml")], last)
         line = " ".join([program, *(word for word in typed if word not in plain), last])
         os.environ |= {"COMP_LINE": line, "COMP_POINT": str(len(line))}
     _hydra(words)

@@ -18,6 +18,7 @@ from yaml import YAMLError
 import lorasweep
 from lorasweep.core import once, registry
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import matching
 
 # Groups of which several files may be picked; each is named in the recipe by its key, its knobs below that.
 LIST_GROUPS = ("regularization", "metrics")
@@ -49,7 +50,7 @@ def search_path() -> list[str]:
 @once.per_arguments
 def choices(group: str) -> list[str]:
     """Return the files of an option group, without their suffix, sorted."""
-    return sorted({path.stem for conf in (conf_dir(), *plugin_dirs()) for path in (conf / group).glob("*.yaml")})
+    return sorted({path.stem for conf in (conf_dir(), *plugin_dirs()) for path in matching(conf / group, "*.yaml")})
 
 
 @once.per_arguments
@@ -71,7 +72,7 @@ def clash(group: str, choice: str) -> Problem | None:
 def plugin_problems() -> list[Problem]:
     """Tell what is wrong with the plugins' files: names that are taken, and components without a file."""
     found = [clash(group, choice) for group in groups() for choice in choices(group)]
-    for file in (file for conf in plugin_dirs() for file in sorted(conf.glob("*/*.yaml"))):
+    for file in (file for conf in plugin_dirs() for file in matching(conf, "*/*.yaml")):
         try:
             _read(file)
         except ConfigError as error:

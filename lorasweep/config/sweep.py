@@ -49,6 +49,7 @@ from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import once, paths
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import matching
 from lorasweep.core.printable import command
 from lorasweep.core.records import Seeds, digest
 from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
@@ -190,7 +191,7 @@ def find_sweep(name_or_file: str) -> Path:
 
 def named_sweeps() -> dict[str, str]:
     """Return the questions of the sweeps that are known by name: those that ship, and those in `sweeps/` here."""
-    files = {path.stem: path for folder in reversed(_folders()) for path in folder.glob("*.yaml")}
+    files = {path.stem: path for folder in reversed(_folders()) for path in matching(folder, "*.yaml")}
     asked = {name: _question(path) for name, path in sorted(files.items())}
     return {name: question for name, question in asked.items() if question is not None}
 

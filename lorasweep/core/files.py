@@ -112,6 +112,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """List what matches in a folder, by name, but hidden files: macOS leaves a `._x.json` beside an `x.json`."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def find_object(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None when there is none that can be read."""
     try:

@@ -558,8 +558,15 @@ def flatten(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], data: Any) -> T:
-    """Rebuild a record from `to_dict`'s output. Trusts its input: people's input is checked in `config/`."""
-    return typing.cast(T, _rebuild(cls, data))
+    """Rebuild a record from `to_dict`'s output; what words and numbers mean is not checked, as it is in `config/`.
+
+    Raises:
+        ValueError: it is no such output: of another version, or changed by hand.
+    """
+    try:
+        return typing.cast(T, _rebuild(cls, data))
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise ValueError(f"not a {cls.__name__} of this version: {type(error).__name__}: {error}") from error
 
 
 def digest(data: Any) -> str:
@@ -589,4 +596,8 @@ def _rebuild(hint: Any, data: Any) -> Any:
         return [_rebuild(arguments[0], value) for value in data]
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint(data)
-    return float(data) if hint is float else data
+    if hint is float:
+        return float(data)
+    if hint in _PLAIN and type(data) is not hint:
+        raise TypeError(f"{data!r} is no {hint.__name__}")
+    return data

@@ -10,6 +10,7 @@ reads as empty. What is read is plain data: a recipe is checked by `config.read_
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -62,6 +63,9 @@ REPORT_FILE, REPORT_TEXT_FILE = "report.html", "report.md"
 # Of either.
 RATINGS = "ratings"  # a folder: what people said of its pictures, NAME.jsonl each, a line an answer
 
+_NUMBERS = {"weight", "step", "exposures_per_image"}  # of a result, beside its parts
+_RUNG = {"kind": "rung", "time": 0}  # makes an event of a row of its rungs
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
@@ -112,7 +116,7 @@ class RunFolder:
         """The recipe as data, unchecked."""
         try:
             data = load_yaml((self.path / RECIPE_FILE).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             return {}
         return data if isinstance(data, dict) else {}
 
@@ -123,10 +127,21 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What metrics.json holds; `metrics`, `missing` and `verdict` are there, and empty before the end."""
+        """What metrics.json holds; `metrics`, `missing` and `verdict` are there, and empty before the end.
+
+        What should be a number, or a rung, and is none is left out.
+        """
         data = files.read_object(self.path / RESULT_FILE)
+        for name in _NUMBERS & data.keys():
+            if not _is_number(data[name]):
+                del data[name]
+        if "rungs" in data:
+            rows = data["rungs"] if isinstance(data["rungs"], list) else []
+            data["rungs"] = [each for each in rows if isinstance(each, dict) and _is_event(_RUNG | each)]
         parts = ((name, data.get(name)) for name in ("metrics", "missing", "verdict"))
-        return data | {name: part if isinstance(part, dict) else {} for name, part in parts}
+        data |= {name: part if isinstance(part, dict) else {} for name, part in parts}
+        data["metrics"] = {name: value for name, value in data["metrics"].items() if _is_number(value)}
+        return data
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -156,7 +171,7 @@ class RunFolder:
         known = {field.name for field in dataclasses.fields(TrialRecord)}
         try:
             return from_dict(TrialRecord, {key: value for key, value in self.status.items() if key in known})
-        except (TypeError, ValueError):
+        except ValueError:
             return None
 
     def write_record(self, record: TrialRecord, *, durable: bool = True) -> None:
@@ -164,9 +179,12 @@ class RunFolder:
         files.write_json(self.path / STATUS_FILE, to_dict(record), durable=durable)
 
     def outcome(self, *, attempt: int) -> Outcome | None:
-        """Tell what the worker left for this attempt; None when the attempt did not end."""
+        """Tell what the worker left for this attempt; None when the attempt did not end, or nothing readable."""
         data = files.read_object(self.path / OUTCOME_FILE)
-        return from_dict(Outcome, data["outcome"]) if data.get("attempt") == attempt else None
+        try:
+            return from_dict(Outcome, data.get("outcome")) if data.get("attempt") == attempt else None
+        except ValueError:
+            return None
 
     def write_outcome(self, outcome: Outcome, *, attempt: int) -> None:
         """Leave the outcome of an attempt for a driver that may be gone."""
@@ -256,11 +274,12 @@ def _is_event(row: dict[str, Any]) -> bool:
     """Tell whether a row is what a run logs: a kind at a time and a step, and the numbers that go with the kind."""
     kind, metrics = row.get("kind"), row.get("metrics", None if row.get("kind") in ("step", "rung") else {})
     numbers = [row.get("time"), row.get("step"), row.get("exposures_per_image", None if kind == "rung" else 0)]
-    return (
-        isinstance(kind, str)
-        and isinstance(metrics, dict)
-        and all(isinstance(number, int | float) for number in (*numbers, *metrics.values()))
-    )
+    return isinstance(kind, str) and isinstance(metrics, dict) and all(map(_is_number, (*numbers, *metrics.values())))
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number, as all are that lorasweep writes."""
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def ratings_file(folder: Path, rater: str) -> Path:
@@ -270,7 +289,7 @@ def ratings_file(folder: Path, rater: str) -> Path:
 
 def raters(folder: Path) -> list[str]:
     """List who has rated a sweep's arms, or a run's steps."""
-    return sorted(path.stem for path in (folder / RATINGS).glob("*.jsonl"))
+    return [path.stem for path in files.matching(folder / RATINGS, "*.jsonl")]
 
 
 def step_name(step: int) -> str:

@@ -9,6 +9,7 @@ written before the first file is touched: after a kill, every file is the old or
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,21 @@ def undo(root: Path) -> list[Path]:
     """Bring back every byte that the newest change replaced; returns the files.
 
     Raises:
-        DatasetError: there is no change; or a file was edited since, and nothing is touched.
+        DatasetError: there is no change, or it is not as it was written; or a file was edited since, and nothing is
+            touched.
     """
     journals = _journals(root)
     if not journals:
         raise DatasetError(Problem(str(root), "has no change of captions to undo"), subject="the captions")
-    rows = files.read_json(journals[-1])
-    old = [Change(root / name, _bytes(after), _bytes(before)) for name, (before, after) in rows.items()]
+    try:
+        rows = files.read_json(journals[-1])
+        old = [Change(root / name, _bytes(after), _bytes(before)) for name, (before, after) in rows.items()]
+        inside = Path(os.path.normpath(root))
+        if outside := [each for each in old if inside not in Path(os.path.normpath(each.file)).parents]:
+            raise ValueError(f"it names {outside[0].file}")  # a dataset may be a stranger's
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        problem = Problem(str(journals[-1]), f"is not as lorasweep wrote it: {error}", "move it away")
+        raise DatasetError(problem, subject="the captions") from error
     problems = [
         Problem(str(change.file), "was edited since lorasweep wrote it", "move it away, or keep it and the change")
         for change in old
@@ -72,7 +81,9 @@ def undo(root: Path) -> list[Path]:
 
 
 def _journals(root: Path) -> list[Path]:
-    return sorted((root / _JOURNALS).glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    return sorted(
+        (path for path in (root / _JOURNALS).glob("*.json") if path.stem.isdecimal()), key=lambda path: int(path.stem)
+    )
 
 
 def _content(path: Path) -> bytes | None:

@@ -7,6 +7,7 @@ is visible under the path is used or named. Knows nothing about pixels: `images`
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,15 +157,20 @@ def _concepts(root: Path, folders: Sequence[Folder]) -> dict[Path, _Concept]:
     for folder in sorted(folders, key=lambda folder: (folder.linked, folder.path.parts)):
         match, real = _KOHYA_NAME.fullmatch(folder.path.name), Path(folder.real)
         if match and folder.path != root and inside.isdisjoint([real, *real.parents]):
-            found[folder.path] = _Concept(folder.path.name, (match[2] or "").strip(), int(match[1]))
+            found[folder.path] = _Concept(folder.path.name, _words(match), int(match[1]))
             inside.add(real)
     if any(is_image(file.path) for folder in folders if folder.path in found for file in folder.files):
         return found
     # The dataset's own name may be a date or a count, where a folder's inside it was chosen for kohya.
     match = _KOHYA_NAME.fullmatch(root.name)
     if match and match[2] and int(match[1]) <= MOST_REPEATS:
-        return {root: _Concept(root.name, match[2].strip(), int(match[1]))}
+        return {root: _Concept(root.name, _words(match), int(match[1]))}
     return {root: _PLAIN}
+
+
+def _words(name: re.Match[str]) -> str:
+    """Return the words of a folder's name with its letters whole, as captions have them: macOS takes them apart."""
+    return unicodedata.normalize("NFC", name[2] or "").strip()
 
 
 def _images_of(

@@ -134,7 +134,7 @@ def read(path: Path) -> Calibration:
         made = from_dict(Calibration, {key: value for key, value in data.items() if key != "digest"})
     except OSError as error:
         raise _refuse(path, f"cannot be read: {error.strerror}", hint) from error
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+    except (ValueError, AttributeError) as error:
         raise _refuse(path, "is not a calibration", hint) from error
     unknown = (made.limits.keys() | made.unplaced.keys()) - {symptom.name for symptom in SYMPTOMS}
     if unknown:

@@ -9,8 +9,10 @@ steps.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -202,9 +204,11 @@ def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> fr
 
     Raises DatasetError where a name matches nothing, or nothing is left to train on.
     """
-    inside = [PurePosixPath(image.path.relative_to(root.absolute()).as_posix()) for image in images]
+    whole = functools.partial(unicodedata.normalize, "NFC")  # macOS takes letters of names apart
+    inside = [PurePosixPath(whole(image.path.relative_to(root.absolute()).as_posix())) for image in images]
 
     def matched(pattern: str) -> set[int]:
+        pattern = whole(pattern)
         return {i for i, path in enumerate(inside) if path.match(pattern) or path.with_suffix("").match(pattern)}
 
     found = {name: matched(glob.escape(name)) or matched(name) for name in names}  # `[a] 1.png` is a name as well

@@ -143,7 +143,7 @@ def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Che
     record = read_record(files)
     try:
         plan = from_dict(Plan, files.plan)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         plan = None
     if plan is None or record is None:
         message = f"cannot be read: its {STATUS_FILE if plan else PLAN_FILE} is missing, or not as lorasweep wrote it"

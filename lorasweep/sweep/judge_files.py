@@ -20,6 +20,7 @@ from lorasweep.config import Arm, SweepSpec, compose_recipe
 from lorasweep.config.sweep_spec import Constraint, Objective, read_constraint
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.files import matching
 from lorasweep.core.records import Component, Plan, Recipe, digest
 from lorasweep.plan import lora_files
 from lorasweep.sweep import beforehand, comparable
@@ -138,10 +139,10 @@ def _files(word: str) -> list[Path]:
     """Return the files that a word names: itself, those that match it where no shell has expanded it, or a folder's."""
     path = paths.typed(word)
     if path.is_dir():
-        return sorted(path.glob(f"*{lora_files.SUFFIX}")) or [path]
+        return matching(path, f"*{lora_files.SUFFIX}") or [path]
     folder = glob.escape(str(path.parent)) if path.parent.is_dir() else str(path.parent)
-    if not path.exists() and (matching := sorted(glob.glob(os.path.join(folder, path.name)))):
-        return [Path(each) for each in matching]
+    if not path.exists() and (found := sorted(glob.glob(os.path.join(folder, path.name)))):
+        return [Path(each) for each in found]
     return [path]
 
 

@@ -154,7 +154,7 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
         return None
     try:
         declared = from_dict(Manifest, load_yaml(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise ConfigError(
             Problem(
                 str(path), f"is not a sweep's manifest: {error}", "give the sweep another name: sweep.name=another"
@@ -307,6 +307,6 @@ def read(sweep_folder: Path) -> list[AddedTrials]:
 def _is_added(data: dict[str, Any]) -> bool:
     try:
         from_dict(AddedTrials, data)
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except ValueError:
         return False
     return True

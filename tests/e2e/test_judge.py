@@ -132,3 +132,11 @@ def test_everything_wrong_is_said_before_any_work(home: Path, capsys: pytest.Cap
     assert all(each in said for each in (torn, gone, burnt, long, "sample.wieght"))
     assert "2 tensors hold NaN or infinity" in said and "overlap or leave gaps" in said
     assert not (home / "outputs").exists()
+
+
+def test_hidden_copies_of_macos_are_no_files_to_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("my.safetensors", "._my.safetensors"):
+        (tmp_path / name).write_bytes(b"\0\x05\x16\x07Mac OS X")
+    assert main(["judge", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "my.safetensors" in told and "._my" not in told

@@ -15,7 +15,7 @@ from lorasweep.components.bases import _families, _files
 from lorasweep.components.bases._checkpoint_names import Wanted, expected
 from lorasweep.components.bases._families import Family
 from lorasweep.core import finite, registry
-from lorasweep.core.files import file_digest, find_object, read_object
+from lorasweep.core.files import file_digest, find_object, matching, read_object
 from lorasweep.core.printable import command, some
 from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import BaseOptions
@@ -184,7 +184,7 @@ def _meant(folder: Path, family: Family) -> str:
         return "it is a LoRA's; give the base that it was made for"
     if pulled := sorted(folder.glob("snapshots/*/model_index.json")):
         return f"give what a hub's cache holds there: {pulled[-1].parent}"
-    if files := sorted(folder.glob("*.safetensors")):
+    if files := matching(folder, "*.safetensors"):
         return f"give one of its files: base.path={files[0]}"
     return f"give the folder that holds {family.denoiser}/, vae/, ..."
 
@@ -206,7 +206,7 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
         message = f"must hold {part.name}/{stem}.safetensors, as diffusers names it, got {files[0].name}"
         found.append(_of_path(message, "rename it, if it is that"))
     listed: dict[str, str] = {}
-    for index in part.glob("*.safetensors.index.json"):
+    for index in matching(part, "*.safetensors.index.json"):
         listed |= read_object(index).get("weight_map", {})
         if absent := sorted(set(listed.values()) - {file.name for file in part.glob("*.safetensors")}):
             message = f"must hold every file that {part.name}/{index.name} lists, got none of {some(absent)}"

@@ -50,7 +50,7 @@ def words_folder(tokenizer: Path) -> Path:
 
 def variant_of(part: Path) -> str | None:
     """Return the variant to load from one component's folder: None for plain names, else e.g. "fp16"."""
-    names = sorted(file.name for file in part.glob("*.safetensors"))
+    names = [file.name for file in files.matching(part, "*.safetensors")]
     if any(name.count(".") == 1 for name in names):
         return None
     return names[0].split(".")[1].split("-")[0] if names else None
@@ -158,10 +158,10 @@ def largest_rank(path: Path, family: Family) -> int:
 
 def loaded_files(part: Path, *, weights: bool) -> list[Path]:
     """Return the files of one component's folder that `load` reads: configs, words and, if asked for, weights."""
-    listed = [file for ending in ("json", "txt", "jinja") for file in sorted(part.glob(f"*.{ending}"))]
+    listed = [file for ending in ("json", "txt", "jinja") for file in files.matching(part, f"*.{ending}")]
     if weights:
         variant = variant_of(part)
-        found = sorted(part.glob("*.safetensors"))
+        found = files.matching(part, "*.safetensors")
         listed += [file for file in found if variant is None or f".{variant}" in file.name]
     return listed
 

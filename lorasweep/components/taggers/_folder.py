@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.files import read_object
+from lorasweep.core.files import matching, read_object
 
 # What else a folder may hold, and what that says of it; the first that is there is told.
 _OTHERS = (
@@ -25,7 +25,7 @@ def problems(path: str, needed: Sequence[str]) -> list[tuple[str, str, str]]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return [("path", f"must be a folder, got {path!r}", f"looked at {folder.absolute()}; nothing is downloaded")]
-    found = {name: sorted(folder.glob(name)) for name in needed}
+    found = {name: matching(folder, name) for name in needed}
     if missing := [name for name, files in found.items() if not files]:
         return [("path", f"must hold {' and '.join(missing)}, {path!r} does not", _instead(folder))]
     return [

@@ -41,7 +41,7 @@ def build(*, path: Text, prompt: Text | None, max_tokens: Count, beams: Count, b
         raise _folder.refused(message, "BLIP, BLIP-2, GIT or Florence-2") from error
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     made_by = [
-        files.file_digest(file) for pattern in ("*.json", "*.safetensors") for file in sorted(folder.glob(pattern))
+        files.file_digest(file) for pattern in ("*.json", "*.safetensors") for file in files.matching(folder, pattern)
     ]
     return Captioner(
         processor,

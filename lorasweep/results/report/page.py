@@ -162,7 +162,7 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings
         (
             is_trained,
             "a variation" + (" of the best" if best else ""),
-            f"lorasweep fork {trial} train.batch_size={4 if shown.recipe['train.batch_size'] == 2 else 2}",
+            f"lorasweep fork {trial} train.batch_size={4 if shown.recipe.get('train.batch_size') == 2 else 2}",
         ),
     ]
     return [(what, command) for there, what, command in told if there], begun

@@ -76,7 +76,8 @@ class TrialFindings:
     @property
     def missing(self) -> Mapping[str, Any]:
         """Symptom or number -> why it could not be measured."""
-        return self.result["verdict"].get("unmeasured", self.result["missing"])
+        unmeasured = self.result["verdict"].get("unmeasured")
+        return unmeasured if isinstance(unmeasured, dict) else self.result["missing"]
 
     @property
     def wall_s(self) -> float | None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from lorasweep.core.records import Status, digest
 from lorasweep.core.run_folder import (
@@ -53,6 +54,7 @@ DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
 PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
 PLACE = "lorasweep.place"  # the rank in five digits, since tags are ordered as texts
 FINAL = "final"  # stream of the trial's own numbers
+_IN_QUOTES = r"['\\]"
 KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
 DIGITS = 6  # significant ones
 SCORE_DIGITS = 4  # decimals of what overcook/... says, which lies in 0..1 or counts steps
@@ -127,11 +129,12 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
     samples = list(_samples(trial))
     documents = [Artifact(file=trial.folder / name) for name in DOCUMENTS if (trial.folder / name).exists()]
     chosen = params.run_params(trial.recipe, arm, telling) if trial.recipe else {}
+    chosen = {metric_key(key): value for key, value in chosen.items()}  # people's tags are keys of replacements
     if "steps" in trial.plan:
         chosen["steps"] = str(trial.plan["steps"])
     chosen |= {name: str(status[key]) for name, key in (("node", "node"), ("gpu", "device")) if status.get(key)}
     return RunContent(
-        key=f"{sweep.identity}/{trial.folder.name}",
+        key=trial_key(sweep, trial),
         name=_name(trial, sweep),
         status=RUN_STATUS[trial.state],
         started_ms=milliseconds(status.get("started_at")),
@@ -147,6 +150,11 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
         artifacts=(*documents, *(each for each in samples if isinstance(each, Artifact))),
         datasets=tuple(datasets(trial)),
     )
+
+
+def trial_key(sweep: SweepFiles, trial: TrialFiles) -> str:
+    """Say which folder it is, in words that MLflow's filters take between single quotes: people rename folders."""
+    return f"{sweep.identity}/{re.sub(_IN_QUOTES, lambda found: quote(found[0]), trial.folder.name)}"
 
 
 def milliseconds(time: Any) -> int | None:
@@ -268,7 +276,7 @@ def legible(key: str, value: float) -> float:
 
 
 def metric_key(name: str) -> str:
-    """Replace what MLflow does not allow in a metric's name."""
+    """Replace what MLflow does not allow in the name of a metric or a param."""
     return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
 
 

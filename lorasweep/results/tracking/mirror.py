@@ -13,11 +13,12 @@ of the whole process and opens the run again. Knows nothing about how trials are
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,12 @@ from filelock import FileLock, Timeout
 
 import lorasweep
 from lorasweep.core.errors import LorasweepError
-from lorasweep.core.records import Status, TrackingOptions
+from lorasweep.core.records import Status, TrackingOptions, from_dict
 from lorasweep.core.run_folder import ADAPTER_FILE, MIRROR_LOCK_FILE, MLFLOW_FILE, RECIPE_FILE, RESULT_FILE, SweepFolder
 from lorasweep.results import params
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.address import masked
-from lorasweep.results.tracking.content import FINAL, Point, RunContent, points, trial_content
+from lorasweep.results.tracking.content import FINAL, Point, RunContent, points, trial_content, trial_key
 from lorasweep.results.tracking.push import Pushed, Pusher, read_state
 from lorasweep.results.tracking.reading import (
     SweepFiles,
@@ -90,7 +91,12 @@ def sync_folder(sweep_folder: Path) -> SyncReport:
     """Mirror one sweep folder once, with the tracking options that it was run with: those of its first recipe."""
     recorded = (run.recipe.get("tracking") for run in SweepFolder(sweep_folder).runs)
     options = next((each for each in recorded if isinstance(each, dict)), {})
-    return sync_sweep(sweep_folder, TrackingOptions(**options))
+    known = {each.name: options[each.name] for each in fields(TrackingOptions) if each.name in options}
+    try:
+        tracking = from_dict(TrackingOptions, known)
+    except ValueError as error:
+        return SyncReport(problems=[f"its recipes do not say where it is mirrored: {error}"])
+    return sync_sweep(sweep_folder, tracking)
 
 
 class SweepMirror:
@@ -215,7 +221,7 @@ def push_model(store: Store, sweep: SweepFiles, best: TrialFiles, *, run_id: str
     sentence, trigger = str(best.verdict.get("sentence", "")), str(best.plan.get("trigger") or "")
     model = client.create_logged_model(
         store.experiment_id,
-        name=f"{sweep.name}-best".replace(".", "-"),
+        name=re.sub(r"[/:.%\"']", "-", f"{sweep.name}-best"),  # what MLflow refuses there
         source_run_id=run_id,
         tags={
             KEY_TAG: key,
@@ -237,7 +243,7 @@ def push_model(store: Store, sweep: SweepFiles, best: TrialFiles, *, run_id: str
 
 def model_key(sweep: SweepFiles, best: TrialFiles) -> str:
     """Say which trial and which weights; a model with this key is not logged twice."""
-    return f"{sweep.identity}/{best.folder.name}/{best.status.get('fingerprint')}"
+    return f"{trial_key(sweep, best)}/{best.status.get('fingerprint')}"
 
 
 def save(best: TrialFiles, name: str, folder: Path, *, model_id: str, run_id: str) -> None:

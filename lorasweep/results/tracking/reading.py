@@ -136,7 +136,7 @@ def read_trial(folder: Path) -> TrialFiles:
     return TrialFiles(
         folder=folder,
         signature=signature(folder),
-        status=run.status,
+        status=run.status if run.record else {},
         recipe=run.recipe,
         plan=run.plan,
         result=run.result,

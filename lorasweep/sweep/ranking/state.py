@@ -137,9 +137,9 @@ def sweep_state(
 
 def are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
     """Say whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
-    names = {
-        each.adapter.name if isinstance(each, Recipe) else each.get("adapter", {}).get("name") for each in recipes
-    } - {None}
+    adapters = (each.adapter if isinstance(each, Recipe) else each.get("adapter") for each in recipes)
+    told = (each.get("name") if isinstance(each, Mapping) else getattr(each, "name", None) for each in adapters)
+    names = {each for each in told if isinstance(each, str)}
     return not names or not all(map(are_files, names))
 
 

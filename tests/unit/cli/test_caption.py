@@ -57,6 +57,29 @@ def test_write_keeps_what_is_there_and_undo_takes_back(dataset: Path) -> None:
     assert main(["caption", str(dataset), "--undo"]) == 2
 
 
+@pytest.mark.parametrize(
+    "journal",
+    [
+        "",
+        "[]",
+        '{"10_zkw/3.txt": 1}',
+        '{"10_zkw/3.txt": [3, null]}',
+        '{"../stolen.txt": ["aGk=", null]}',
+        '{"ABOVE/stolen.txt": ["aGk=", null]}',
+    ],
+)
+def test_a_journal_that_is_none_of_ours_writes_nothing(
+    journal: str, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, folder = captions(dataset), dataset / ".lorasweep-captions"
+    folder.mkdir()
+    (folder / "0001.json").write_text(journal.replace("ABOVE", str(dataset.parent)))
+    (folder / "0001 copy.json").write_text("a file manager's")
+    assert main(["caption", str(dataset), "--undo"]) == 2
+    assert "0001.json  is not as lorasweep wrote it" in capsys.readouterr().err
+    assert captions(dataset) == before and not (dataset.parent / "stolen.txt").exists()
+
+
 def test_a_line_that_ends_is_no_change(dataset: Path) -> None:
     for number in (5, 6):
         with open(dataset / CONCEPT / f"{number}.txt", "ab") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,17 @@ def test_outcome_round_trip_keeps_the_status() -> None:
     outcome = Outcome(status=Status.DIVERGED, step=3, metrics={"a": 1.0}, missing={"b": "why"}, reason="nan")
     again = from_dict(Outcome, json.loads(json.dumps(to_dict(outcome))))
     assert again == outcome and again.status is Status.DIVERGED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": "3"}, {"step": None}, {"metrics": None}, {"status": "PAUSED"}, {"metrics": {"a": []}}, {"later": 1}],
+)
+def test_what_is_no_record_is_told_in_one_way(change: dict[str, Any]) -> None:
+    written = to_dict(Outcome(status=Status.COMPLETED, step=3))
+    for data in (written | change, None, [written], {}):
+        with pytest.raises(ValueError):
+            from_dict(Outcome, data)
 
 
 def test_fingerprint_follows_what_decides_the_result() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -496,6 +497,19 @@ def test_a_name_that_is_a_pattern_too_is_a_name_where_there_is_such_an_image(pla
     for named in ("[12].png", "10_zkw/[12]", "[12]"):
         found = planned(root, f'dataset.holdout_files=["{named}"]')
         assert [Path(each["file"]).name for each in found["images"] if each["split"] == "held_out"] == ["[12].png"]
+
+
+def test_letters_that_macos_took_apart_are_those_that_people_type(planned: Planned, tmp_path: Path) -> None:
+    """Names on a disk of macOS, unpacked elsewhere, are decomposed; what is typed is not."""
+    whole, apart = (unicodedata.normalize(form, "zoé") for form in ("NFC", "NFD"))
+    root = fill(tmp_path / "set" / f"10_{apart}", [f"{whole}, 1girl, hat{n}" for n in range(6)]).parent
+    (root / f"10_{apart}" / "3.png").rename(root / f"10_{apart}" / f"{apart}.png")
+    (root / f"10_{apart}" / "3.txt").rename(root / f"10_{apart}" / f"{apart}.txt")
+
+    found = planned(root, f'dataset.holdout_files=["{whole}.png"]')
+
+    assert found["trigger"] == whole, "as the captions have it"
+    assert [Path(each["file"]).stem for each in found["images"] if each["split"] == "held_out"] == [apart]
 
 
 def test_a_copy_of_a_named_image_that_is_trained_on_is_told(planned: Planned, tmp_path: Path) -> None:

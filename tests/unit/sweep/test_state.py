@@ -14,7 +14,7 @@ from lorasweep.core.run_folder import RunFolder, TrialRecord
 from lorasweep.sweep.manifest import declare, write_manifest
 from lorasweep.sweep.queue import Pace
 from lorasweep.sweep.ranking.leaderboard import status_json
-from lorasweep.sweep.ranking.state import TrialState, estimate, params, read_state
+from lorasweep.sweep.ranking.state import TrialState, are_trained, estimate, params, read_state
 from lorasweep.sweep.workers.lock import sweep_lock
 
 
@@ -102,6 +102,12 @@ def test_damaged_files_read_as_absent(half_done):
     (half_done / "0000-arm0-s0" / "status.json").write_text("{")
     (half_done / "0000-arm0-s0" / "metrics.json").write_text("[]")
     assert read_state(half_done).trials[0].status is Status.WAITING
+
+
+@pytest.mark.parametrize("adapter", [None, 3, {"name": 5}, [1]])
+def test_a_recipe_without_an_adapter_says_nothing_of_files(adapter):
+    unknown, files = {"adapter": adapter}, {"adapter": {"name": "files"}}
+    assert are_trained([unknown, {}]) and not are_trained([unknown, files])
 
 
 def test_single_runs_are_listed_though_nobody_declared_them(tmp_path):

@@ -395,3 +395,16 @@ def test_a_marked_checkpoint_is_trained_and_judged(
     assert main(["train", "--json", *words(checkpoint, "noise.min_snr_gamma=5", *small)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["status"] == "COMPLETED" and "overcook/score" in result["metrics"]
+
+
+def test_hidden_copies_of_macos_are_no_files_of_a_base(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(folder) == 0
+    before = json.loads(capsys.readouterr().out)
+    for file in [each for each in folder.rglob("*") if each.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\x05\x16\x07\0\2\0\0Mac OS X")
+    assert plan(folder) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert after["fingerprint"] == before["fingerprint"]
+    assert after["warnings"] == before["warnings"]

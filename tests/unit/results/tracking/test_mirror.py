@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
@@ -487,3 +488,52 @@ def _inventory(held: Any) -> dict[str, Any]:
         )
         for run in held.runs
     }
+
+
+def test_a_renamed_run_folder_is_mirrored_whatever_its_name(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any]
+) -> None:
+    sweep = make_sweep()
+    (sweep.folder / "sweep.yaml").unlink()  # as folders of single runs, which people name as they like
+    names = ["joe's", 'say "x"\'', "ends in \\"]
+    for run, name in zip(sorted(sweep.folder.glob("0*")), names, strict=False):
+        run.rename(run.with_name(name))
+    for _ in range(2):
+        assert sync_folder(sweep.folder).problems == []
+    assert set(names) <= holdings().children.keys()
+
+
+def test_a_renamed_sweep_has_its_model(make_sweep: Callable[..., Any]) -> None:
+    assert sync_folder(make_sweep('joe\'s 50% "x" a:b.c').folder).problems == []
+
+
+def test_tags_of_people_are_params_under_names_that_mlflow_takes(sweep: Any, holdings: Callable[[], Any]) -> None:
+    manifest = yaml.safe_load((sweep.folder / "sweep.yaml").read_text())
+    for number, arm in enumerate(manifest["arms"]):
+        recipe = yaml.safe_load((sweep.run_folder(number) / "recipe.yaml").read_text())
+        for each in (recipe, arm["recipe"]):
+            each.setdefault("captions", {}).setdefault("clean", {})["replacements"] = {"saber (fate)": f"a{number}"}
+        (sweep.run_folder(number) / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (sweep.folder / "sweep.yaml").write_text(yaml.safe_dump(manifest))
+    assert sync(sweep).problems == []
+    params = holdings().children["0000-adamw_one_bucket-s0"].data.params
+    assert params["captions.clean.replacements.saber _fate_"] == "a0"
+
+
+@pytest.mark.parametrize(
+    ("tracking", "told"),
+    [({"experiment": "lorasweep", "of_a_later_version": 1}, []), ({"experiment": 5}, ["do not say where"])],
+)
+def test_tracking_options_of_other_versions(sweep: Any, tracking: dict[str, Any], told: list[str]) -> None:
+    for number in range(len(sweep.trials)):
+        file = sweep.run_folder(number) / "recipe.yaml"
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"tracking": tracking}))
+    problems = sync_folder(sweep.folder).problems
+    assert len(problems) == len(told) and all(words in problems[0] for words in told)
+
+
+def test_a_status_of_another_version_keeps_no_other_trial_out(sweep: Any, holdings: Callable[[], Any]) -> None:
+    file = sweep.run_folder(0) / "status.json"
+    files.write_json(file, files.read_json(file) | {"status": "PAUSED"})
+    assert sync(sweep).problems == []
+    assert holdings().children.keys() == {path.name for path in read_sweep(sweep.folder).trials}
