@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -253,7 +254,7 @@ def end_with_driver() -> None:
 class Heartbeat:
     """A thread that beats as long as the main thread gets on.
 
-    A beat means that the main thread stands at another place of the program than at the last look, or that
+    A beat means that the main thread stands at another line of the program than at the last look, or that
     the process has computed since. So a long drawing or judging, which reports no event, beats, and so does
     one long call that computes; a deadlock, or a wait for what never comes, does not.
     """
@@ -309,11 +310,17 @@ def kernel_oom_kills() -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
-def _whereabouts(thread: int) -> list[tuple[int, int]]:
-    """Return where a thread stands: every frame on its stack and the instruction in it."""
-    places = []
-    frame = sys._current_frames().get(thread)
-    while frame is not None:
-        places.append((id(frame), frame.f_lasti))
-        frame = frame.f_back
-    return places
+def _whereabouts(thread: int) -> bytes:
+    """Return where a thread stands: the lines on its stack.
+
+    As faulthandler writes them, which touches nothing: to walk the frames of a running thread (`f_back`) has crashed
+    CPython 3.11. Where nothing can be written it stands elsewhere each time, for a full disk is no hang.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            written = file.read()
+    except OSError:
+        return str(time.monotonic()).encode()
+    return written.partition(f"{thread:x} ".encode())[2].partition(b"\n\n")[0]

@@ -11,7 +11,14 @@ from lorasweep.sweep.workers.worker import Heartbeat, MemoryWatch, beat_every_s,
 
 def test_a_working_thread_beats_and_a_stuck_one_does_not():
     beats: list[float] = []
-    Heartbeat(lambda: beats.append(time.monotonic()), every_s=0.02)
+    over = threading.Event()
+
+    def beat() -> None:
+        if over.is_set():
+            threading.Event().wait()  # for good: it looks no more while other tests run
+        beats.append(time.monotonic())
+
+    Heartbeat(beat, every_s=0.02)
     deadline = time.monotonic() + 20
     numbers = 0
     while len(beats) < 3 and time.monotonic() < deadline:
@@ -21,6 +28,7 @@ def test_a_working_thread_beats_and_a_stuck_one_does_not():
     before = len(beats)
     threading.Event().wait(0.6)
     assert len(beats) - before <= 2
+    over.set()
 
 
 def test_beats_come_often_enough_for_any_deadline():
