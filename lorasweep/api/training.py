@@ -385,7 +385,6 @@ def sweep_bar(trials: int) -> Iterator[OnChange]:
     with progress.sweep_shown(trials) as tell:
 
         def told(state: SweepState) -> None:
-            counts = ", ".join(f"{count} {Status(status).spoken}" for status, count in state.counts.items())
-            tell(state.finished, state.total, counts)
+            tell(state.finished, state.total, state.spoken_counts)
 
         yield told

@@ -85,9 +85,8 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
     ):
         if which:
             names = ", ".join(rows[index].found.short for index in which[0][:4])
-            spare = [
-                rows[index].found for group in which for index in sorted(group, key=lambda each: _worth(rows[each]))[1:]
-            ]
+            copies = (sorted((rows[index] for index in group), key=_worth) for group in which)
+            spare = [row.found for alike in copies for row in alike[1:]]
             yield aside(recipe, f"{sum(map(len, which))} {said.format(names)}", spare)
 
 

@@ -140,10 +140,8 @@ def _read_base(draft: Draft, base: str) -> None:
             draft.leave("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
     else:
         draft.put("base.clip_skip", skipped + 1, "text_encoder_layer_skip")
-    if "weight_dtype" in draft.options and draft.options.get("unet.weight_dtype") in (
-        None,
-        "NONE",
-    ):  # before version 10
+    # Before version 10 one for all parts.
+    if "weight_dtype" in draft.options and draft.options.get("unet.weight_dtype") in (None, "NONE"):
         draft.options["unet.weight_dtype"] = draft.options.pop("weight_dtype")
         draft.names["unet.weight_dtype"] = "weight_dtype"
     if (dtype := draft.take("unet.weight_dtype")) in _STORAGE:

@@ -52,8 +52,7 @@ def verdict(findings: Findings) -> list[str]:
     """Return the answer in a few sentences, the most important first; a command that ends one has a line of its own."""
     ranked, trials = [row for row in findings.arms if row.value is not None], findings.state.trials
     if not ranked:
-        counts = [f"{count} {Status(status).spoken}" for status, count in findings.state.counts.items()]
-        return [f"No answer yet: no trial has a value ({', '.join(counts)})."]
+        return [f"No answer yet: no trial has a value ({findings.state.spoken_counts})."]
     told = [
         _best(findings, ranked),
         noise.sentence(findings.noise, again=findings.state.again) if findings.state.question else "",

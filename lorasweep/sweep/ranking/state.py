@@ -79,6 +79,11 @@ class SweepState:
         return {status.value: counted[status.value] for status in Status if counted[status.value]}
 
     @property
+    def spoken_counts(self) -> str:
+        """The same in words: `3 completed, 1 out of memory`."""
+        return ", ".join(f"{count} {Status(status).spoken}" for status, count in self.counts.items())
+
+    @property
     def finished(self) -> int:
         """Trials that will not be touched again."""
         return sum(trial.status.is_final for trial in self.trials)

@@ -309,8 +309,7 @@ def _progress(trial: TrialState) -> RenderableType:
 
 
 def _summary(state: SweepState) -> Text:
-    counts = ", ".join(f"{count} {Status(status).spoken}" for status, count in state.counts.items())
-    parts = [f"{state.finished} of {state.total} finished", counts]
+    parts = [f"{state.finished} of {state.total} finished", state.spoken_counts]
     if state.eta_s is not None:
         parts.append(f"about {duration(state.eta_s)} left")
     if state.driver:
