@@ -51,6 +51,22 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def quick_trials() -> Iterator[None]:
+    """Trials of this process copy a base that is read once and ask it few questions: where neither is the point."""
+    from types import SimpleNamespace
+
+    from fresh_bases import fresh
+
+    from lorasweep.trial.judge import probe_builder, probes
+
+    few = probes.ProbeOptions(pairs=2, noises=1, prior_images=1, prior_steps=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lorasweep.trial.resources._module", lambda recipe: SimpleNamespace(load=fresh))
+        patch.setattr(probe_builder, "build", functools.partial(probe_builder.build, options=few))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with a tiny random Stable Diffusion; made once, not to be written to."""

@@ -6,9 +6,12 @@ weight as it is when it knows none of the module's tensors. diffusers is asked i
 
 from __future__ import annotations
 
+import copy
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,10 +56,9 @@ def kohya(weight: torch.Tensor, tensors: Tensors, name: str, strength: float) ->
 
 def in_diffusers(file: Path, tiny_sd: Path, weight: float) -> dict[str, torch.Tensor]:
     """What diffusers makes of the weights with the file at `weight`, by module, float64; raises when it refuses."""
-    from diffusers import StableDiffusionPipeline
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
+    pipeline = copy.deepcopy(_pipeline(tiny_sd))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="x")
@@ -69,6 +71,14 @@ def in_diffusers(file: Path, tiny_sd: Path, weight: float) -> dict[str, torch.Te
                 weights = layer.get_base_layer().weight.detach().double()
                 found[f"{part}.{path.removeprefix('text_model.')}"] = weights
     return found
+
+
+@functools.cache
+def _pipeline(folder: Path) -> Any:
+    """Read once a process."""
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
 
 
 READERS: dict[str, Reader] = {"comfyui": comfyui, "forge": comfyui, "a1111": a1111, "kohya": kohya}

@@ -10,13 +10,12 @@ graph of gradients. Knows nothing about lorasweep.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 CUDA = torch.device("cuda", 0)
 _CPU = torch.device("cpu")
@@ -25,6 +24,7 @@ _DATA: Any = torch.Tensor.data
 _COPIES = (_aten.copy_.default, _aten._to_copy.default)
 _INDEXING = (_aten.index.Tensor, _aten.index_put_.default)
 _ANSWERS = (_aten._local_scalar_dense.default, _aten.equal.default)  # no tensors
+_WAITED_FOR = (*_ANSWERS, _aten.nonzero.default, _aten.masked_select.default)
 waits: list[str] = []  # where the host has waited for the device
 
 
@@ -67,28 +67,37 @@ class OnCuda(torch.Tensor):
         wanted = None if func is _aten.new_empty_strided.default else kwargs.get("device")
         if kwargs.get("device") is not None:
             kwargs["device"] = _CPU
-        _refuse(func, args, kwargs)
-        if func in (*_ANSWERS, _aten.nonzero.default, _aten.masked_select.default):
+        if isinstance(kwargs.get("generator"), torch.Generator):
+            raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
+        # Indices may come from the CPU, and numbers without dimensions.
+        mixed = func in _COPIES or (func in _INDEXING and isinstance(args[0], OnCuda))
+
+        def content(tensor: torch.Tensor) -> torch.Tensor:
+            if isinstance(tensor, OnCuda):
+                return tensor.content
+            if tensor.ndim and not mixed:
+                raise RuntimeError(f"{func}: expected all tensors on one device, found cuda:0 and cpu")
+            return tensor
+
+        plain_args = _over(content, args)
+        plain_kwargs = {key: _over(content, value) for key, value in kwargs.items()}
+        if func in _WAITED_FOR:
             waits.append(str(func))
-        plain_args, plain_kwargs = tree_map_only(OnCuda, lambda tensor: tensor.content, (args, kwargs))
         out = func(*plain_args, **plain_kwargs)
         if func in _ANSWERS or (wanted is not None and torch.device(wanted).type == "cpu"):
             return out
         if func._schema.is_mutable:
             return kwargs.get("out", args[0]) if isinstance(out, torch.Tensor) else out
-        return tree_map_only(torch.Tensor, OnCuda, out)
+        return _over(OnCuda, out)
 
 
-def _refuse(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
-    """Raise where CUDA would."""
-    if isinstance(kwargs.get("generator"), torch.Generator):
-        raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
-    # Indices may come from the CPU, and numbers without dimensions.
-    if func in _COPIES or (func in _INDEXING and isinstance(args[0], OnCuda)):
-        return
-    for leaf in tree_leaves((args, kwargs)):
-        if isinstance(leaf, torch.Tensor) and not isinstance(leaf, OnCuda) and leaf.ndim:
-            raise RuntimeError(f"{func}: expected all tensors on one device, found cuda:0 and cpu")
+def _over(change: Callable[[torch.Tensor], torch.Tensor], found: Any) -> Any:
+    """Change the tensors in what an operation is given or gives; torch's own walk takes most of the time."""
+    if isinstance(found, torch.Tensor):
+        return change(found)
+    if isinstance(found, list | tuple):
+        return type(found)([_over(change, each) for each in found])
+    return found
 
 
 class _Pretend(TorchFunctionMode):

@@ -1,6 +1,6 @@
 """What every adapter promises, for each file of conf/adapter/ or those that `CHOICES` names.
 
-With and without the text encoder.
+With the text encoder, and without it where that is the point.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lorasweep.testing import Choice, load, parametrize
 from lorasweep.testing import base as base
 
 PROMPTS = ["zkw, red hair", "1girl, blue dress"]
+EITHER_WAY = pytest.mark.parametrize("knobs", [False, True], ids=["unet", "unet+text"], indirect=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,10 +29,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parametrize(metafunc, "adapter")
 
 
-@pytest.fixture(params=[False, True], ids=["unet", "unet+text"])
+@pytest.fixture
 def knobs(request: pytest.FixtureRequest, adapter_choice: Choice) -> dict[str, Any]:
-    """The file's, with and without the text encoder."""
-    return {**adapter_choice[1], "text_encoder": request.param}
+    """The file's, with the text encoder unless parametrized with False."""
+    return {**adapter_choice[1], "text_encoder": getattr(request, "param", True)}
 
 
 @pytest.fixture
@@ -141,6 +142,7 @@ def test_another_adapter_in_the_same_base_is_not_touched(module: Any, knobs: dic
         assert torch.equal(look(base), plain)
 
 
+@EITHER_WAY
 def test_only_its_own_tensors_train_and_all_of_them(adapter: Adapter, base: Base, knobs: dict[str, Any]) -> None:
     parts = adapter.parameters()
     assert set(parts) == (set(base.parts) if knobs["text_encoder"] else {"unet"})

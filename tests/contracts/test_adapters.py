@@ -1,4 +1,4 @@
-"""What every adapter promises, for each file of conf/adapter/ with and without the text encoder."""
+"""What every adapter promises, for each file of conf/adapter/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Component
 from lorasweep.plan.trainable import Trainable, trainable
 from lorasweep.testing.adapters import *  # noqa: F403
-from lorasweep.testing.adapters import look, train
+from lorasweep.testing.adapters import EITHER_WAY, look, train
 
 
 @pytest.fixture
@@ -61,6 +61,7 @@ def test_what_a_layer_says_it_adds_is_what_it_adds(adapter: Any, base: Base) -> 
             assert (added - said).abs().max() < 1e-5 * max(1.0, own.abs().max().item()), name
 
 
+@EITHER_WAY
 def test_the_plan_counts_what_trains(
     adapter: Adapter, adapter_choice: tuple[str, dict[str, Any]], knobs: dict[str, Any], tiny_sd: Path
 ) -> None:

@@ -46,9 +46,13 @@ def plan(tiny_sd: Path, tmp_path: Path) -> Plan:
     return dataclasses.replace(plan, images=(first, *plan.images[1:]), prompts={"class": ("zkw",)})
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
-def new_slot(base: Base, plan: Plan, tiny_sd: Path, tmp_path: Path) -> Iterator[NewSlot]:
-    store = Store(tmp_path / "cache")
+def new_slot(base: Base, plan: Plan, tiny_sd: Path, store: Store) -> Iterator[NewSlot]:
     made: list[Slot] = []
 
     def make(**changes: Any) -> Slot:

@@ -26,7 +26,9 @@ def small(on_tiny_sd: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolder, list[str]]]:
+def trained(
+    small: list[str], tmp_path_factory: pytest.TempPathFactory, quick_trials: None
+) -> Iterator[tuple[RunFolder, list[str]]]:
     """A run of two rungs, and both as files of kohya's form; the home stays while they are judged."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:

@@ -13,6 +13,7 @@ from lorasweep.core.records import Outcome, Status
 from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook as run_cook
 
+pytestmark = pytest.mark.usefixtures("quick_trials")
 TINY = [
     "train.max_steps=6",
     "train.rungs=3",
@@ -22,6 +23,8 @@ TINY = [
     "dataset.dollhouse.images=8",
     "sample.steps=2",
     "sample.weights=[0.4,0.7]",
+    "sample.guidance=1",
+    "dataset.prompts={in_distribution:[zkw],class:[1girl],unrelated:[hat]}",
     "metrics=[generalisation,prior_drift]",
     "tracking=none",
 ]

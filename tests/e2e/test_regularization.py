@@ -14,6 +14,7 @@ from lorasweep.trial import class_images
 from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook
 
+pytestmark = pytest.mark.usefixtures("quick_trials")
 WORDS = [
     "train.max_steps=4",
     "train.rungs=1",

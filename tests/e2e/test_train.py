@@ -14,6 +14,7 @@ from lorasweep.core import files
 from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import Status
 
+pytestmark = pytest.mark.usefixtures("quick_trials")
 TINY = [
     "train.max_steps=6",
     "train.rungs=2",
@@ -26,12 +27,13 @@ TINY = [
     "sample.weights=[0.7,1.0]",
     "tracking=none",
 ]
+FEW = ["dataset.prompts={in_distribution:[zkw],class:[1girl],unrelated:[hat]}", "sample.guidance=1"]
 
 
 @pytest.fixture
 def tiny(on_tiny_sd: list[str]) -> list[str]:
-    """A recipe on a base that takes no time, judged by two metrics."""
-    return [*TINY, *on_tiny_sd, "metrics=[generalisation,norms]"]
+    """A recipe on a base that takes no time, judged by two metrics and few pictures."""
+    return [*TINY, *on_tiny_sd, *FEW, "metrics=[generalisation,norms]"]
 
 
 def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> Any:
@@ -118,15 +120,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(home: Path, tiny: list[str
         assert files.read_json(folder / "metrics.json") == files.read_json(home / "straight" / "metrics.json")
         whole = files.read_json(folder / "provenance.json")["code"] == code_digest()
         assert whole is (optimizer != "adamw"), "what two versions made is no result of today's"
-    cook(home / "another", [*words, "seed=1"])
-    assert weights_of(home / "another") != weights_of(home / "straight"), "the seed decides the weights"
 
 
-def test_judging_does_not_change_training(home: Path, tiny: list[str]) -> None:
-    unjudged = [word for word in tiny if not word.startswith(("train.rungs=", "metrics="))]
-    cook(home / "often", [*unjudged, "train.rungs=3"])
-    cook(home / "once", [*unjudged, "train.rungs=1", "metrics=[]"])
+def test_judging_does_not_change_training_and_the_seed_does(home: Path, on_tiny_sd: list[str]) -> None:
+    words = [*(word for word in TINY if not word.startswith("train.rungs=")), *on_tiny_sd]
+    unjudged = [*words, *FEW, "train.rungs=1", "metrics=[]"]
+    cook(home / "often", [*words, "train.rungs=2"])  # by all metrics
+    cook(home / "once", unjudged)
     assert weights_of(home / "often") == weights_of(home / "once")
+    cook(home / "another", [*unjudged, "seed=1"])
+    assert weights_of(home / "another") != weights_of(home / "once"), "the seed decides the weights"
 
 
 def test_a_recipe_that_diverges_says_so(home: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,23 +1,34 @@
-"""What Linux can show of Windows: every command on the way of a result runs without POSIX; see docs/platforms.md."""
+"""What Linux can show of Windows: every command on the way of a result runs without POSIX; see docs/platforms.md.
+
+The sweep has a real worker, and an MLflow that cannot be written to at first.
+"""
 
 from __future__ import annotations
 
 import ast
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from e2e.as_windows.sitecustomize import ABSENT_MODULES
 
 import lorasweep
+from lorasweep.core import files
 
 SCRIPT = """\
-import sys
+import contextlib, os, sys
 from lorasweep.cli import main
 
-codes = [main(line.split()) for line in sys.stdin.read().splitlines()]  # workers do not import this anew
-print("exit codes", codes)
+for line in sys.stdin.read().splitlines():  # workers do not import this anew
+    with open(f"{line.split()[0]}.said", "a") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(line.split())
+    print(code, line)
+    if os.path.isdir("mlruns/mlflow.db"):  # from here on MLflow can be written to
+        os.rmdir("mlruns/mlflow.db")
 """
 SWEEP = """\
 sweep:
@@ -28,25 +39,27 @@ sweep:
     high: {optimizer.lr: 1e-2}
 """
 TINY = (
-    "train.max_steps=4 train.rungs=1 train.batch_size=2 adapter.dim=4 dataset.dollhouse.images=8 "
-    "sample.steps=2 sample.seeds=[0] sample.weights=[0.7] metrics=[burn] launcher.workers=1"
+    "train.max_steps=4 train.rungs=2 train.batch_size=2 adapter.dim=4 dataset.dollhouse.images=8 "
+    "sample.steps=2 sample.seeds=[0] sample.weights=[0.7] metrics=[burn,generalisation] launcher.workers=1"
 )
 COMMANDS = """\
-sweep tiny.yaml --json {tiny} {base}
+sweep tiny.yaml {tiny} {base}
+sync tiny
+sweep tiny.yaml {tiny} {base}
 status tiny --json
 report tiny
 export tiny --best --out best.safetensors
 train tracking=none {tiny} {base}
-sync tiny
 judge best.safetensors tracking=none metrics=[burn] sample.steps=2 sample.seeds=[0] --json {base}
 doctor --no-cook
 """
 
 
-def test_nothing_of_posix_is_needed(home: Path, on_tiny_sd: list[str]) -> None:
+def test_nothing_of_posix_is_needed_and_an_unwritable_mlflow_loses_nothing(home: Path, on_tiny_sd: list[str]) -> None:
     commands = COMMANDS.format(tiny=TINY, base=" ".join(on_tiny_sd))
     (home / "tiny.yaml").write_text(SWEEP)
     (home / "drive.py").write_text(SCRIPT)
+    (home / "mlruns" / "mlflow.db").mkdir(parents=True)  # no database can be made here, not even by root
     done = subprocess.run(
         [sys.executable, "drive.py"],
         input=commands,
@@ -56,10 +69,26 @@ def test_nothing_of_posix_is_needed(home: Path, on_tiny_sd: list[str]) -> None:
         text=True,
         timeout=300,
     )
-    assert f"exit codes {[0] * len(commands.splitlines())}" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
-    assert (home / "best.safetensors").stat().st_size > 0 and (home / "outputs/tiny/report.html").exists()
+    said = {path.stem: path.read_text() for path in home.glob("*.said")}
+    assert done.stdout == "".join(f"0 {line}\n" for line in commands.splitlines()), (done.stdout, done.stderr, said)
+    assert "lorasweep sync" in said["sweep"]
+    assert (home / "best.safetensors").stat().st_size > 0
+    assert all((home / "outputs/tiny" / name).exists() for name in ("report.html", "contact_sheet.png"))
     logs = [path.read_text() for path in (home / "outputs").rglob("*.log")]
     assert logs and not any("Traceback" in log for log in logs), "neither in workers nor in the mirror"
+
+    status = json.loads(said["status"])
+    assert status["counts"] == {"COMPLETED": 2} and {trial["arm"] for trial in status["trials"]} == {"low", "high"}
+    store = sqlite3.connect(home / "mlruns" / "mlflow.db")
+    for trial in status["trials"]:
+        run, asked = Path(trial["run_folder"]), (trial["mlflow_run_id"],)
+        assert trial["value"] == trial["metrics"]["overcook/score"]
+        assert files.read_json(run / "metrics.json")["verdict"]["state"] in ("undercooked", "done", "overcooked")
+        assert [event["kind"] for event in files.read_jsonl(run / "events.jsonl")].count("start") == 1, "cooked again"
+        assert store.execute("SELECT status FROM runs WHERE run_uuid = ?", asked).fetchall() == [("FINISHED",)]
+        metrics = dict(store.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", asked))
+        assert metrics["overcook/score"] == pytest.approx(trial["value"], abs=1e-4)
+    store.close()
 
 
 def test_no_module_imports_what_only_posix_has() -> None:

@@ -127,18 +127,33 @@ def test_cfg_job_prints_the_composed_recipe(tmp_path: Path) -> None:
     assert "name: locon" in done.stdout and "dim: 4" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("lorasweep train optimizer=ada", "optimizer=adamw"),
-        ("lorasweep sweep quickstart adapter.d", "adapter.dim="),
-        ("lorasweep -m hydra/sweeper=", "hydra/sweeper=lorasweep"),
-        ("lorasweep expo", "export"),
-        ("lorasweep sweep quick", "quickstart"),
-    ],
-)
-def test_tab_completes_keys_files_and_commands(tmp_path: Path, line: str, offered: str) -> None:
-    done = run("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))
+COMPLETE = """
+import os, sys
+from lorasweep.cli import main
+
+for line in sys.argv[1:]:
+    os.environ |= {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    print("asked:", line)
+    try:
+        code = main(["-sc", "query=bash"])
+    except SystemExit as stop:
+        code = stop.code
+    assert not code, line
+"""
+
+
+def test_tab_completes_keys_files_and_commands(home: Path) -> None:
+    offered = {
+        "lorasweep train optimizer=ada": "optimizer=adamw",
+        "lorasweep sweep quickstart adapter.d": "adapter.dim=",
+        "lorasweep -m hydra/sweeper=": "hydra/sweeper=lorasweep",
+        "lorasweep expo": "export",
+        "lorasweep sweep quick": "quickstart",
+    }
+    command = [sys.executable, "-c", COMPLETE, *offered]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=home)
 
     assert done.returncode == 0, done.stderr
-    assert offered in done.stdout.split()
+    _, *answers = done.stdout.split("asked: ")
+    for line, answer in zip(offered, answers, strict=True):
+        assert answer.startswith(line) and offered[line] in answer.removeprefix(line).split(), line

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from fresh_bases import fresh
 from pretend_cuda import OnCuda, _Pretend, pretend_cuda
 from tiny_training import make_plan, make_recipe
 
@@ -47,10 +48,10 @@ FRAMES = [Frame.whole(32, 32)] * 2
 
 def load(folder: Path, *, precision: str = "fp32", **memory: Any) -> Any:
     options = BaseOptions(name="sdxl", path=str(folder), resolution=32, bucket_step=8)
-    return sdxl.load(options, device="cpu", precision=precision, memory=MemoryOptions(**memory))
+    return fresh(options, precision=precision, memory=MemoryOptions(**memory))
 
 
-def losses(base: Any, folder: Path, tmp_path: Path, *, adapter: str = "lora", steps: int = 4) -> list[float]:
+def losses(base: Any, folder: Path, tmp_path: Path, *, adapter: str = "lora") -> list[float]:
     """Train a fresh adapter; the base at weight 0 must be what it was."""
     options = {"text_encoder": not base.memory.offload_text_encoders}
     recipe = make_recipe(folder, adapter=Component(name=adapter, options=options), noise=NoiseOptions(offset=0.1))
@@ -59,7 +60,7 @@ def losses(base: Any, folder: Path, tmp_path: Path, *, adapter: str = "lora", st
     slot = make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
     rows: list[dict[str, float]] = []
     try:
-        advance([slot], base, steps=steps, on_step=lambda slot, metrics: rows.append(metrics))
+        advance([slot], base, steps=3, on_step=lambda slot, metrics: rows.append(metrics))
         with lora_weight.lora_weight(base, slot.adapter, 0.0):
             assert torch.equal(look(base), before)
         with lora_weight.lora_weight(base, slot.adapter, 0.7):
