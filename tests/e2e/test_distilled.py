@@ -19,6 +19,7 @@ from lorasweep.cli import main
 from lorasweep.core.records import BaseOptions, MemoryOptions
 from lorasweep.trial.sample import pictures, read_index
 
+pytestmark = pytest.mark.usefixtures("quick_trials")
 SIZE = ["base.resolution=32", "base.bucket_step=16", "buckets=kohya", "dataset.dollhouse.images=4", "tracking=none"]
 QUICK = ["train.max_steps=2", "train.rungs=1", "sample.seeds=[0]", "sample.weights=[0.7]", "metrics=[prior_drift]"]
 PROMPTS = ["dataset.prompts={in_distribution:[zkw],class:[1girl],unrelated:[city]}"]

@@ -15,6 +15,7 @@ from lorasweep.cli import main
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.core.safetensors_header import read_metadata
 
+pytestmark = pytest.mark.usefixtures("quick_trials")
 IMAGES = "dataset.dollhouse.images=8"
 STEPS = (4, 8)
 
@@ -22,13 +23,11 @@ STEPS = (4, 8)
 @pytest.fixture(scope="module")
 def small(on_tiny_sd: list[str]) -> list[str]:
     """Little of everything, on a tiny random base."""
-    return [*on_tiny_sd, "sample.steps=2", "sample.weights=[0.4,0.7]", "tracking=none"]
+    return [*on_tiny_sd, "sample.steps=2", "sample.weights=[0.4,0.7]", "sample.guidance=1", "tracking=none"]
 
 
 @pytest.fixture(scope="module")
-def trained(
-    small: list[str], tmp_path_factory: pytest.TempPathFactory, quick_trials: None
-) -> Iterator[tuple[RunFolder, list[str]]]:
+def trained(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolder, list[str]]]:
     """A run of two rungs, and both as files of kohya's form; the home stays while they are judged."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:

@@ -21,10 +21,11 @@ from lorasweep.config import compose_recipe
 from lorasweep.core import registry
 from lorasweep.core.records import Frame, Recipe
 
+pytestmark = pytest.mark.usefixtures("quick_trials")
 ADAPTERS = Path(__file__).parents[2] / "conf" / "adapter"
 SMALL = ["base.resolution=32", "base.bucket_step=8", "buckets=kohya", "dataset.dollhouse.images=8", "tracking=none"]
 QUICK = ["train.max_steps=2", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "sample.weights=[0.7]"]
-QUICK += ["metrics=[generalisation,prior_drift]"]
+QUICK += ["metrics=[generalisation,prior_drift]", "sample.guidance=1"]
 
 
 @pytest.fixture

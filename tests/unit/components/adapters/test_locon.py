@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import types
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import locon, lora
+from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases._scopes import UNET_SCOPES
 from lorasweep.core.protocols import Base
 
@@ -57,7 +59,7 @@ def test_kohyas_modules_and_sizes_on_sd15(sd15: Any) -> None:
 
 
 def test_kohyas_sizes_on_sdxl() -> None:
-    """fp16 sizes of the files that sd-scripts makes for the UNet."""
+    """fp16 sizes of the files that sd-scripts makes for the UNet, by the shapes that are told without an adapter."""
     from diffusers import UNet2DConditionModel
 
     from lorasweep.components.bases import sdxl
@@ -65,11 +67,11 @@ def test_kohyas_sizes_on_sdxl() -> None:
     folder = Path(sdxl.__file__).parent / "sdxl_configs" / "unet"
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
-    base: Any = types.SimpleNamespace(parts={"unet": unet}, scopes=UNET_SCOPES, device=torch.device("meta"))
-    for module, knobs, size in ((lora, {"dim": 32}, 5.073 * 32), (locon, {"dim": 64, "conv_dim": 64}, 375)):
-        adapter = shipped.build(module, base, seed=0, text_encoder=False, **knobs)
-        assert mebibytes_fp16(meta_state(adapter)) == pytest.approx(size, rel=0.005)
-        adapter.remove()
+    kinds = ((lora, "attn-mlp", {"dim": 32}, 5.073 * 32), (locon, "full", {"dim": 64, "conv_dim": 64}, 375))
+    for module, scope, knobs, size in kinds:
+        weights = [unet.get_submodule(name).weight for name in find_targets(unet, UNET_SCOPES[scope])]
+        shapes = [shape for weight in weights for shape in module.layer_shapes(tuple(weight.shape), **knobs)]
+        assert sum(map(math.prod, shapes)) * 2 / 2**20 == pytest.approx(size, rel=0.005)
 
 
 def meta_state(adapter: Any) -> dict[str, torch.Tensor]:

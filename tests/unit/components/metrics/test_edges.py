@@ -109,7 +109,9 @@ def test_a_layer_of_zeros_has_no_share_of_change() -> None:
 
 
 @pytest.fixture
-def told(on_tiny_sd: list[str], home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+def told(
+    on_tiny_sd: list[str], home: Path, capsys: pytest.CaptureFixture[str], quick_trials: None
+) -> Callable[..., Any]:
     """What `train --json` says after two steps on the images of a folder."""
 
     def train(*words: str) -> Any:

@@ -12,6 +12,7 @@ from lorasweep.core.records import BaseOptions
 from lorasweep.plan import calibration
 from lorasweep.trial.judge import offered
 
+pytestmark = pytest.mark.usefixtures("quick_trials")
 TINY = [
     "train.max_steps=2",
     "train.rungs=1",

@@ -149,7 +149,7 @@ def test_each_kind_of_regularization_image_changes_the_training(bench: Bench) ->
     }
     ends = set()
     for changes in kinds.values():
-        slot = trained(bench, bench.slot(**changes), steps=8)
+        slot = trained(bench, bench.slot(**changes), steps=5)
         ends.add(tuple(slot.parameters()[0].flatten().tolist()))
         slot.close()
     assert len(ends) == len(kinds)
@@ -176,17 +176,17 @@ def test_resumed_equals_uninterrupted(
     recipe = bench.recipe(regularization={"scale_norm": {"max_norm": 0.5}}, noise=noise, **more)
     straight = bench.slot(recipe, **changes)
     before = straight.adapter.state_dict()
-    wanted = trained(bench, straight, steps=8).adapter.state_dict()
+    wanted = trained(bench, straight, steps=5).adapter.state_dict()
     assert all(not torch.equal(tensor, wanted[key]) for key, tensor in before.items())
     straight.close()
 
-    first = trained(bench, bench.slot(recipe, **changes), steps=3)
+    first = trained(bench, bench.slot(recipe, **changes), steps=2)
     checkpoint.save(first, tmp_path / "checkpoints")
     first.close()
     torch.manual_seed(99)
     second = bench.slot(recipe, **changes)
-    assert checkpoint.restore(second, tmp_path / "checkpoints") == 3
-    found = trained(bench, second, steps=5).adapter.state_dict()
+    assert checkpoint.restore(second, tmp_path / "checkpoints") == 2
+    found = trained(bench, second, steps=3).adapter.state_dict()
     assert all(torch.equal(tensor, found[key]) for key, tensor in wanted.items())
 
 
