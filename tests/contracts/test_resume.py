@@ -36,12 +36,12 @@ def component(choice: Choice) -> Component:
 
 
 def check(recipe: Recipe, base: Base, tmp_path: Path) -> None:
-    """2 + 2 steps are 4 steps."""
+    """2 + 1 steps are 3 steps."""
     plan = make_plan(recipe, tmp_path / "images")
     store = Store(tmp_path / "cache")
     latents, texts = LatentCache(base, store), TextCache(base, store)
     ends = []
-    for stops in ((4,), (2, 2)):
+    for stops in ((3,), (2, 1)):
         folder = tmp_path / f"checkpoints{len(stops)}"
         for steps in stops:
             slot = make_slot(base, recipe, plan, latents=latents, texts=texts)

@@ -20,11 +20,12 @@ import lorasweep
 from lorasweep.core import files
 
 SCRIPT = """\
-import contextlib, os, sys
+import os, sys
+from contextlib import redirect_stderr, redirect_stdout
 from lorasweep.cli import main
 
 for line in sys.stdin.read().splitlines():  # workers do not import this anew
-    with open(f"{line.split()[0]}.said", "a") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with open(f"{line.split()[0]}.said", "a") as said, redirect_stdout(said), redirect_stderr(said):
         code = main(line.split())
     print(code, line)
     if os.path.isdir("mlruns/mlflow.db"):  # from here on MLflow can be written to

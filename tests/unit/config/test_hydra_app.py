@@ -14,11 +14,11 @@ from lorasweep.config.hydra_app import refuse_launcher
 from lorasweep.core.errors import ConfigError
 
 
-def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     import os
 
     command = [sys.executable, "-m", "lorasweep", *words]
-    surroundings = {**os.environ, "LORASWEEP_HOME": str(cwd), **environment}
+    surroundings = {**os.environ, "LORASWEEP_HOME": str(cwd)}
     return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, env=surroundings)
 
 

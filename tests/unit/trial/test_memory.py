@@ -104,7 +104,8 @@ def test_weights_in_fewer_bits_are_another_base_that_trains(
     low, high = {"fp8": (0.005, 0.1), "int8": (0.001, 0.02), "nf4": (0.02, 0.3)}[storage]
     assert low < (look(base) - look(plain)).abs().mean() / look(plain).abs().mean() < high
     found = losses(base, tiny_sdxl, tmp_path, adapter=adapter)
-    assert found == losses(load(tiny_sdxl, storage=storage), tiny_sdxl, tmp_path, adapter=adapter)
+    if adapter in ("locon", "dylora"):  # every kind of layer, and what is drawn per batch
+        assert found == losses(load(tiny_sdxl, storage=storage), tiny_sdxl, tmp_path, adapter=adapter)
 
 
 @pytest.mark.parametrize("storage", ["fp8", "int8", NF4])
