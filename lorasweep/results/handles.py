@@ -254,7 +254,7 @@ class Run(_Shows):
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_run
 
-        return of_run(RunFolder(self.folder))
+        return _with_end(of_run(RunFolder(self.folder)), self.ended)
 
 
 @dataclass(frozen=True, repr=False)
@@ -262,9 +262,6 @@ class EndedRun(Run):
     """A run that a call has just made, or found to be done."""
 
     ended: TrialResult
-
-    def _shown(self) -> Shown:
-        return _with_end(super()._shown(), self.ended)
 
 
 @dataclass(frozen=True, repr=False)
@@ -317,7 +314,7 @@ class Sweep(_Shows):
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_sweep
 
-        return of_sweep(self.state)
+        return _with_end(of_sweep(self.state), self.ended)
 
 
 @dataclass(frozen=True, repr=False)
@@ -325,9 +322,6 @@ class EndedSweep(Sweep):
     """A sweep that a call has just run, or found to be done."""
 
     ended: SweepResult
-
-    def _shown(self) -> Shown:
-        return _with_end(super()._shown(), self.ended)
 
 
 Named = str | Path | Run | Sweep
@@ -338,8 +332,10 @@ def named_by(what: Named) -> str:
     return str(what.folder if isinstance(what, Run | Sweep) else what)
 
 
-def _with_end(shown: Shown, ended: TrialResult | SweepResult) -> Shown:
-    """Add what the call has to say: why it stopped early, what MLflow lacks."""
+def _with_end(shown: Shown, ended: TrialResult | SweepResult | None) -> Shown:
+    """Add what the call that made it has to say: why it stopped early, what MLflow lacks."""
+    if ended is None:
+        return shown
     lines = [f"stopped early: {ended.halted}"] if ended.halted else []
     lines += [] if ended.mirrored.ok else [f"MLflow {ended.mirrored.message}"]
     return dataclasses.replace(shown, lines=[*shown.lines, *lines])
