@@ -64,9 +64,13 @@ def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides:
     """
     subject = _subject(what, overrides)
     if isinstance(subject, Recipe):
-        alone = config.Arm(name="recipe", note="", overrides=(), recipe=subject)
-        return Planned(subject, [(alone, make_plan(subject))])
+        return alone(subject, make_plan(subject))
     return _planned(subject, _plan_sweep(subject))
+
+
+def alone(recipe: Recipe, planned: Plan) -> Planned:
+    """Return what a recipe would do by its plan."""
+    return Planned(recipe, [(config.Arm(name="recipe", note="", overrides=(), recipe=recipe), planned)])
 
 
 def _subject(
@@ -144,7 +148,7 @@ def run_trial(
             Problem(repr(recipe)[:80], "is no recipe", "ls.compose(...) makes one of KEY=VALUEs or a file")
         )
     planned = planned or make_plan(recipe)
-    tell(planned.warnings, warn)
+    tell(alone(recipe, planned).warnings, warn)
     place = folder_of(recipe, planned) if folder is None else paths.typed(folder).absolute()
     mirror = Mirror(place.parent, recipe.tracking)
     ended = cook(
