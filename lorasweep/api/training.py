@@ -12,7 +12,7 @@ from lorasweep import config
 from lorasweep.core import files, once, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import command
-from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.make import for_seed
 from lorasweep.results import runs
@@ -199,7 +199,7 @@ def train_again(
     from lorasweep.results.report.compare import compare_runs
 
     keys = {text: text.split("=")[0] for text in overrides}
-    wrong = [text for text, key in keys.items() if key.split(".")[0] not in ("tracking", "launcher")]
+    wrong = [text for text, key in keys.items() if key.split(".")[0] not in NOT_THE_RECIPE]
     if wrong := [text for text in wrong if keys[text] not in _PLACES]:
         hint = "to change a recipe: lorasweep fork TRIAL KEY=VALUE"
         problems = [Problem(text, "would make it another recipe", hint) for text in wrong]

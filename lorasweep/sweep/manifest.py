@@ -20,7 +20,7 @@ import yaml
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import append_jsonl, read_jsonl, write_text
 from lorasweep.core.printable import command
-from lorasweep.core.records import Plan, Recipe, flatten, from_dict, to_dict
+from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, flatten, from_dict, to_dict
 from lorasweep.core.run_folder import ASKED_FILE, MANIFEST_FILE, load_yaml
 from lorasweep.sweep import comparable
 
@@ -204,7 +204,7 @@ def _search(spec: SweepSpec) -> dict[str, Any]:
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
     data = to_dict(recipe)
-    return {key: value for key, value in data.items() if key not in ("seed", "tracking", "launcher")}
+    return {key: value for key, value in data.items() if key not in ("seed", *NOT_THE_RECIPE)}
 
 
 def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]], *, extend: bool) -> Iterator[Problem]:
