@@ -213,7 +213,7 @@ class WorkerPool:
 
     def __exit__(self, *_: object) -> None:
         # Idle workers end by themselves when their pipe closes; whatever they have finished is on disk.
-        busy = {handle.worker for handle in self.members if not handle.ready or handle.job is not None}
+        busy = {handle.worker for handle in self.members if handle.busy}
         idle = self._processes - busy
         for process in idle:
             process.connection.close()
