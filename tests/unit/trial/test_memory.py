@@ -327,6 +327,21 @@ def test_workers_that_share_a_card_each_trade_for_their_part_and_the_plan_says_s
     assert any(f"and a worker has {said}" in warning for warning in warnings) == bool(on)
 
 
+def test_a_driver_that_hangs_is_told_instead_of_planning_for_no_gpu(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = home / "tools"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tools / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setattr("lorasweep.sweep.workers.pool._DRIVER_PATIENCE_S", 0.2)
+    assert main(["plan", *AT_1024]) == 2
+    assert "does not answer" in capsys.readouterr().err
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["plan", *AT_1024]) == 0
+
+
 def test_a_machine_that_is_too_small_is_told_of_by_a_plan_and_before_any_work(
     home: Path, on_tiny_sd: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
