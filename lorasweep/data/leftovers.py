@@ -189,7 +189,7 @@ def _captions(used: Used) -> Iterator[str]:
         )
     marked = [path for path, text in used.texts.items() if text.startswith(BYTE_ORDER_MARK)]
     several = [path for path, text in used.texts.items() if lines(text) > 1]
-    for of, paths, done in (
+    for of, found, done in (
         (
             "with a byte order mark",
             marked,
@@ -197,9 +197,9 @@ def _captions(used: Used) -> Iterator[str]:
         ),
         ("of several lines", several, "the lines are joined, where kohya's trainers read the first alone"),
     ):
-        if paths:
-            said = f"captions {of}: {used.names(paths)}; {done}"
-            yield Finding(said, level="should", places=used.places(paths), command=mending.rewrite(used.root))
+        if found:
+            said = f"captions {of}: {used.names(found)}; {done}"
+            yield Finding(said, level="should", places=used.places(found), command=mending.rewrite(used.root))
 
 
 def _tables(used: Used) -> Iterator[str]:
