@@ -47,15 +47,23 @@ class Cooked:
         return self.identity * (1 - self.overcook)
 
 
-def write_sweep(folder: Path, trials: Sequence[Cooked], *, question: str = "Which burns later?") -> Path:
-    """Write a sweep folder; the arms are those of the trials, in their order."""
+def write_sweep(
+    folder: Path,
+    trials: Sequence[Cooked],
+    *,
+    question: str = "Which burns later?",
+    objectives: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a sweep folder; the arms are those of the trials, in their order; `objectives` are metric -> goal."""
+    (metric, goal), *further = (objectives or {"overcook/utility": "maximize"}).items()
     arms = {trial.arm: trial for trial in reversed(trials)}
     manifest = {
         "name": folder.name,
         "question": question,
-        "metric": "overcook/utility",
-        "goal": "maximize",
+        "metric": metric,
+        "goal": goal,
         "worst": 0.0,
+        "search": {"further": [{"name": name, "goal": goal, "worst": 1.0} for name, goal in further]},
         "arms": [
             {"name": name, "note": arms[name].note, "overrides": list(arms[name].overrides),
              "plan": "f" * 64, "recipe": _recipe(arms[name])}
@@ -66,7 +74,7 @@ def write_sweep(folder: Path, trials: Sequence[Cooked], *, question: str = "Whic
     files.write_text(folder / "sweep.yaml", yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True))
     _pictures(folder / "base_samples", weights=(0.0,), burn=0.0)
     for number, trial in enumerate(trials):
-        _trial(SweepFolder(folder).run(number, trial.arm, trial.seed).path, number, trial)
+        _trial(SweepFolder(folder).run(number, trial.arm, trial.seed).path, number, trial, metric)
     return folder
 
 
@@ -76,19 +84,20 @@ def _recipe(trial: Cooked) -> dict[str, Any]:
     return recipe
 
 
-def _trial(folder: Path, number: int, trial: Cooked) -> None:
+def _trial(folder: Path, number: int, trial: Cooked, metric: str) -> None:
     if trial.status == "WAITING":
         return
     ended = trial.status not in ("RUNNING", "CANCELLED")
     judged = [_rung(trial, step) for step in trial.rungs]
     step = trial.rungs[-1] if trial.rungs else 0
+    value = trial.value if metric == "overcook/utility" else judged[-1]["metrics"][metric]
     files.write_text(folder / "recipe.yaml", yaml.safe_dump(_recipe(trial), sort_keys=False))
     files.write_json(folder / "provenance.json", {"lorasweep": "0.1.0", "libraries": {"torch": "2.13.0"}})
     files.write_json(
         folder / "status.json",
         {"number": number, "arm": trial.arm, "seed": trial.seed, "status": trial.status, "step": step,
          "steps": RUNGS[-1], "attempt": 1, "reason": trial.reason, "fingerprint": f"{number:064x}",
-         "value": trial.value if trial.status == "COMPLETED" else None, "started_at": START + number,
+         "value": value if trial.status == "COMPLETED" else None, "started_at": START + number,
          "ended_at": START + number + 100.0 if ended else None},
     )  # fmt: skip
     files.write_jsonl(folder / "events.jsonl", [{"kind": "rung", "time": START, **rung} for rung in judged])

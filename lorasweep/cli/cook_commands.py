@@ -16,13 +16,14 @@ from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.records import Status
-from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
+from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, RunFolder, SweepFolder
 from lorasweep.plan.calibration import read as read_calibration
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results.handles import EndedRun, EndedSweep
 from lorasweep.results.report.notebook import HEADLINE
 from lorasweep.sweep.ranking import leaderboard, table
 from lorasweep.sweep.ranking.announce import MirrorReport
+from lorasweep.sweep.ranking.state import are_trained
 
 _GOES_ON = "the same command goes on where it stopped"
 _NEXT = {
@@ -118,7 +119,10 @@ def print_result(run: EndedRun) -> None:
     if run.ended.mirrored.message:
         print(f"MLflow      {run.ended.mirrored.message}")
     if run.ended.exit_code == 0:
-        print(f"next        lorasweep report {run.folder.parent.name}; lorasweep export {run.name}")
+        following = [command("lorasweep", "report", run.folder.parent.name)]
+        if are_trained([RunFolder(run.folder).recipe]):
+            following.append(command("lorasweep", "export", run.name))
+        print(f"next        {'; '.join(following)}")
     elif record.status in _NEXT:
         print(f"next        {_NEXT[record.status]}")
 
@@ -243,7 +247,8 @@ def _print_judged(judged: EndedRun, options: argparse.Namespace) -> int:
     print_result(judged)
     for what, file in found.items():
         if file:
-            print(f"{what:<11} {file}")
+            doubt = judged.verdict.get("burned_doubt") if what == "burned file" else None
+            print(f"{what:<11} {file}{f', {doubt}' if doubt else ''}")
     if (sheet := judged.folder / SHEET_FILE).exists():
         print(f"sheet       {sheet}")
     return judged.ended.exit_code

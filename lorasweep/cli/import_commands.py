@@ -37,8 +37,11 @@ def _say(imported: Imported, out: Path | None) -> None:
         (len(imported.differs), "is not quite the same", "are not quite the same"),
     )
     print("; ".join(f"{count} {one if count == 1 else more}" for count, one, more in counts), file=sys.stderr)
+    to_say = imported.to_say()
+    for key, why in to_say.items():
+        print(f"still to be given: {key} ({why})", file=sys.stderr)
     for note in imported.untranslated:
         print(f"  {readable(f'{note.option}: {note.reason}')}", file=sys.stderr)
     if out:
-        plan = command("lorasweep", "plan", str(out), *(f"{key}=..." for key in imported.to_give))
+        plan = command("lorasweep", "plan", str(out), *(f"{key}=..." for key in to_say))
         print(f"{out}: the rest is commented there. Next: {plan}", file=sys.stderr)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os.path
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from lorasweep.config.text_value import is_path, is_text, quoted, read_several, 
 from lorasweep.core import once, paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.hydra_text import in_quotes, write
-from lorasweep.core.printable import has_control_characters
+from lorasweep.core.printable import command, has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _SLIPS = str.maketrans("()−–’‘“”", "[]--''\"\"")  # brackets of Python, and what word processors make of signs
@@ -166,7 +165,7 @@ def _parse_text(key: str, value: str, text: str) -> Override | Problem:
             return Problem(text, "gives several values where one is expected", _several_advice(text))
         return _checked(Override(key=key, value=read_text(key, value), delete=False, text=text))
     except ValueError as error:
-        return Problem(text, f"cannot be read: {error}", f"quote the text: {shlex.quote(quoted(key, value))}")
+        return Problem(text, f"cannot be read: {error}", f"quote the text: {command(quoted(key, value))}")
 
 
 def _home_problem(text: str, value: str) -> Problem | None:
@@ -218,13 +217,13 @@ def _advice(parser: OverridesParser, text: str) -> str:
     cleaned = value.strip("=, \t").translate(_SLIPS)
     meant = f"{key.strip()}={cleaned}"
     if cleaned != value and not isinstance(_parse_one(parser, meant), Problem):
-        return f"did you mean {shlex.quote(meant)}?"
-    return f"quote the value for Hydra too: {shlex.quote(f'{key}={in_quotes(value)}')}"
+        return f"did you mean {command(meant)}?"
+    return f"quote the value for Hydra too: {command(f'{key}={in_quotes(value)}')}"
 
 
 def _several_advice(text: str) -> str:
     key, _, value = text.partition("=")
-    text_with_commas, several = shlex.quote(f"{key}={in_quotes(value)}"), shlex.quote(text)
+    text_with_commas, several = command(f"{key}={in_quotes(value)}"), command(text)
     return (
         f"a list is {key}=[{value}], text with commas is {text_with_commas}, "
         f"a comparison is lorasweep -m {several}, or a sweep file"

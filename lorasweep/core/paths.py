@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,11 @@ def typed(path: str | Path) -> Path:
         hint = f"write the folder in full, or ./{path} for a folder of that name"
         raise InputError(Problem(path, f"`{name}` has no home folder here", hint), subject="a path")
     return Path(expanded)
+
+
+def whole(path: Path) -> Path:
+    """Return a path whose accented letters are one character each, as typed: macOS takes those of names apart."""
+    return Path(unicodedata.normalize("NFC", str(path)))
 
 
 def is_portable(name: str) -> bool:

@@ -42,11 +42,18 @@ def on_one_line(text: str) -> str:
 
 def command(*words: str) -> str:
     """Write words as they are typed into this system's shell: on Windows in double quotes, which all of its take."""
-    if os.name == "nt":
-        import subprocess
+    return " ".join(map(_for_windows, words)) if os.name == "nt" else shlex.join(words)
 
-        return subprocess.list2cmdline(words)
-    return shlex.join(words)
+
+def _for_windows(word: str) -> str:
+    """Write a word in quotes where cmd or PowerShell would part or obey it: at commas, brackets and `&` too."""
+    import subprocess
+
+    typed = subprocess.list2cmdline([word])
+    if typed.startswith('"') or re.fullmatch(r"[\w.:=/\\~+-]+", typed):
+        return typed
+    backslashes = len(typed) - len(typed.rstrip("\\"))  # at the end they would take the quote's meaning
+    return f'"{typed}{typed[len(typed) - backslashes :]}"'
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

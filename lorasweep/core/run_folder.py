@@ -10,9 +10,11 @@ reads as empty. What is read is plain data: a recipe is checked by `config.read_
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import re
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 import yaml
 
 from lorasweep.core import files
-from lorasweep.core.records import Outcome, Status, from_dict, to_dict
+from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
 
 # Of a run, in the order in which they come to be.
 RECIPE_FILE = "recipe.yaml"  # in full, as it was resolved
@@ -118,7 +120,7 @@ class RunFolder:
             data = load_yaml((self.path / RECIPE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
             return {}
-        return data if isinstance(data, dict) else {}
+        return _in_shape(Recipe, data) if isinstance(data, dict) else {}
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -268,6 +270,20 @@ class SweepFolder:
     def timing(self) -> dict[str, Any]:
         """`estimated_s`, `real_s`, `done`, `error`; empty before the driver's end."""
         return files.read_object(self.path / TIMING_FILE)
+
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _in_shape(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's data with nothing where something else stands than the keys and values that belong there."""
+    found = dict(data)
+    for key, hint in _hints(kind).items():
+        is_record = dataclasses.is_dataclass(hint)
+        if key in data and (is_record or typing.get_origin(hint) is dict):
+            value = data[key] if isinstance(data[key], dict) else {}
+            found[key] = _in_shape(hint, value) if isinstance(hint, type) and is_record else value
+    return found
 
 
 def _is_event(row: dict[str, Any]) -> bool:

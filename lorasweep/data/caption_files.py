@@ -6,6 +6,7 @@ Takes paths, gives back text on one line; what is unfit is appended to the calle
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +36,7 @@ class Metadata:
 
 
 def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
-    """Map images, without their suffix, to the caption files that may be theirs.
+    """Map images, without their suffix, to the caption files that may be theirs; `beside` looks one up.
 
     `.TXT` is `.txt`, as on Windows; where both are there, the one that is written as `extension` counts.
     """
@@ -47,7 +48,13 @@ def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
         image = path.with_name(name[: -len(extension)]) if len(name) > len(extension) else path
         if name.endswith(extension) or image not in found:
             found[image] = path
-    return found
+    return {**{paths.whole(image): path for image, path in found.items()}, **found}
+
+
+def beside(image: Path, found: Mapping[Path, Path]) -> Path | None:
+    """Return the caption file of an image, also where one of the two names has its accented letters taken apart."""
+    stem = image.with_suffix("")
+    return found.get(stem) or found.get(paths.whole(stem))
 
 
 def read_caption(path: Path, problems: list[Problem], encoding: str = "utf-8") -> str | None:
@@ -129,6 +136,16 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
     elif nameless:
         unread = f"{where} has rows without a file_name, which are not read: {some(nameless)}"
     return Metadata(file=file, captions=captions, repeated=tuple(repeated), unread=unread)
+
+
+def among(table: Metadata, images: Iterable[Path]) -> Metadata:
+    """Return the table with images called as their files are, whose accented letters may be taken apart."""
+    there = set(images)
+    by_name = {paths.whole(path): path for path in there}
+    captions: dict[Path, str] = {}
+    for path, text in table.captions.items():
+        captions.setdefault(path if path in there else by_name.get(paths.whole(path), path), text)
+    return dataclasses.replace(table, captions=captions)
 
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -76,7 +76,7 @@ def find_images(
     caption_extension: str,
     key: str = "dataset.path",
     encoding: str = "utf-8",
-    unreadable: Callable[[Iterable[Path]], Iterable[Problem]] = lambda images: (),
+    unfit: Callable[[Iterable[Path]], Iterable[Problem]] = lambda images: (),
 ) -> ImageFolder:
     """Find images and captions.
 
@@ -89,7 +89,7 @@ def find_images(
         caption_extension: of the caption file beside each image, e.g. `.txt`.
         key: of the recipe, that names `root`; for the problems.
         encoding: of captions that are not UTF-8.
-        unreadable: what is wrong with the images themselves; asked where something is raised, to be all of it.
+        unfit: what is wrong with the images themselves; asked where something is raised, to be all of it.
 
     Raises:
         DatasetError: no such folder, no images, captions that are not UTF-8: all at once.
@@ -105,17 +105,14 @@ def find_images(
     tree = walk(root)
     problems: list[Problem] = []
     folders = [folder for folder in tree.folders if _regularization_above(folder.path, root) is None]
-    metadata = [
-        caption_files.read_metadata(file.path, problems)
-        for folder in folders
-        for file in folder.files
-        if file.path.name in caption_files.METADATA_NAMES
-    ]
+    every = [file.path for folder in folders for file in folder.files]
+    tables = [file for file in every if file.name in caption_files.METADATA_NAMES]
+    pictures = [file for file in every if is_image(file)]
+    metadata = [caption_files.among(caption_files.read_metadata(file, problems), pictures) for file in tables]
     concepts = _concepts(root, folders)
     images = _once(_images_of(root, folders, concepts, metadata))
-    files = (file.path for folder in folders for file in folder.files)
-    beside = caption_files.by_image(files, caption_extension)
-    written = {path: beside[stem] for path in images.values() if (stem := path.with_suffix("")) in beside}
+    named = caption_files.by_image(every, caption_extension)
+    written = {path: file for path in images.values() if (file := caption_files.beside(path, named))}
     captions: dict[Path, str | None] = {}
     for table in reversed(metadata):  # of two that name an image, the first counts
         captions |= table.captions
@@ -124,7 +121,7 @@ def find_images(
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))
     if problems:
-        raise DatasetError([*problems, *unreadable(images.values())], subject=f"the dataset {root}")
+        raise DatasetError([*problems, *unfit(images.values())], subject=f"the dataset {root}")
     texts = {path: text for path in images.values() if (text := captions.get(path)) is not None}
     used = Used(
         root=root,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.core import paths
 from lorasweep.core.findings import Finding
 from lorasweep.core.printable import on_one_line, some
 from lorasweep.data import caption_files, mending
@@ -71,14 +72,14 @@ def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
 
 def other_captions(used: Used, folders: Sequence[Folder]) -> list[Path]:
     """List text files with other suffixes than the captions', beside images that have no caption."""
-    without = {path.with_suffix("") for path in used.images.values() if path not in used.texts}
+    without = {paths.whole(path.with_suffix("")) for path in used.images.values() if path not in used.texts}
     if not without:
         return []
     return [
         file.path
         for folder in folders
         for file in folder.files
-        if file.path.suffix.lower() in CAPTION_SUFFIXES and file.path.with_suffix("") in without
+        if file.path.suffix.lower() in CAPTION_SUFFIXES and paths.whole(file.path.with_suffix("")) in without
     ]
 
 
@@ -122,8 +123,8 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     """List files that are neither read nor anybody's leftovers."""
     told_elsewhere = set(other_captions(used, folders))
     files = [file.path for folder in folders for file in folder.files] if unused else []
-    with_image = {path.with_suffix("") for path in files if is_image(path)}
-    trained = {path.with_suffix("") for path in used.images.values()} if unused else set()
+    with_image = {paths.whole(path.with_suffix("")) for path in files if is_image(path)}
+    trained = {paths.whole(path.with_suffix("")) for path in used.images.values()} if unused else set()
     unread, astray, tables, others = [], [], [], []
     for path in unused:
         if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):
@@ -188,7 +189,7 @@ def _captions(used: Used) -> Iterator[str]:
         )
     marked = [path for path, text in used.texts.items() if text.startswith(BYTE_ORDER_MARK)]
     several = [path for path, text in used.texts.items() if lines(text) > 1]
-    for of, paths, done in (
+    for of, found, done in (
         (
             "with a byte order mark",
             marked,
@@ -196,9 +197,9 @@ def _captions(used: Used) -> Iterator[str]:
         ),
         ("of several lines", several, "the lines are joined, where kohya's trainers read the first alone"),
     ):
-        if paths:
-            said = f"captions {of}: {used.names(paths)}; {done}"
-            yield Finding(said, level="should", places=used.places(paths), command=mending.rewrite(used.root))
+        if found:
+            said = f"captions {of}: {used.names(found)}; {done}"
+            yield Finding(said, level="should", places=used.places(found), command=mending.rewrite(used.root))
 
 
 def _tables(used: Used) -> Iterator[str]:

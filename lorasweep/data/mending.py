@@ -6,6 +6,7 @@ What is set aside goes to `.aside/` in the dataset, which is hidden and so never
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,9 +30,15 @@ def look_again(root: Path, *words: str) -> str:
 
 def aside(root: Path, images: Iterable[Path], *, extension: str = "") -> str:
     """Move files out of the training; with an extension, the captions beside them too."""
-    files = [file for path in images for file in (path, path.with_suffix(extension or path.suffix))]
+    files = [file for path in images for file in (path, _spelt(path.with_suffix(extension or path.suffix)))]
     named = dict.fromkeys(str(file) for file in files if os.path.exists(file))  # no error, whatever its name
     return look_again(root, "--aside", *named)
+
+
+def _spelt(file: Path) -> Path:
+    """Return a file as it is there, whether letters of its name are whole or taken apart."""
+    forms = [file, *(file.with_name(unicodedata.normalize(form, file.name)) for form in ("NFC", "NFD"))]
+    return next((form for form in forms if os.path.exists(form)), file)
 
 
 def renamed(root: Path, names: Mapping[Path, Path]) -> str:

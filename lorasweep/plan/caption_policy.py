@@ -68,7 +68,8 @@ def texts(recipe: Recipe, root: Path, edits: Edits, look: Look | None = None) ->
             place = 1 if word and tags and captions.has_trigger(tags[0], word) else 0
             text = options.separator.join([*tags[:place], edits.add, *tags[place:]])
         stem = image.path.with_suffix("")
-        file = beside[image.path.parent].get(stem, stem.with_name(stem.name + options.extension))
+        own = caption_files.beside(image.path, beside[image.path.parent])
+        file = own or stem.with_name(stem.name + options.extension)
         if text and found.setdefault(file, text) != text:
             problems.append(Problem(image.short, f"shares {file.name} with another image", "rename one of them"))
     if problems:

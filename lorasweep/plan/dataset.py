@@ -14,11 +14,11 @@ import glob
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lorasweep.core import once, registry
+from lorasweep.core import once, paths, registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.findings import Finding
 from lorasweep.core.hydra_text import write_text
@@ -28,6 +28,7 @@ from lorasweep.core.seeds import derive
 from lorasweep.data import captions, mending, near_duplicates, split
 from lorasweep.data.assign import Assignment, Row, assign, assign_without_upscale
 from lorasweep.data.folder import FoundImage, ImageFolder, find_images
+from lorasweep.data.images import ImageFacts
 from lorasweep.plan import caption_findings, image_findings, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
@@ -122,22 +123,25 @@ def written_captions(recipe: Recipe) -> dict[str, str | None]:
 
 def make_rows(recipe: Recipe, found: Sequence[FoundImage]) -> tuple[list[Row], list[Problem]]:
     """Inspect images and give each that can be used its bucket; and the problems with the others."""
-    facts, problems = inspect_all([image.path for image in found])
+    placed, problems = _placed(recipe, [image.path for image in found])
+    return [Row(image, *placed[image.path]) for image in found if image.path in placed], problems
+
+
+def _placed(recipe: Recipe, images: Iterable[Path]) -> tuple[dict[Path, tuple[ImageFacts, Assignment]], list[Problem]]:
+    facts, problems = inspect_all(images)
     try:
         place_in_bucket = _placing(recipe)
     except InputError as error:
-        return [], [*problems, *error.problems]
-    rows = []
-    for image in found:
-        if (fact := facts.get(image.path)) is None:
-            continue
+        return {}, [*problems, *error.problems]
+    placed = {}
+    for path, fact in facts.items():
         if (place := place_in_bucket(fact.width_px, fact.height_px)) is None:
             step = recipe.base.bucket_step
             message = f"is {fact.width_px} x {fact.height_px} px, less than one bucket step ({step})"
-            problems.append(Problem(image.short, message, "take it out, or buckets.upscale=true"))
+            problems.append(Problem(paths.short(path), message, "take it out, or buckets.upscale=true"))
         else:
-            rows.append(Row(image, fact, place))
-    return rows, problems
+            placed[path] = (fact, place)
+    return placed, problems
 
 
 def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
@@ -170,7 +174,7 @@ def _no_images(recipe: Recipe) -> Dataset:
 def find_readable(recipe: Recipe, root: Path, key: str) -> ImageFolder:
     """Find the images of a folder; where captions are unfit, what is wrong with images is raised with that."""
     extension = recipe.captions.extension
-    return find_images(root, caption_extension=extension, key=key, unreadable=lambda images: inspect_all(images)[1])
+    return find_images(root, caption_extension=extension, key=key, unfit=lambda images: _placed(recipe, images)[1])
 
 
 def _folders(recipe: Recipe, root: Path) -> tuple[ImageFolder, ImageFolder | None]:
@@ -186,7 +190,7 @@ def _folders(recipe: Recipe, root: Path) -> tuple[ImageFolder, ImageFolder | Non
         except DatasetError as error:
             problems += error.problems
     if problems:
-        problems += inspect_all(image.path for folder in found.values() for image in folder.images)[1]
+        problems += _placed(recipe, [image.path for folder in found.values() for image in folder.images])[1]
         raise DatasetError(problems, subject=f"the dataset {root}")
     return found["dataset.path"], found.get("dataset.holdout_path")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
-from lorasweep.core import registry
+from lorasweep.core import paths, registry
 from lorasweep.core.findings import Finding, Level
 from lorasweep.core.hydra_text import write_text
 from lorasweep.core.printable import command, some
@@ -53,7 +53,7 @@ def find(
     yield from _copies(recipe, rows, groups)
     stems: dict[Path, list[Row]] = {}
     for row in rows:
-        stems.setdefault(row.found.path.with_suffix(""), []).append(row)
+        stems.setdefault(paths.whole(row.found.path.with_suffix("")), []).append(row)
     if doubled := [row for same in stems.values() for row in same[1:]]:
         places = [row.found.short for row in doubled]
         yield Finding(
@@ -79,15 +79,16 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
     """Find images that are there more than once; across concepts they call one picture by two names."""
     across = [g for g in groups if len({rows[index].found.concept for index in g}) > 1]
     within = [group for group in groups if len(group) > 1 and group not in across]
-    for which, said in (
-        (across, "near-duplicates in several concepts, which teach one picture under two names, e.g. {}"),
-        (within, "images are near-duplicates of others, e.g. {}"),
+    for which, one, many in (
+        (across, "1 picture is in several concepts", "pictures are in several concepts"),
+        (within, "1 image is a near-duplicate of another", "images are near-duplicates of others"),
     ):
         if which:
             names = ", ".join(rows[index].found.short for index in which[0][:4])
             copies = (sorted((rows[index] for index in group), key=_worth) for group in which)
             spare = [row.found for alike in copies for row in alike[1:]]
-            yield aside(recipe, f"{sum(map(len, which))} {said.format(names)}", spare)
+            count, harm = (len(which), ", and taught under two names") if which is across else (len(spare), "")
+            yield aside(recipe, f"{one if count == 1 else f'{count} {many}'}{harm}, e.g. {names}", spare)
 
 
 def _worth(row: Row) -> tuple[int, int]:

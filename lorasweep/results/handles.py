@@ -319,22 +319,27 @@ class Sweep(_Shows):
 
     @property
     def leaderboard(self) -> pd.DataFrame:
-        """A row an arm, best first: rank, what sets it apart, value, 95 % interval, verdict, each metric's mean."""
+        """A row an arm, best first: rank, what sets it apart, value, 95 % interval, verdict, each metric's mean.
+
+        Of a sweep with several objectives `front` tells whether no other arm beats it in all of them.
+        """
         import pandas as pd
 
+        state = self.state
         rows = [
             {
                 "rank": row.rank,
                 "arm": row.arm,
                 "overrides": " ".join(row.overrides),
                 "value": row.value,
+                **({"front": row.front} if state.further else {}),
                 "low": row.interval.low if row.interval else None,
                 "high": row.interval.high if row.interval else None,
                 "seeds": row.seeds,
                 "verdict": row.verdict,
                 **row.metrics,
             }
-            for row in rank_arms(self.state)
+            for row in rank_arms(state)
         ]
         return pd.DataFrame(rows)
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lorasweep.api import compose, run_trial
 from lorasweep.cli import main
+from lorasweep.core import files as files_io
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.core.safetensors_header import read_metadata
 
@@ -57,6 +58,13 @@ def test_files_are_judged_as_the_run_judged_itself(
     assert main([*words, "--require", "overcook<1", "--require", "identity>2"]) == 3
     assert "identity/score >= 2" in capsys.readouterr().err
     assert (judged.path / "metrics.json").stat().st_mtime_ns == before, "it was judged again"
+
+    verdict = judged.result["verdict"] | {"burned_at": STEPS[1], "burned_doubt": "though unsure"}
+    files_io.write_json(judged.path / "metrics.json", {**judged.result, "verdict": verdict})
+    assert main([word for word in words if word != "--json"]) == 0
+    said = capsys.readouterr().out
+    assert f"burned file {files[1]}, though unsure" in said
+    assert "next        lorasweep report judge" in said and "lorasweep export" not in said, "it is a file already"
 
     # What will not be measured is refused before any work.
     for bound, why in (("overcok<1", "did you mean"), ("clip_text/score>0", "no metric gives"), ("x", "--require")):
@@ -113,7 +121,12 @@ def test_arms_without_images_are_a_sweep(
     assert main(["status", str(folder)]) == 0 and main(["report", str(folder)]) == 0
     told = capsys.readouterr().out + (folder / "report.md").read_text(encoding="utf-8")
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "lorasweep fork" not in page and "lorasweep sweep" not in page and "What mattered" not in page
+    assert (
+        "lorasweep export" not in page
+        and "lorasweep fork" not in page
+        and "lorasweep sweep" not in page
+        and "What mattered" not in page
+    )
     assert "until-decided" not in told and "one seed each" not in told.lower()
 
 

@@ -38,8 +38,9 @@ _RENAMED = {
     "w_norm": "diff",
     "b_norm": "diff_b",
 }
-_BY_ROW = {"up", "up_bias", "diff", "diff_b", "dora_scale", "magnitude", "hada_w1_a", "hada_w2_a"}  # first side: O
-_ALIKE = {"alpha", "down", "hada_w1_b", "hada_w2_b"}  # the same for every output
+_BY_ROW = {"up", "up_bias", "diff", "diff_b", "dora_scale", "magnitude", "hada_w1_a", "hada_w2_a", "b1"}  # O first
+_ALIKE = {"alpha", "down", "hada_w1_b", "hada_w2_b", "a1", "a2", "b2"}  # the same for every output
+_WHOLE = {f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")}  # rows of the product alone
 _EITHER = {"alpha", "dora_scale", "magnitude", "diff_b", "up_bias"}  # beside what makes the kind
 _KINDS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (  # kind, factors that it has, and may have
     ("lora", frozenset({"down", "up"}), frozenset({"mid"})),
@@ -79,7 +80,9 @@ class FileModule:
     def can_be_cut(self, outputs: int) -> bool:
         """Tell whether each of so many outputs has its own rows of factors."""
         own = self.keys.keys() - _ALIKE
-        return own <= _BY_ROW and all(self.shapes[factor][:1] == (outputs,) for factor in own)
+        by_row = own - _WHOLE
+        is_as_high = by_row == own or (self.output is not None and self.output[0] == outputs)
+        return is_as_high and by_row <= _BY_ROW and all(self.shapes[factor][:1] == (outputs,) for factor in by_row)
 
     def cut(self, start: int, count: int) -> FileModule:
         """Return it for some of its outputs."""
@@ -88,7 +91,15 @@ class FileModule:
 
     def rows_of(self, factor: str, tensor: Any) -> Any:
         """Return the rows of one of its tensors that are meant."""
-        if self.rows is None or factor not in _BY_ROW:
+        return self.cut_rows(tensor) if factor in _BY_ROW else tensor
+
+    def rows_of_product(self, product: Any) -> Any:
+        """Return the rows of what its factors make, where they have none of their own."""
+        return self.cut_rows(product.flatten(1)) if self.keys.keys() & _WHOLE else product
+
+    def cut_rows(self, tensor: Any) -> Any:
+        """Return the rows that are meant of a tensor that has all of them."""
+        if self.rows is None:
             return tensor
         start, count = self.rows
         end = start + count
@@ -118,9 +129,12 @@ class FileModule:
     def output(self) -> tuple[int, int] | None:
         """Outputs, and all numbers, of the weight that it was made for; None when its own factors disagree."""
         try:
-            return _output(self.kind, self.shapes)
+            found = _output(self.kind, self.shapes)
         except (IndexError, ValueError):
             return None
+        if found is None or self.rows is None or not self.keys.keys() & _WHOLE:
+            return found
+        return self.rows[1], found[1] // found[0] * self.rows[1]
 
 
 def read_modules(path: Path) -> dict[str, FileModule]:

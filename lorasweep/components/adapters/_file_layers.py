@@ -96,7 +96,7 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
     """A module with what a file adds to it; holds one adapter. One of PEFT's tuner layers, so that others find it.
 
     Attributes:
-        kind: of `_ADDED`.
+        module: what the file has for it; its kind is one of `_ADDED`.
         scale: of the product, alpha / r.
         factors: the file's tensors, fp32, by adapter and factor.
     """
@@ -105,11 +105,11 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
     other_param_names = ("weight_of",)
 
     def __init__(
-        self, base_layer: torch.nn.Module, name: str, kind: str, scale: float, factors: dict[str, torch.Tensor]
+        self, base_layer: torch.nn.Module, name: str, module: FileModule, scale: float, factors: dict[str, torch.Tensor]
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.kind, self.scale = kind, scale
+        self.module, self.scale = module, scale
         self.factors = torch.nn.ModuleDict({name: torch.nn.ParameterDict(factors)})
         self.weight_of = {name: 1.0}
         self.set_adapter(name)
@@ -128,7 +128,8 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
         factors: Any = self.factors[name]
         own = dict(factors.items())
         weight = frozen_weight(plain).to(next(iter(own.values())).device).float()
-        change = self.scale * _ADDED[self.kind](weight, own).reshape(weight.shape)
+        product = self.module.rows_of_product(_ADDED[self.module.kind](weight, own))
+        change = self.scale * product.reshape(weight.shape)
         if "dora_scale" in own or "magnitude" in own:
             moved = weight + change
             change = moved * _lengths(weight, moved, own) - weight
@@ -234,7 +235,7 @@ def build_file(base: Base, file: Path) -> FileAdapter:
         factors = {factor: module.rows_of(factor, tensors[key]).to(base.device) for factor, key in own.items()}
         held = base.parts[part].get_submodule(inner)
         scale = module.scale(lambda key: tensors[key].item())
-        base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, scale, factors))
+        base.parts[part].set_submodule(inner, FileLayer(held, name, module, scale, factors))
     parts = {path.split(".", 1)[0] for path in placed}
     adapter = FileAdapter(name, {}, {part: model for part, model in base.parts.items() if part in parts})
     adapter.file, adapter.keys = file, keys

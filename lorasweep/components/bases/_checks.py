@@ -185,7 +185,7 @@ def _meant(folder: Path, family: Family) -> str:
     if pulled := sorted(folder.glob("snapshots/*/model_index.json")):
         return f"give what a hub's cache holds there: {pulled[-1].parent}"
     if files := matching(folder, "*.safetensors"):
-        return f"give one of its files: base.path={files[0]}"
+        return f"give one of its files: {command(f'base.path={files[0]}')}"
     return f"give the folder that holds {family.denoiser}/, vae/, ..."
 
 

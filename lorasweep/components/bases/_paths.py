@@ -18,6 +18,7 @@ from lorasweep.core.protocols import Sampling
 # What samplers that work with noise levels take for the SNR of zero terminal SNR's last timestep, as diffusers does.
 _LEAST_ALPHA_BAR = 2.0**-24
 _FIRST_OF_DPM = 0.999  # level
+SPACINGS = ("karras", "exponential", "beta")  # of which the first that is switched on counts, as in diffusers
 _RESCALE = 0.7  # of guided answers on zero terminal SNR, which are too bright without; Lin et al., section 3.4
 
 
@@ -151,6 +152,7 @@ class Flow:
     shifts: tuple[tuple[int, float], tuple[int, float]]
     latents_per_token: int = 4
     terminal: float | None = None  # of drawing: the level before the image, which the others are stretched to meet
+    spacing: str = ""  # of drawing: how levels lie between the first and that one, if not as they are; of `SPACINGS`
 
     prediction = "flow"
     rescale = 0.0
@@ -162,7 +164,8 @@ class Flow:
         low = high = math.log(config["shift"])
         if config["use_dynamic_shifting"]:
             low, high = config["base_shift"], config["max_shift"]
-        return cls(((few, low), (many, high)), latents_per_token, config.get("shift_terminal"))
+        spacing = next((name for name in SPACINGS if config.get(f"use_{name}_sigmas")), "")
+        return cls(((few, low), (many, high)), latents_per_token, config.get("shift_terminal"), spacing)
 
     def shift(self, size: tuple[int, int]) -> float:
         """See `protocols.NoisePath`."""
@@ -213,10 +216,10 @@ class Flow:
         return t_B**-2
 
     def sampling(self, sampler: str, steps: int, size: tuple[int, int]) -> Sampling:
-        """See `protocols.NoisePath`: even levels, shifted and stretched; DDIM and Euler are one on straight lines.
+        """See `protocols.NoisePath`: even levels, shifted, stretched, spaced; DDIM and Euler are one on straight lines.
 
         DPM-Solver++ takes logarithms of alpha, of which nothing is left at level 1: it begins below, and stretches
-        nothing, as in diffusers.
+        and spaces nothing.
         """
         shift = self._drawn_shift(size, steps)
         first = _FIRST_OF_DPM if sampler == "dpmpp_2m" else 1.0
@@ -225,6 +228,8 @@ class Flow:
         if self.terminal and sampler != "dpmpp_2m" and steps > 1:
             stretch = (1 - self.terminal) / (1 - levels[-2])
             levels[:-1] = [1 - (1 - level) * stretch for level in levels[:-1]]
+        if self.spacing and sampler != "dpmpp_2m":
+            levels[:-1] = _spaced(self.spacing, levels[0], levels[-2], steps)
         return Sampling(
             start=1.0,
             steps=[(torch.tensor(t), (1 - t, t), (1 - goal, goal)) for t, goal in itertools.pairwise(levels)],
@@ -259,6 +264,22 @@ class Flux2Flow(Flow):
             return math.exp(in_200)
         in_10 = 8.73809524e-05 * tokens + 1.89833333
         return math.exp(in_200 + (in_200 - in_10) * (steps - 200) / 190)
+
+
+def _spaced(spacing: str, high: float, low: float, count: int) -> list[float]:
+    """Return levels from high to low.
+
+    Source: Karras et al., "Elucidating the Design Space" (2022), equation 5; Lee et al., "Beta Sampling is All You
+    Need" (2024); with the constants of diffusers' FlowMatchEulerDiscreteScheduler.
+    """
+    shares = [place / max(1, count - 1) for place in range(count)]
+    if spacing == "karras":
+        return [(high ** (1 / 7) + share * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for share in shares]
+    if spacing == "exponential":
+        return [high ** (1 - share) * low**share for share in shares]
+    from scipy.special import betaincinv
+
+    return [low + float(betaincinv(0.6, 0.6, 1 - share)) * (high - low) for share in shares]
 
 
 def _scales(alpha_bar: float) -> tuple[float, float]:

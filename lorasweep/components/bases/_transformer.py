@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from lorasweep.components.bases._loaded import LoadedBase
-from lorasweep.components.bases._paths import Flow
+from lorasweep.components.bases._paths import SPACINGS, Flow
 from lorasweep.core.protocols import Text
 from lorasweep.core.records import Frame
 
@@ -29,6 +29,7 @@ _DRAWN_BY = (  # of a scheduler's config; other ways to place levels are not fol
     "max_image_seq_len",
     "shift_terminal",
 )
+_SPACED_BY = tuple(f"use_{name}_sigmas" for name in SPACINGS)
 
 
 class TransformerBase(LoadedBase):
@@ -124,7 +125,8 @@ class TransformerBase(LoadedBase):
     def _scheduler(self, sampler: str) -> Any:
         config = {key: self.noise_schedule.config[key] for key in _DRAWN_BY}
         if sampler != "dpmpp_2m":
-            return type(self.noise_schedule).from_config(config)
+            spaced = {key: self.noise_schedule.config.get(key, False) for key in _SPACED_BY}
+            return type(self.noise_schedule).from_config({**config, **spaced})
         if not config["use_dynamic_shifting"]:  # pipelines insist on one
             config = {**config, "base_shift": math.log(config["shift"]), "max_shift": math.log(config["shift"])}
         how = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "use_dynamic_shifting": True}

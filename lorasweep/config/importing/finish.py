@@ -19,7 +19,8 @@ from lorasweep.config.override import parse
 from lorasweep.config.places import groups
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.tree import compose_tree, look_up
-from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core import paths
+from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.hydra_text import write
 from lorasweep.core.printable import readable
 
@@ -27,6 +28,7 @@ SaidT = TypeVar("SaidT", Line, Note, Problem)
 
 # May be on another machine, or only known to the person.
 _PLACES = ("base.path", "base.adapter", "dataset.path", "regularization.reg_images.path")
+_TO_SAY = "Still to be given, in this file or behind plan, train and sweep as KEY=VALUE"
 _SECRET = re.compile(r"api_?key|password|secret|(hub|hf|huggingface|access|auth)_?token", re.IGNORECASE)
 _WIDTH = 108
 _TITLES = {
@@ -56,14 +58,26 @@ class Imported:
     left_out: tuple[Note, ...]  # given, and changes nothing that is learned
     links: tuple[Link, ...]  # folders of images to link, by the name that says their repeats
     to_give: tuple[str, ...]  # keys that only the person knows
+    not_here: tuple[str, ...] = ()  # keys whose file or folder is not on this machine
 
     def overrides(self) -> list[str]:
         """Return the recipe as `KEY=VALUE`s."""
         return [write(key, line.value) for key, line in self.lines.items()]
 
+    def to_say(self) -> dict[str, str]:
+        """Return the keys without which nothing is trained here -> why."""
+        reasons = {note.option: note.reason for note in reversed(self.untranslated)}
+        whys = {key: reasons.get(self.lines[key].option, "the files do not say it") for key in self.to_give}
+        return whys | {key: readable(f"{self.lines[key].value} is not on this machine") for key in self.not_here}
+
     def text(self) -> str:
-        """Return the recipe file: comments on top list what did not come along, every key says where it comes from."""
+        """Return the recipe file: comments on top list what is to be given and what did not come along.
+
+        Every key says where it comes from.
+        """
         lines = [f"# Made by: {self.source}"]
+        if to_say := self.to_say():
+            lines += ["#", f"# {_TO_SAY}:", *(f"#   {key}: {why}" for key, why in to_say.items())]
         for name, title in _TITLES.items():
             notes = getattr(self, name)
             lines += ["#", f"# {title}:"] if notes else []
@@ -80,7 +94,10 @@ class Imported:
         return "\n".join(lines) + "\n"
 
     def document(self) -> dict[str, Any]:
-        """Return the same as data: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `links`."""
+        """Return the same as data.
+
+        Keys: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `not_here`, `links`.
+        """
         notes = {
             name: [
                 {"option": note.option, "value": _plain(note.value), "reason": note.reason}
@@ -98,6 +115,7 @@ class Imported:
             **notes,
             "defaults": defaults,
             "to_give": list(self.to_give),
+            "not_here": list(self.not_here),
             "links": [{"name": link.name, "target": str(link.target)} for link in self.links],
         }
 
@@ -123,7 +141,20 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) ->
         left_out=tuple(_told(draft, note) for note in draft.left_out),
         links=tuple(links),
         to_give=tuple(key for key in in_order if draft.lines[key].value == TO_BE_GIVEN),
+        not_here=tuple(
+            key
+            for key in _PLACES
+            if key in draft.lines and not (key == "dataset.path" and links) and not _is_here(draft.lines[key].value)
+        ),
     )
+
+
+def _is_here(place: Any) -> bool:
+    """Tell whether a file or folder is on this machine, or is yet to be given."""
+    try:
+        return place == TO_BE_GIVEN or paths.typed(str(place)).exists()
+    except (InputError, OSError, ValueError):
+        return False
 
 
 def _told(draft: Draft, note: Note) -> Note:

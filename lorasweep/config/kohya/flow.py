@@ -20,6 +20,7 @@ MUSUBI = {
     "networks.lora_krea2": "krea2",
 }
 BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", **MUSUBI}
+LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")  # of any base
 RENAMED = {"dit": "pretrained_model_name_or_path", "image_directory": "image_dir"}  # musubi-tuner's, sd-scripts'
 _MUSUBI_DEFAULTS = {
     **{"bucket_reso_steps": 16, "caption_extension": ".txt", "network_train_unet_only": True},
@@ -51,8 +52,13 @@ _AS_DRAWN = {"flux_shift": "flux1_dev", "qwen_shift": "qwen_image", "krea2_shift
 
 
 def base_of(draft: Draft) -> str | None:
-    """Name the base of flow matching that a network is for; sd-scripts has one for FLUX.1 and Chroma."""
-    base = BASES.get(draft.take("network_module"))
+    """Name the base of flow matching that a network is for; sd-scripts has one for FLUX.1 and Chroma.
+
+    LyCORIS is for any: its own presets know FLUX.1's blocks, which is told by the text encoder.
+    """
+    module = draft.take("network_module")
+    is_flux = module in LYCORIS and draft.given("t5xxl") and not draft.given("clip_g")  # as Stable Diffusion 3 has
+    base = "flux1_dev" if is_flux else BASES.get(module)
     return "chroma" if base == "flux1_dev" and draft.take("model_type") == "chroma" else base
 
 

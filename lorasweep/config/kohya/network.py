@@ -8,7 +8,6 @@ from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.parts import put_dropout, put_rank, put_whole
 from lorasweep.config.kohya import flow
 
-_LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
 _RANK = ("network_dim", "network_alpha")
 _PRESETS = {"full": "full", "attn-mlp": "attn-mlp", "attn-only": "attn"}
@@ -25,7 +24,7 @@ def translate_network(draft: Draft) -> None:
     module = draft.take("network_module")
     is_musubi = flow.is_musubi(draft.options, draft.names)
     if (base := flow.base_of(draft)) and is_musubi == (base in flow.MUSUBI.values()):
-        name = _flow(draft, base)
+        name = _lycoris(draft, base) if module in flow.LYCORIS else _flow(draft, base)
     elif is_musubi or (module and _OF_OTHER_BASES.fullmatch(module)):
         here = "Qwen-Image, Z-Image, FLUX.2 klein or Krea 2" if is_musubi else "Stable Diffusion, FLUX.1 or Anima"
         what = f"must be of {here}, got {module}"
@@ -33,7 +32,7 @@ def translate_network(draft: Draft) -> None:
             "network_module", what, "networks of other bases are not translated: write a recipe by docs/flags.md"
         )
         name = _lora(draft)
-    elif module in _LYCORIS:
+    elif module in flow.LYCORIS:
         name = _lycoris(draft)
     elif module == "networks.dylora":
         name = _dylora(draft)
@@ -43,7 +42,7 @@ def translate_network(draft: Draft) -> None:
         elif module != "networks.lora":
             draft.leave("network_module", _STANDS_IN)
         name = _lora(draft)
-    _dropout(draft, name, is_argument=module in _LYCORIS)
+    _dropout(draft, name, is_argument=module in flow.LYCORIS)
     for argument, value in draft.untaken("network_args"):
         if value:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))
@@ -85,13 +84,17 @@ def _flow(draft: Draft, base: str) -> str:
     draft.put("adapter", "lora", "network_module")
     put_rank(draft, *_RANK)
     draft.put("adapter.targets", flow.TARGETS[base], "network_module")
+    _tell_fused(draft, base)
+    if base == "krea2":
+        draft.differ("network_module", "there the eight layers before, between and after the blocks are taken too")
+    return "lora"
+
+
+def _tell_fused(draft: Draft, base: str) -> None:
     if base in ("flux1_dev", "chroma", "flux2_klein") and not draft.take("network_args.split_qkv"):
         more = ", and a single block's MLP too" if base != "flux2_klein" else ""
         reason = f"there queries, keys and values share one first factor{more}; here each has its own"
         draft.differ("network_module", reason)
-    if base == "krea2":
-        draft.differ("network_module", "there the eight layers before, between and after the blocks are taken too")
-    return "lora"
 
 
 def _dylora(draft: Draft) -> str:
@@ -104,21 +107,29 @@ def _dylora(draft: Draft) -> str:
     return "dylora"
 
 
-def _lycoris(draft: Draft) -> str:
-    """Translate LyCORIS: the algorithm is an argument, and so is the preset of target modules, which is `full`."""
+def _lycoris(draft: Draft, transformer: str | None = None) -> str:
+    """Translate LyCORIS: the algorithm is an argument, and so is the preset of target modules, which is `full`.
+
+    Source: KohakuBlueleaf/LyCORIS, lycoris/config.py: of a transformer all presets but one take the whole blocks.
+    """
     draft.ignore("network_module", "is LyCORIS: network_args say which of its networks")
     algorithm, preset = draft.take("network_args.algo").lower(), draft.take("network_args.preset")
     targets, name = _PRESETS.get(preset, "full"), _ALGORITHMS.get(algorithm, "lora")
     if preset not in _PRESETS:
         draft.leave("network_args.preset", f"presets here: {', '.join(_PRESETS)}; full stands in for it")
-    if targets == "full":
+    if transformer:
+        _tell_fused(draft, transformer)
+        targets = "attn" if targets == "attn" else "full"
+        if targets == "attn":
+            draft.differ("network_args.preset", "there the single blocks are left out, which have no attention apart")
+    elif targets == "full":
         reason = "LyCORIS' full also takes conv_in, conv_out and the time embedding; ours ends at the blocks"
         draft.differ("network_args.preset", reason)
     if algorithm not in _ALGORITHMS:
         draft.leave("network_args.algo", _STANDS_IN)
     if draft.take("network_args.dora_wd"):
         name = _decomposed(draft, name)
-    elif algorithm in ("lora", "locon") and targets == "full":
+    elif algorithm in ("lora", "locon") and targets == "full" and not transformer:
         name = "locon"
     draft.put("adapter", name, draft.first("network_args.algo", "network_module"))
     if name == "ia3":

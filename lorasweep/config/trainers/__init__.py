@@ -10,7 +10,6 @@ Nothing is trained, downloaded or changed. docs/flags.md is checked against the 
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +18,7 @@ from lorasweep.config.importing import document
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Imported, finish
 from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
+from lorasweep.core.printable import command
 
 # Keys that only one trainer writes. First match wins.
 MARKS: dict[str, ModuleType] = {
@@ -52,6 +52,6 @@ def import_config(config: Path, dataset: Path | None = None, *, link_into: Path 
     draft.spread()
     links = trainer.translate(draft, given, link_into=link_into)
     draft.put_plain()
-    command = ["lorasweep", "import", config.name, *(["--dataset", dataset.name] if dataset else ())]
+    source = command("lorasweep", "import", config.name, *(["--dataset", dataset.name] if dataset else ()))
     subject = f"the {draft.table.label} config {config}"
-    return finish(draft, links, subject=subject, source=shlex.join(command))
+    return finish(draft, links, subject=subject, source=source)

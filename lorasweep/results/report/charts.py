@@ -7,11 +7,14 @@ Every chart is about as wide as a phone and grows a little on a bigger screen. K
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasweep.results.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
+from lorasweep.results.report.reading import IDENTITY, SCORE, UTILITY, Findings, Rung, TrialFindings
+from lorasweep.sweep.ranking.leaderboard import ArmRow, undominated
+from lorasweep.sweep.ranking.state import SweepState
 
 LABELS_AT_MOST, OF_THE_FRONT = 14, 7  # labels; of a crowd only the front's
 LABEL_GAP_PX = 15.0
@@ -65,11 +68,11 @@ def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> l
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # a mark is itself, not what it shows: thousands are looked up
 class Mark:
-    """A trial at the checkpoint that it keeps."""
+    """A trial at the checkpoint that it keeps; of several objectives an arm, whose numbers are means over its seeds."""
 
     trial: TrialFindings
-    overcook: float
-    identity: float
+    x: float
+    y: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,42 +88,84 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Pareto:
-    """Identity (up) against overcooking (right)."""
+    """One number (up) against another (right): identity and overcooking, or the first two objectives of the sweep."""
 
+    title: str
+    names: tuple[str, str]  # of x and y, as marks say them
+    axes: tuple[str, str]  # the same, with which way is better
     x: Scale
     y: Scale
     marks: Sequence[Mark]
-    front: Sequence[Mark]  # by ascending overcooking
+    front: Sequence[Mark]  # by ascending x
+    stairs: Sequence[tuple[float, float]]  # that join the front, px; none with more objectives than there are axes
     labels: Sequence[Label]
+    of_harm: bool  # whether it is identity against overcooking
+    of_arms: bool  # whether there are objectives, and each mark is an arm
 
 
 def pareto(findings: Findings) -> Pareto | None:
-    """Place every trial's kept checkpoint; None while there is none with both numbers."""
-    marks = [
-        Mark(trial=trial, overcook=overcook, identity=identity)
-        for trial in findings.trials
-        if trial.kept and (overcook := _known(trial.kept.metrics.get(SCORE))) is not None
-        if (identity := _known(trial.kept.learned)) is not None
-    ]
+    """Place each trial's kept checkpoint, or of several objectives each arm; None while none has both numbers."""
+    state, further = findings.state, [*findings.state.further]
+    of_harm = not further or {state.metric, further[0]} == {IDENTITY, SCORE}
+    y_metric, x_metric = (IDENTITY, SCORE) if of_harm else (state.metric, further[0])
+    ranked = {row.arm: row for row in findings.arms if row.value is not None}
+    if further:
+        measured = [
+            (findings.shown_trial(arm), _of_arm(state, row, x_metric), _of_arm(state, row, y_metric))
+            for arm, row in ranked.items()
+        ]
+    else:
+        measured = [(t, _known(t.kept.metrics.get(SCORE)), _known(t.kept.learned)) for t in findings.trials if t.kept]
+    marks = [Mark(trial=trial, x=x, y=y) for trial, x, y in measured if x is not None and y is not None]
     if not marks:
         return None
-    ranked = [mark for mark in marks if mark.trial.rank is not None]
-    front = [ranked[place] for place in pareto_front([(mark.overcook, mark.identity) for mark in ranked])]
-    x, y = Scale(0.0, 1.0, 40, 400), Scale(0.0, 1.0, 320, 30)
-    return Pareto(x=x, y=y, marks=marks, front=front, labels=_labels(_worth_a_label(marks, front), x, y))
+    if further:
+        front = sorted((m for m in marks if ranked[m.trial.state.arm].front), key=lambda mark: (mark.x, mark.y))
+    else:
+        compared = [mark for mark in marks if mark.trial.rank is not None]
+        front = [compared[place] for place in undominated([(mark.x, -mark.y) for mark in compared])]
+    goals = {SCORE: "minimize", state.metric: state.goal, **state.further}
+    is_less = [goals.get(name) == "minimize" for name in (x_metric, y_metric)]
+    names = ("overcook", "identity") if of_harm else (x_metric, y_metric)
+    x_said, y_said = ("overcook O", "identity F") if of_harm else names
+    x = _axis([mark.x for mark in marks], 40, 400, whole=of_harm)
+    y = _axis([mark.y for mark in marks], 320, 30, whole=of_harm)
+    return Pareto(
+        title="Identity against overcooking" if of_harm else f"{y_metric} against {x_metric}",
+        names=names,
+        axes=(_side(x_said, is_less[0]), _side(y_said, is_less[1])),
+        x=x,
+        y=y,
+        marks=marks,
+        front=front,
+        stairs=_stairs([(x(mark.x), y(mark.y)) for mark in front], is_less[0]) if len(further) < 2 else [],
+        labels=_labels(_worth_a_label(marks, front), x, y),
+        of_harm=of_harm,
+        of_arms=bool(further),
+    )
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return indices of the (overcook, identity) points that no other beats in both, by ascending overcook.
+def _of_arm(state: SweepState, row: ArmRow, metric: str) -> float | None:
+    return _known(row.value if metric == state.metric else row.metrics.get(metric))
 
-    A point is beaten by one that is at least as good in both and better in one.
-    """
 
-    def beaten(o: float, f: float) -> bool:
-        return any(other != (o, f) and other[0] <= o and other[1] >= f for other in points)
+def _side(name: str, is_less: bool) -> str:
+    return f"{name}, {'less' if is_less else 'more'} is better"
 
-    front = [index for index, point in enumerate(points) if not beaten(*point)]
-    return sorted(front, key=lambda index: points[index])
+
+def _axis(values: Sequence[float], start_px: float, end_px: float, *, whole: bool) -> Scale:
+    """Return the scale of scores in [0, 1], or of what was measured, with some room around."""
+    low, high = (0.0, 1.0) if whole else (min(values), max(values))
+    room = 0.0 if whole else 0.05 * (high - low)
+    return Scale(low - room, high + room, start_px, end_px)
+
+
+def _stairs(points: Sequence[tuple[float, float]], across_first: bool) -> list[tuple[float, float]]:
+    """Join points by steps whose corners are what nobody reaches."""
+    found = [*points[:1]]
+    for (here_x, here_y), (next_x, next_y) in itertools.pairwise(points):
+        found += [(next_x, here_y) if across_first else (here_x, next_y), (next_x, next_y)]
+    return found
 
 
 def _worth_a_label(marks: Sequence[Mark], front: Sequence[Mark]) -> list[Mark]:
@@ -136,7 +181,7 @@ def _labels(marks: Sequence[Mark], x: Scale, y: Scale) -> list[Label]:
     """Return names beside their marks, on the side with more room, moved apart where they would cover each other."""
     found = []
     for anchor, shift in (("start", 11), ("end", -11)):
-        points = [(x(mark.overcook), y(mark.identity), mark.trial.state.arm) for mark in marks]
+        points = [(x(mark.x), y(mark.y), mark.trial.state.arm) for mark in marks]
         group = [point for point in points if (point[0] < 230) == (anchor == "start")]
         heights = spread([at_y for _, at_y, _ in group], gap=LABEL_GAP_PX, low=44, high=312)
         for (at_x, at_y, name), height in zip(group, heights, strict=True):

@@ -89,13 +89,21 @@ def of_sweep(state: SweepState) -> Shown:
     return Shown(
         title=f"sweep {state.name}",
         lines=[line for line in (state.question, f"{state.finished} of {state.total} trials are over") if line],
-        head=("rank", "arm", *(["what"] if state.has_space else []), state.metric, "95 % interval", "seeds", "verdict"),
+        head=(
+            *("rank", "arm", *(["what"] if state.has_space else []), state.metric, *state.further),
+            *(["front"] if state.further else []),
+            *("95 % interval", "seeds", "verdict"),
+        ),
         rows=[
             (
                 "" if arm.rank is None else arm.rank,
                 arm.arm,
                 *([" ".join(arm.overrides)] if state.has_space else []),
-                "" if arm.value is None else f"{arm.value:.3f}",
+                *(
+                    "" if found is None else f"{found:.3f}"
+                    for found in (arm.value, *(arm.metrics.get(name) for name in state.further))
+                ),
+                *(["yes" if arm.front else ""] if state.further else []),
                 f"{arm.interval.low:.3f} to {arm.interval.high:.3f}" if arm.interval else "",
                 arm.seeds,
                 arm.sentence or arm.verdict or arm.reason,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from PIL import Image
 import lorasweep
 from lorasweep.core.errors import DatasetError
 from lorasweep.core.findings import Finding, with_commands
-from lorasweep.core.printable import readable
+from lorasweep.core.printable import command, readable
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.data import captions
 from lorasweep.data.images import open_rgb
@@ -35,6 +34,7 @@ from lorasweep.results.report import charts, factors, gallery, words
 from lorasweep.results.report.gallery import data_uri
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, TrialFindings
 from lorasweep.results.report.words import commands, facts
+from lorasweep.sweep.ranking.leaderboard import front_means
 from lorasweep.trial.judge.score import OVERCOOKED
 
 _FOLDER = Path(__file__).parent
@@ -51,6 +51,7 @@ def render(findings: Findings) -> str:
         findings=findings,
         verdict=words.verdict(findings),
         parts=all_of(findings),
+        anew=command("lorasweep", "report", findings.state.name),
         **assets("page.css", script="page.js"),
         now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=lorasweep.__version__,
@@ -82,6 +83,7 @@ def templates() -> Environment:
         commands,
         data_uri,
         facts,
+        front_means,
         words.duration,
         worked,
         words.score_line,
@@ -102,11 +104,12 @@ def as_text(value: object) -> str:
 
 def all_of(findings: Findings) -> list[Part]:
     """List every part that has something to show."""
+    front = charts.pareto(findings)
     parts: list[Part] = [
         ("Leaderboard", "leaderboard", findings.arms),
         ("What it looks like", "pictures", gallery.contact_sheet(findings, gallery.worth_showing(findings))),
         ("By eye, blind", "rated", findings.rated),
-        ("Identity against overcooking", "pareto", charts.pareto(findings)),
+        (front.title if front else "", "pareto", front),
         ("How each one cooked", "curves", charts.curves(findings)),
         ("Over steps and weights", "ladder", gallery.ladders(findings)),
         ("What mattered", "factors", what_mattered(findings)),
@@ -152,20 +155,23 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings
     if not begun:
         return None
     best = next((trial for trial in findings.trials if trial.rank == 1), None)
-    name = shlex.quote(findings.state.name)
     shown = best or begun[0]
-    trial = shlex.quote(f"{findings.state.name}/{shown.name}")
+    size = 4 if shown.recipe.get("train.batch_size") == 2 else 2
     is_trained = findings.state.seeds_tell
     told = [
-        (best and findings.overrides, _AS_A_FILE, f"lorasweep export {name} --best"),
+        (
+            best and findings.overrides and is_trained,
+            _AS_A_FILE,
+            command("lorasweep", "export", findings.state.name, "--best"),
+        ),
         (findings.overrides and is_trained, "the whole sweep", findings.state.again),
         (
             is_trained,
             "a variation" + (" of the best" if best else ""),
-            f"lorasweep fork {trial} train.batch_size={4 if shown.recipe.get('train.batch_size') == 2 else 2}",
+            command("lorasweep", "fork", f"{findings.state.name}/{shown.name}", f"train.batch_size={size}"),
         ),
     ]
-    return [(what, command) for there, what, command in told if there], begun
+    return [(what, typed) for there, what, typed in told if there], begun
 
 
 def is_audit(file: Path) -> bool:

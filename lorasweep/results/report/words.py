@@ -7,20 +7,20 @@ Plain text; whoever prints it escapes it. Knows nothing about HTML or Markdown.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lorasweep import config
 from lorasweep.core.errors import InputError
+from lorasweep.core.printable import command
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RECIPE_FILE
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
 from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking import noise
-from lorasweep.sweep.ranking.leaderboard import ArmRow
-from lorasweep.sweep.ranking.state import TrialState
+from lorasweep.sweep.ranking.leaderboard import ArmRow, front_means
+from lorasweep.sweep.ranking.state import TrialState, are_trained
 
 FAILED = (Status.CRASHED, Status.DIVERGED, Status.OUT_OF_MEMORY, Status.INVALID)
 NAMED_AT_MOST = 4
@@ -56,6 +56,7 @@ def verdict(findings: Findings) -> list[str]:
     told = [
         _best(findings, ranked),
         noise.sentence(findings.noise, again=findings.state.again) if findings.state.question else "",
+        _front(findings),
         _judged(ranked, "overcooked", "Overcooked, as kept"),
         _burned(findings),
         _judged(ranked, "undercooked", "Not learned yet"),
@@ -132,6 +133,11 @@ def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
     return f"{told} ({name} {best.value:.2f})" + (f": {how}" if how else ".")
 
 
+def _front(findings: Findings) -> str:
+    found = [row.arm for row in findings.arms if row.front]
+    return f"On the front, where {front_means(findings.state)}: {listed(found)}." if found else ""
+
+
 def _judged(ranked: Sequence[ArmRow], verdict: str, said: str) -> str:
     found = [row.arm for row in ranked if row.verdict == verdict]
     return f"{said}: {listed(found)}." if found else ""
@@ -202,21 +208,22 @@ def score_line(trial: TrialFindings) -> str:
 
 def again(trial: TrialFindings) -> str:
     """Return the command that trains a trial again on this machine, from its run folder."""
-    return f"lorasweep train --from {shlex.quote(trial.run.name)}"
+    return command("lorasweep", "train", "--from", trial.run.name)
 
 
 def commands(trial: TrialFindings) -> Iterator[str]:
     """Train it again here, export its adapter, and train it on another machine, where paths in it are to be changed.
 
-    The last is left out of a recipe that cannot be spelled.
+    What was judged as a file is a file already; and of a recipe that cannot be spelled the last is left out.
     """
     yield again(trial)
-    yield f"lorasweep export {shlex.quote(trial.run.name)}"
+    if are_trained([trial.run.recipe]):
+        yield command("lorasweep", "export", trial.run.name)
     try:
         words = config.to_overrides(config.read_recorded(trial.run.path / RECIPE_FILE))
     except InputError:
         return
-    yield " ".join(["lorasweep train", *map(shlex.quote, words)])
+    yield command("lorasweep", "train", *words)
 
 
 def facts(trial: TrialFindings) -> Iterator[tuple[str, str]]:

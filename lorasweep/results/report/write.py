@@ -84,18 +84,21 @@ def _said(text: str, _: str, command: str) -> str:
 
 def _leaderboard(findings: Findings) -> str:
     metric = findings.state.metric.rpartition("/")[2] or "value"
+    further = [name for name in findings.state.further if name not in (IDENTITY, SCORE)]
+    several = ["front", *further] if findings.state.further else []
     rows = [
         [
             str(row.rank or ""),
             plain(row.arm),
             _number(row.value) + (f" ± {row.spread:.3f}" if row.spread is not None else ""),
+            *(["yes" if row.front else "", *(_number(row.metrics.get(name)) for name in further)] if several else []),
             _number(row.metrics.get(IDENTITY)),
             _number(row.metrics.get(SCORE)),
             plain(row.sentence or row.reason),
         ]
         for row in findings.arms
     ]
-    return "## Leaderboard\n\n" + table(["", "arm", metric, "identity", "overcook", "verdict"], rows)
+    return "## Leaderboard\n\n" + table(["", "arm", metric, *several, "identity", "overcook", "verdict"], rows)
 
 
 def _rated(rated: Rated) -> str:

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -54,6 +55,8 @@ DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
 PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
 PLACE = "lorasweep.place"  # the rank in five digits, since tags are ordered as texts
 FINAL = "final"  # stream of the trial's own numbers
+KEY_LETTERS = 40  # of a prompt, in the key of the image grid
+_NOT_IN_KEYS = r"[^A-Za-z0-9_\-. ]"  # of pictures; MLflow allows `/` too, and writes `~` for it
 _IN_QUOTES = r"['\\]"
 KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
 DIGITS = 6  # significant ones
@@ -126,7 +129,7 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
     """Say what MLflow should show of a trial; `telling` are the `params.telling_keys` of its sweep."""
     status = trial.status
     arm = sweep.arm(str(status.get("arm", "")))
-    samples = list(_samples(trial))
+    samples = list(_samples(trial, named=sweep.shares_prompts))
     documents = [Artifact(file=trial.folder / name) for name in DOCUMENTS if (trial.folder / name).exists()]
     chosen = params.run_params(trial.recipe, arm, telling) if trial.recipe else {}
     chosen = {metric_key(key): value for key, value in chosen.items()}  # people's tags are keys of replacements
@@ -183,6 +186,7 @@ def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[
         "lorasweep.verdict": trial.verdict.get("state") or sentence,
         **{f"lorasweep.{when}": trial.verdict.get(when) for when in ("done_at", "burned_at")},
         "lorasweep.rank": None if rank is None else str(rank),
+        "lorasweep.front": "yes" if rank is not None and sweep.is_on_front(status.get("arm")) else None,
         PLACE: None if rank is None else f"{rank:05d}",
         "lorasweep.reused_from": status.get("reused_from"),
         "lorasweep.retry": str(int(status.get("attempt") or 1) - 1),
@@ -283,10 +287,11 @@ def metric_key(name: str) -> str:
 # -------------------------------------------------------------------------------------------- pictures
 
 
-def _samples(trial: TrialFiles) -> Iterator[Picture | Artifact]:
+def _samples(trial: TrialFiles, *, named: bool) -> Iterator[Picture | Artifact]:
     """List what the indexes hold that the events announce, by step, each once; one that is gone shows nothing.
 
     A picture per prompt goes to the grid: at the judged weight, from the first seed. All others are artifacts.
+    `named`: whether keys have the prompt's words; where trials draw other prompts, they line up by tier and number.
     """
     weight = (trial.recipe.get("sample") or {}).get("weight", 0.7)
     announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples"}
@@ -303,7 +308,9 @@ def _samples(trial: TrialFiles) -> Iterator[Picture | Artifact]:
             tier = entry["tier"]
             place = places[tier].setdefault(entry["prompt"], len(places[tier]))
             if entry["weight"] == weight and entry["seed"] == seed:
-                yield Picture(file=file, key=f"{tier}_{place}", step=step, time_ms=time_ms)
+                said = re.sub(_NOT_IN_KEYS, "", str(entry["prompt"])) if named else ""
+                key = f"{tier}_{place} {shorten(said, KEY_LETTERS, placeholder='...')}".strip()
+                yield Picture(file=file, key=key, step=step, time_ms=time_ms)
             else:
                 yield Artifact(file=file, folder=folder)
 

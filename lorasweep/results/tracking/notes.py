@@ -6,11 +6,11 @@ MLflow would load the pictures that it names. Knows nothing about mlflow.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorasweep.core.markdown import code, cut, plain, table
+from lorasweep.core.printable import command
 from lorasweep.sweep.comparable import several_devices
 from lorasweep.sweep.manifest import command_of
 from lorasweep.sweep.ranking.state import are_trained
@@ -80,7 +80,7 @@ def model_note(trial: str, *, sentence: str, trigger: str) -> str:
     """Describe the best adapter's model: what was said of it, how to draw with it or take it elsewhere."""
     prompt = f"{trigger}, ..." if trigger else "..."
     draw = f"mlflow.pyfunc.load_model('models:/<Model ID>').predict([{prompt!r}])"
-    export = f"lorasweep export {shlex.quote(trial)}"
+    export = command("lorasweep", "export", trial)
     parts = [
         plain(sentence),
         f"Draw with it: {code(draw)}",

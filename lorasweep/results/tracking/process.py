@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lorasweep.core.errors import InputError
+from lorasweep.core.printable import command
 from lorasweep.core.records import TrackingOptions, from_dict, to_dict
 from lorasweep.core.run_folder import MIRROR_LOG_FILE
 from lorasweep.results.tracking.address import address_problem, masked, masked_stderr, tracking_uri
@@ -103,7 +104,7 @@ class Mirror:
         return MirrorReport(
             False,
             f"incomplete: {reason}. The results are whole in the run folders; "
-            f"bring MLflow up to date with: lorasweep sync {self._folder.name}",
+            f"bring MLflow up to date with: {command('lorasweep', 'sync', self._folder.name)}",
         )
 
 

@@ -63,6 +63,14 @@ class SweepFiles:
         return next((dict(arm) for arm in self.manifest.get("arms") or () if arm.get("name") == name), {})
 
     @property
+    def shares_prompts(self) -> bool:
+        """Tell whether all trials draw the same prompts, which follow from the images and captions of a recipe."""
+        recipes = [arm.get("recipe") or {} for arm in self.manifest.get("arms") or ()]
+        searched = {str(axis).split(".")[0] for axis in self.manifest.get("space") or ()}
+        parts = ("dataset", "captions")
+        return not searched & {*parts} and all(each.get(p) == recipes[0].get(p) for each in recipes for p in parts)
+
+    @property
     def declared(self) -> int:
         """How many trials there will be; as many as there are now when nothing declares it."""
         known = len(self.manifest.get("trials") or self.trials)
@@ -72,6 +80,12 @@ class SweepFiles:
         """Return a trial's place on the leaderboard, from 1; None when it has none."""
         rank = self._rows().get(number, {}).get("rank")
         return None if rank is None else int(rank)
+
+    def is_on_front(self, arm: Any) -> bool:
+        """Tell whether an arm is one that no other beats in all objectives; none is where there is one objective."""
+        rows = self.leaderboard.get("arms")
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        return any(row.get("front") for row in rows if row.get("arm") == arm)
 
     def is_ranked(self, trials: Iterable[TrialFiles]) -> bool:
         """Tell whether the leaderboard knows how each trial ended: it is written a little later than they are."""

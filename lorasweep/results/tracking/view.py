@@ -42,7 +42,7 @@ class View:
     """What a sweep's view shows.
 
     Attributes:
-        metric: the sweep's, shown first.
+        metric, further: the sweep's objectives, shown first.
     """
 
     sweep: str  # the sweep's name, which is also the view's
@@ -53,11 +53,12 @@ class View:
     tags: Sequence[str]  # columns after the metrics
     picture_keys: Sequence[str]  # of the image grid, one column per prompt
     grid_step: int  # where the image grid's slider stands at first
+    further: Sequence[str] = ()
 
     @property
     def metrics(self) -> list[str]:
         """Columns, bars and curves."""
-        return list(dict.fromkeys((self.metric, UTILITY, IDENTITY, SCORE)))
+        return list(dict.fromkeys((self.metric, *self.further, UTILITY, IDENTITY, SCORE)))
 
 
 def sweep_view(sweep: SweepFiles, run_id: str, contents: Sequence[RunContent]) -> View:
@@ -65,16 +66,18 @@ def sweep_view(sweep: SweepFiles, run_id: str, contents: Sequence[RunContent]) -
     keys = list(dict.fromkeys([*HEADLINE, *(key for content in contents for key in content.params)]))
     values = {key: {content.params.get(key) for content in contents} for key in keys}
     telling = [key for key in keys if len(values[key]) > 1]
-    all_went_well = all(content.status in ("FINISHED", "RUNNING") for content in contents)
+    further = [each["name"] for each in (sweep.manifest.get("search") or {}).get("further", ())]
+    went_well = all(content.status in ("FINISHED", "RUNNING") for content in contents)
     return View(
         sweep=sweep.name,
         run_id=run_id,
         metric=str(sweep.manifest.get("metric") or UTILITY),
         params=telling,
         axes=[key for key in telling if None not in values[key]][:MOST_AXES],
-        tags=VERDICT_TAGS if all_went_well else ("lorasweep.status", *VERDICT_TAGS),
+        tags=(*([] if went_well else ["lorasweep.status"]), *(["lorasweep.front"] if further else []), *VERDICT_TAGS),
         picture_keys=list(dict.fromkeys(picture.key for content in contents for picture in content.pictures)),
         grid_step=_grid_step(contents),
+        further=further,
     )
 
 
@@ -163,10 +166,11 @@ def _pictures(view: View) -> Iterable[_Chart]:
 
 
 def _results(view: View) -> Iterable[_Chart]:
-    """Draw bars, and the trade-off of identity against overcooking: best is the top left."""
+    """Draw bars, and the trade-off of the first two objectives, else of identity against overcooking."""
     for metric in view.metrics:
         yield "BAR", f"bar-{metric}", {"metricKey": metric, "displayName": metric}
-    x, y = ({"key": key, "type": "METRIC"} for key in (SCORE, IDENTITY))
+    keys = (view.further[0], view.metric) if view.further else (SCORE, IDENTITY)
+    x, y = ({"key": key, "type": "METRIC"} for key in keys)
     yield "SCATTER", "trade", {"xaxis": x, "yaxis": y, "runsCountToCompare": 100}
 
 

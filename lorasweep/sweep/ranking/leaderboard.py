@@ -6,9 +6,11 @@ are listed with the reason. Knows nothing about how values come about.
 
 from __future__ import annotations
 
+import math
+import operator
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ class ArmRow:
     statuses: tuple[Status, ...]
     reason: str  # why there is no value
     numbers: tuple[int, ...]  # its trials
+    front: bool = False  # of several objectives: no other arm is as good in all of them and better in one
 
 
 def rank_arms(state: SweepState) -> list[ArmRow]:
@@ -50,8 +53,43 @@ def rank_arms(state: SweepState) -> list[ArmRow]:
     ranking = standing(state)
     rows = [_arm_row(arm, trials, ranking) for arm, trials in arms.items()]
     ordered = sorted(rows, key=lambda row: _order(row.value, state.goal))
-    ranks = _ranks([row.value for row in ordered])
-    return [ArmRow(**{**vars(row), "rank": rank}) for row, rank in zip(ordered, ranks, strict=True)]
+    ranks, front = _ranks([row.value for row in ordered]), _front(ordered, state)
+    return [
+        ArmRow(**{**vars(row), "rank": rank, "front": row.arm in front})
+        for row, rank in zip(ordered, ranks, strict=True)
+    ]
+
+
+def _front(rows: Iterable[ArmRow], state: SweepState) -> set[str]:
+    """Name the ranked arms that none beats; none where there is one objective, or another was not measured."""
+    points = {}
+    for row in rows if state.further else ():
+        measured = [(row.value, state.goal), *((row.metrics.get(name), goal) for name, goal in state.further.items())]
+        known = [(value, goal) for value, goal in measured if value is not None and math.isfinite(value)]
+        if len(known) == len(measured):
+            points[row.arm] = tuple(value if goal == "minimize" else -value for value, goal in known)
+    arms = list(points)
+    return {arms[index] for index in undominated(list(points.values()))}
+
+
+def front_means(state: SweepState) -> str:
+    """Say what it is to be on the front of several objectives."""
+    goals = {state.metric: state.goal, **state.further}
+    sides = " and ".join(f"{'less' if goal == 'minimize' else 'more'} {name}" for name, goal in goals.items())
+    return f"no other has {sides} at once"
+
+
+def undominated(points: Sequence[tuple[float, ...]]) -> list[int]:
+    """Return the indices of the points that no other beats, all coordinates being better when less; ascending points.
+
+    A point is beaten by one that is at least as good in all and better in one.
+    """
+    front: list[tuple[float, ...]] = []
+    for point in sorted(set(points)):  # what beats one comes before it, and is on the front, or beaten by what is
+        if not any(all(map(operator.le, other, point)) for other in front):
+            front.append(point)
+    best = set(front)
+    return sorted((index for index, point in enumerate(points) if point in best), key=lambda index: points[index])
 
 
 def standing(state: SweepState) -> Ranking | None:
@@ -135,6 +173,7 @@ def status_json(state: SweepState) -> dict[str, Any]:
         "total": state.total,
         "counts": state.counts,
         "noise": standing_json(standing(state)),
+        "front": [row.arm for row in rank_arms(state) if row.front],
         "left_out": dict(state.left_out),
         "pruning": folder.pruning or None,
         "timing": folder.timing or None,

@@ -65,6 +65,7 @@ class SweepState:
     left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
     has_space: bool = False  # whether it is searched, so that names of arms are numbers
     again: str = ""  # the command that continues it
+    further: Mapping[str, str] = field(default_factory=dict)  # objectives besides the metric -> their goal
     seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
 
     @property
@@ -134,10 +135,17 @@ def sweep_state(
         left_out=left_out,
         has_space=bool(about.space if isinstance(about, Manifest) else about.search),
         again=command_of(about.name, about.typed),
+        further=_further(about),
         seeds_tell=are_trained(arm.recipe for arm in about.arms),
         **now,
     )
     return agree(state)
+
+
+def _further(about: Manifest | SweepSpec) -> dict[str, str]:
+    if isinstance(about, Manifest):
+        return {each["name"]: each["goal"] for each in about.search.get("further", ())}
+    return {objective.name: objective.goal for objective in about.further}
 
 
 def are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:

@@ -25,7 +25,7 @@ from lorasweep.core.records import Status
 from lorasweep.core.streams import make_safe
 from lorasweep.sweep import comparable
 from lorasweep.sweep.calibrate import controls
-from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, standing
+from lorasweep.sweep.ranking.leaderboard import ArmRow, front_means, rank_arms, standing
 from lorasweep.sweep.ranking.noise import sentence
 from lorasweep.sweep.ranking.state import SweepState, TrialState
 from lorasweep.trial.judge.score import SCORE
@@ -131,7 +131,9 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     if hidden:
         parts.append(_text(f"  and {hidden} more", style="dim"))
     parts.append(_summary(state))
-    below = [*_noise(state), *_warned(comparable.told(state.left_out))]
+    front = [row.arm for row in rank_arms(state) if row.front] if state.further else []
+    best = [_text(f"on the front, where {front_means(state)}: {', '.join(front)}")] if front else []
+    below = [*_noise(state), *best, *_warned(comparable.told(state.left_out))]
     parts += [Padding(each, (0, 0, 0, 2)) for each in below]
     parts += [_text(f"  note: {note}", style="yellow") for note in state.notes]
     parts += [_text(f"  {t.number}: {t.reason}", style=STYLES[t.status]) for t in shown if t.reason]
@@ -141,14 +143,19 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
 def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType:
     """Render arms, best first, with as many columns as `width` leaves room for beside their names."""
     rows = rank_arms(state)
-    columns = [(heading, name) for heading, name in COLUMNS if any(name in row.metrics for row in rows)]
+    known = {name: heading for heading, name in COLUMNS}
+    objectives = [(known.get(name) or short_name(name), name) for name in state.further]
+    further = [(heading, name) for heading, name in COLUMNS if name not in state.further]
+    columns = [(heading, name) for heading, name in (*objectives, *further) if any(name in row.metrics for row in rows)]
     columns = [(heading, name) for heading, name in columns if name != state.metric]
     names_width = max((len(row.arm) for row in rows), default=0)
-    columns = columns[: max(1, (width - AROUND_COLUMNS - names_width) // COLUMN_WIDTH)]
+    columns = columns[: max(1, len(objectives), (width - AROUND_COLUMNS - names_width) // COLUMN_WIDTH)]
     several = any(row.seeds > 1 for row in rows)
     better = "lower is better" if state.goal == "minimize" else "higher is better"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("rank", justify="right")
+    if state.further:
+        table.add_column("front", justify="center")
     table.add_column("arm", overflow="fold", min_width=8)
     table.add_column(short_name(state.metric) or "value", justify="right", style="bold")
     if several:
@@ -157,13 +164,14 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
         table.add_column(column, justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        cells: list[RenderableType] = [_rank(row), row.arm, _value(row)]
+        cells: list[RenderableType] = [_rank(row), *(["*" * row.front] if state.further else []), row.arm, _value(row)]
         cells += [str(row.seeds)] if several else []
         cells += [number(row.metrics.get(name)) for _, name in columns]
         table.add_row(*cells, _verdict(row))
     heading = _heading(state)
     reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
-    caption = _text(f"by {state.metric}, {better}{reading}", style="dim")
+    front = f"; * on the front: {front_means(state)}" if state.further else ""
+    caption = _text(f"by {state.metric}, {better}{reading}{front}", style="dim")
     warnings = [
         *comparable.told(state.left_out),
         *(f"trials were {on}" for on in comparable.several_devices(trial.device for trial in state.trials)),

@@ -27,6 +27,7 @@ from lorasweep.trial.judge.score import SCORE, UTILITY
 from lorasweep.trial.judge.verdict import MainSymptom, RungFacts, Verdict, main_symptom, state_of
 
 FAMILY = SCORE.partition("/")[0]
+_WITHIN_ERROR = "though the limit is within the error"
 _NOT_ASKED = "whether the subject is there was not measured"
 
 
@@ -88,7 +89,8 @@ def document(
         "done_at", "burned_at", "best_at", "learned_from" (steps), "exposures" (per image, by those names),
         "as_good" (steps that the error cannot tell from `done_at`, itself included);
         "safe_window_exposures" or, when it did not burn, "open_window_exposures"; "best_weight" and "weights"
-        (low, high); "blame" (symptom, letter, says, value, limit, alone) at `burned_at`; "unmeasured"
+        (low, high); "blame" (symptom, letter, says, value, limit, alone) at `burned_at`; "burned_doubt", in words,
+        where the limit is within the error of that one checkpoint's O; "unmeasured"
         (symptom -> reason); "calibration", the digest of the limits. A key without an answer is absent.
     """
     said = sentence(found, calibration, best=best, kept=kept)
@@ -106,6 +108,7 @@ def document(
         "best_weight": None if best is None else best.weight,
         "weights": None if best is None else [best.low, best.high],
         "blame": None if found.blame is None else dataclasses.asdict(found.blame),
+        "burned_doubt": _WITHIN_ERROR if found.within_error else None,
     }
     graded = {symptom.name: f"{FAMILY}/{symptom.name}" for symptom in SYMPTOMS}
     return {
@@ -180,7 +183,10 @@ def blamed(blame: MainSymptom | None) -> str:
 
 
 def _trouble(found: Verdict) -> str:
-    return "" if found.burned_at is None else f"from {found.burned_at} {blamed(found.blame)}"
+    if found.burned_at is None:
+        return ""
+    doubt = f", {_WITHIN_ERROR}" if found.within_error else ""
+    return f"from {found.burned_at} {blamed(found.blame)}{doubt}"
 
 
 def _where(found: Verdict, calibration: Calibration) -> str:

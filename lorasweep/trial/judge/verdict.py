@@ -73,6 +73,7 @@ class Verdict:
     last_step: int | None = None  # the last rung
     exposures: dict[int, float] = field(default_factory=dict)  # by step, of every rung
     blame: MainSymptom | None = None  # the strongest symptom at `burned_at`
+    within_error: bool = False  # nothing but one checkpoint says that it burned, and the limit is within O's error
     learned: float | None = None  # F at the last rung
 
     @property
@@ -125,6 +126,7 @@ def _of_scores(scored: Sequence[RungFacts], calibration: Calibration, *, after: 
         last_step=scored[-1]["step"] if scored else None,
         exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
         blame=None if burned is None else main_symptom(burned["metrics"], calibration),
+        within_error=burned is not None and burned is scored[-1] and _is_beyond(burned) is False,
     )
 
 
@@ -167,9 +169,13 @@ def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
     if found.burned_at is None:
         return False
     over = [rung for rung in rungs if rung["step"] >= found.burned_at and SCORE in rung["metrics"]]
-    last = over[-1]
-    error = replicates.standard_error(last.get("replicates") or (), SCORE)
-    return len(over) >= CONFIRMED or (error is not None and last["metrics"][SCORE] - error > OVERCOOKED)
+    return len(over) >= CONFIRMED or _is_beyond(over[-1]) is True
+
+
+def _is_beyond(rung: RungFacts) -> bool | None:
+    """Tell whether O is over the limit by more than its standard error; None without one."""
+    error = replicates.standard_error(rung.get("replicates") or (), SCORE)
+    return None if error is None else rung["metrics"][SCORE] - error > OVERCOOKED
 
 
 def _fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float | None:

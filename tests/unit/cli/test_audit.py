@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from clean_dataset import CONCEPT, doll, make_clean, tags
@@ -147,14 +148,14 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "twice": (say("zkw, 1girl, beach, hat, hat"), "should", "3.png", "twice"),
     "implied": (say("zkw, 1girl, beach, hat, red hat"), "should", "3.png", "implies"),
     "watermark": (say("zkw, 1girl, beach, watermark"), "should", "3.png", "watermark"),
-    "copy": (copied(CONCEPT), "should", "30.png", "near-duplicates of others"),
+    "copy": (copied(CONCEPT), "should", "30.png", "1 image is a near-duplicate of another"),
     "copy with braces in its name": (
         copied(CONCEPT, "30 {of} {}"),
         "should",
         "30 {of} {}.png",
-        "near-duplicates of others",
+        "1 image is a near-duplicate of another",
     ),
-    "copy in two concepts": (copied("10_zkw suit"), "should", "30.png", "several concepts"),
+    "copy in two concepts": (copied("10_zkw suit"), "should", "30.png", "1 picture is in several concepts"),
     "uneven": (small_concept, "should", "1_zkw suit", "drowned"),
     "too small": (draw(lambda picture: picture.resize((24, 24))), "should", "3.png", "enlarged"),
     "blurred": (draw(lambda p: p.resize((512, 512)).filter(ImageFilter.GaussianBlur(6))), "should", "3.png", "blurred"),
@@ -426,3 +427,53 @@ def test_audit_never_imports_torch(clean: Path) -> None:
         "assert not {'torch', 'mlflow', 'optuna'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(clean)], check=True, timeout=120, stdout=subprocess.DEVNULL)
+
+
+def test_what_is_too_small_for_a_bucket_is_told_with_captions_that_cannot_be_read(clean: Path, audit: Audit) -> None:
+    draw(lambda picture: picture.resize((6, 6)))(clean / CONCEPT)
+    (clean / CONCEPT / "5.txt").write_bytes(b"zkw \xff")
+    found = audit(clean, "buckets=kohya_no_upscale")
+    assert {place: each["reason"] for each in found for place in each["places"]}.keys() == {
+        f"{CONCEPT}/3.png",
+        f"{CONCEPT}/5.txt",
+    }
+    assert any("6 x 6 px, less than one bucket step (8)" in each["reason"] for each in found)
+
+
+FORMS = {"image": ("NFD", "NFC"), "caption": ("NFC", "NFD")}
+
+
+@pytest.mark.parametrize("apart", FORMS)
+def test_a_caption_is_its_images_though_macos_has_taken_letters_of_one_name_apart(
+    clean: Path, audit: Audit, apart: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = clean / CONCEPT
+    blurred = doll(3).resize((512, 512)).filter(ImageFilter.GaussianBlur(6))
+    blurred.save(folder / "3.png")
+    image, caption = (
+        folder / normalize(form, f"zoé{end}") for form, end in zip(FORMS[apart], (".png", ".txt"), strict=True)
+    )
+    (folder / "3.png").rename(image)
+    (folder / "3.txt").rename(caption)
+
+    (found,) = (each for each in audit(clean) if each["level"] != "note")
+    assert "blurred" in found["reason"], "and neither an image without a caption nor a caption of no image"
+    assert main(["caption", str(clean), "--apply", "captions.trigger=abc", "captions.add_trigger=true", "--write",
+                 "--overwrite"]) == 0  # fmt: skip
+    assert caption.read_text(encoding="utf-8").startswith("abc") and len([*folder.glob("*.txt")]) == 12
+    assert main(["caption", str(clean), "--undo"]) == 0
+    assert [each for each in mended(clean, found["command"], audit) if each["level"] != "note"] == []
+    assert not image.exists() and not caption.exists()
+
+
+def test_rows_of_metadata_name_images_whose_letters_macos_has_taken_apart(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        doll(number).save(home / normalize("NFD", f"zoé{number}.png"))
+    rows = [{"file_name": normalize("NFC", f"zoé{number}.png"), "text": tags(number)} for number in range(4)]
+    (home / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert main(["plan", f"dataset.path={home}", "--json"]) == 0
+    assert sorted(each["caption"] for each in json.loads(capsys.readouterr().out)["images"]) == sorted(
+        map(tags, range(4))
+    )

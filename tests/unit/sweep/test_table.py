@@ -194,3 +194,20 @@ def test_controls_are_not_repeated_until_decided():
         for question in ("Which?", QUESTION)
     )
     assert "--until-decided" in ordinary and "--until-decided" not in controls
+
+
+def test_of_several_objectives_the_front_is_marked_with_what_it_means():
+    def ended(number, identity, burn):
+        measured = {"identity/score": identity, "burn/score": burn}
+        return trial(number, Status.COMPLETED, value=identity, metrics=measured)
+
+    trials = (ended(0, 0.9, 0.6), ended(1, 0.6, 0.2), ended(2, 0.5, 0.3))
+    alone = dataclasses.replace(sweep(*trials), metric="identity/score")
+    state = dataclasses.replace(alone, further={"burn/score": "minimize"})
+    text = shown(table.render_leaderboard, state, width=120)
+    marked = {line.split()[1:3][-1] for line in text.splitlines() if line.split()[1:2] == ["*"]}
+    assert marked == {"arm0", "arm1"} and "0.300" in text, "and the second objective is a column"
+    assert "* on the front: no other has more identity/score and less burn/score at once" in " ".join(text.split())
+    status = " ".join(shown(table.render_state, state, max_rows=9).split())
+    assert "on the front, where no other has more identity/score and less burn/score at once: arm0, arm1" in status
+    assert "front" not in shown(table.render_leaderboard, alone)

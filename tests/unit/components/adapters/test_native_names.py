@@ -8,9 +8,11 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import lora_readers
 import pytest
 import torch
 from diffusers.loaders import lora_conversion_utils as diffusers_reads
+from fresh_bases import fresh
 from safetensors.torch import load_file, save_file
 
 from lorasweep.cli import main
@@ -238,3 +240,57 @@ def test_a_fused_file_acts_as_the_split_one(
         words += ["metrics=[norms]", "sample.steps=1", "sample.weights=[0.7]", "tracking=none"]
         assert main(["judge", str(home / "fused.safetensors"), *words, "captions.trigger=zkw", "--json"]) == 0
         assert any(key.startswith("norms/") for key in json.loads(capsys.readouterr().out)["metrics"])
+
+
+def of_lycoris(kind: str, weight: torch.Tensor) -> Tensors:
+    """What LyCORIS writes for one linear layer, as kohya's trainer hands it the fused ones."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn_of(*shape: int) -> torch.Tensor:
+        return 0.2 * torch.randn(shape, generator=generator)
+
+    outputs, inputs = weight.shape
+    rows = {"dora_scale": 1.1 * weight.norm(dim=1, keepdim=True)} if "dora" in kind else {}
+    if kind == "glora":  # of LyCORIS 2 and later: the factors of each product are called the other way round
+        pairs = {"a2": (inputs, 3), "a1": (3, inputs), "b2": (outputs, 3), "b1": (3, inputs)}
+        return {"alpha": torch.tensor(2.0), **{f"{name}.weight": drawn_of(*shape) for name, shape in pairs.items()}}
+    first = {"lokr_w1": drawn_of(4, 4)}  # of 4 rows, which no third of the outputs begins with
+    if "whole" in kind:
+        return {"alpha": torch.tensor(2.0), **first, "lokr_w2": drawn_of(outputs // 4, inputs // 4), **rows}
+    second = {"lokr_w2_a": drawn_of(outputs // 4, 3), "lokr_w2_b": drawn_of(3, inputs // 4)}
+    return {"alpha": torch.tensor(2.0), **first, **second, **rows}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["lokr", "lokr whole", "lokr dora", "glora"])
+@pytest.mark.parametrize("name", FUSED)
+def test_a_fused_file_of_lycoris_acts_on_the_parts_as_on_the_whole(
+    name: str, kind: str, tiny_flow: Callable[[str], Path], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = fresh(BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8))
+    weights = {path: module.weight for path, module in base.parts["transformer"].named_modules()
+               if isinstance(module, torch.nn.Linear)}  # fmt: skip
+    tensors: Tensors = {}
+    wanted: Tensors = {}
+    for theirs, ours in FUSED[name].items():
+        start, _, last = ours.rpartition(".")
+        paths = [f"{start.format(0)}.{end}" for end in last.split("|")]
+        whole, called = torch.cat([weights[path] for path in paths]).double(), f"lora_unet_{theirs.format(0)}"
+        called = called.replace(".", "_")
+        tensors |= {f"{called}.{end}": tensor.float() for end, tensor in of_lycoris(kind, whole).items()}
+        moved = lora_readers.comfyui(whole, tensors, called, 1.0) - whole
+        sizes = [len(weights[path]) for path in paths]
+        wanted |= {f"transformer.{path}": rows for path, rows in zip(paths, moved.split(sizes), strict=True)}
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, home / "x.safetensors")
+    read = file.build(base, seed=0, path=str(home / "x.safetensors"))
+    assert read.layers.keys() == wanted.keys()
+    for path, layer in read.layers.items():
+        assert (read.delta(layer).double() - wanted[path]).abs().max() < 1e-5 * wanted[path].abs().max(), path
+    if (name, kind) == ("z_image", "lokr"):
+        words = [f"base={name}", f"base.path={tiny_flow(name)}", "base.resolution=32", "base.bucket_step=8"]
+        words += ["metrics=[norms]", "sample.steps=1", "sample.weights=[0.7]", "tracking=none", "captions.trigger=zkw"]
+        assert main(["judge", str(home / "x.safetensors"), *words, "--json"]) == 0
+        run = json.loads(capsys.readouterr().out)["run_folder"]
+        out = home / "again.safetensors"
+        assert main(["export", run, "--form", "lora", "--out", str(out)]) == 0
+        assert not any("lokr" in key for key in load_file(out))

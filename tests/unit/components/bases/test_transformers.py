@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -109,7 +110,7 @@ def test_levels_end_where_the_scheduler_says(
 ) -> None:
     """Qwen-Image's own scheduler has `shift_terminal` 0.02: the last answer is asked there, however many there are."""
     folder = Path(shutil.copytree(tiny_flow("qwen_image"), tmp_path / "terminal"))
-    others = {"use_beta_sigmas": True, "time_shift_type": "linear"}  # ways of drawing that are not followed, nor told
+    others = {"time_shift_type": "linear"}  # a way of drawing that is not followed, nor told
     change_json(folder / "scheduler" / "scheduler_config.json", shift_terminal=0.02, max_shift=0.9, **others)
     options = BaseOptions(name="qwen_image", path=str(folder), resolution=32, bucket_step=8)
     base: Any = qwen_image.load(options, device="cpu", precision="fp32")
@@ -120,6 +121,32 @@ def test_levels_end_where_the_scheduler_says(
     found = denoise(base, noise(base), text, negative, FRAMES, sampler=sampler, steps=5, guidance=4.0)
     wanted = drawn_by_pipeline(base, 5, 4.0, "latent")
     assert (found - wanted).abs().max() < 1e-4 * max(1.0, wanted.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spacing", ["karras", "exponential", "beta"])
+@pytest.mark.parametrize(("name", "terminal"), [("chroma", None), ("qwen_image", 0.02), ("sd35", None)])
+def test_levels_lie_as_the_scheduler_spaces_them(
+    load: Load, tiny_flow: Callable[[str], Path], tmp_path: Path, name: str, terminal: float | None, spacing: str
+) -> None:
+    """Chroma1-Base's scheduler has `use_beta_sigmas`; DPM-Solver++ takes its levels without."""
+    folder, key = Path(shutil.copytree(tiny_flow(name), tmp_path / "spaced")), f"use_{spacing}_sigmas"
+    config = folder / "scheduler" / "scheduler_config.json"
+    options = BaseOptions(name=name, path=str(folder), resolution=32, bucket_step=8)
+    levels = []
+    for is_spaced in (False, True):
+        change_json(config, shift_terminal=terminal, **{key: is_spaced})
+        base = fresh(dataclasses.replace(options, resolution=32 + 8 * is_spaced))
+        levels.append([t.item() for t, *_ in base.path.sampling("euler", 7, (8, 8)).steps])
+    assert levels[0][0] == pytest.approx(levels[1][0]) and levels[0][-1] == pytest.approx(levels[1][-1])
+    assert max(abs(a - b) for a, b in zip(*levels, strict=True)) > 0.01
+    text, negative = said(base)
+    for steps in (1, 5) if terminal is None else (5,):  # which diffusers divides by 0 for with one
+        found = denoise(base, noise(base), text, negative, FRAMES, sampler="euler", steps=steps, guidance=4.0)
+        wanted = drawn_by_pipeline(base, steps, 4.0, "latent")
+        assert (found - wanted).abs().max() < 1e-4 * max(1.0, wanted.abs().max())
+    told = {sampler: base.reproduction(sampler, 5)["scheduler_config"] for sampler in ("euler", "dpmpp_2m")}
+    assert told["euler"][key] is True and not told["dpmpp_2m"].get(key)
 
 
 @torch.no_grad()

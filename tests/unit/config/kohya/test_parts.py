@@ -86,6 +86,31 @@ def test_networks(text: str, expected: dict[str, Any], bring: Bring) -> None:
     assert {key: recipe.get(key) for key in expected} == expected
 
 
+FLUX = 'network_module="lycoris.kohya"\nae="/ae.safetensors"\nclip_l="/clip.safetensors"\nt5xxl="/t5.safetensors"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'network_args=["algo=lokr", "factor=8"]\nnetwork_dim=8',
+            {"adapter": "lokr", "adapter.targets": "full", "adapter.factor": 8},
+        ),
+        ('network_args=["algo=locon", "preset=attn-mlp"]', {"adapter": "lora", "adapter.targets": "full"}),
+        ('network_args=["algo=loha", "preset=attn-only"]', {"adapter": "loha", "adapter.targets": "attn"}),
+        ('network_args=["algo=lora", "dora_wd=True"]', {"adapter": "dora", "adapter.targets": "full"}),
+        ('model_type="chroma"', {"base": "chroma", "adapter": "lora"}),
+    ],
+)
+def test_lycoris_on_flux(text: str, expected: dict[str, Any], bring: Bring) -> None:
+    """sd-scripts' own script says so, and in a config the text encoders: LyCORIS is a network for any base."""
+    recipe, imported = bring(FLUX + text)
+    wanted = {"base": "flux1_dev", "noise.levels": "uniform"} | expected
+    assert {key: recipe.get(key) for key in wanted} == wanted
+    assert "queries, keys and values share" in differing(imported)["network_module"]
+    assert not any("conv_in" in reason for reason in differing(imported).values())
+
+
 def test_an_unknown_network_is_listed_and_something_stands_in(bring: Bring) -> None:
     for text in (
         'network_module="networks.oft"',

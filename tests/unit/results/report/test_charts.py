@@ -10,8 +10,9 @@ import pytest
 from sweep_folders import Cooked, write_sweep
 
 from lorasweep.results.report import charts
-from lorasweep.results.report.charts import Scale, pareto_front, spread
+from lorasweep.results.report.charts import Scale, spread
 from lorasweep.results.report.reading import read_findings
+from lorasweep.sweep.ranking.leaderboard import undominated
 
 
 def test_scale_is_a_line_and_clips() -> None:
@@ -61,7 +62,7 @@ def test_front_by_brute_force() -> None:
     draw = random.Random(1)
     for _ in range(100):
         points = [(draw.randint(0, 6) / 6, draw.randint(0, 6) / 6) for _ in range(draw.randint(1, 12))]
-        undominated = {p for p in points if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)}
-        front = pareto_front(points)
-        assert {points[i] for i in front} == undominated
+        unbeaten = {p for p in points if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)}
+        front = undominated([(overcook, -identity) for overcook, identity in points])
+        assert {points[i] for i in front} == unbeaten
         assert [points[i] for i in front] == sorted(points[i] for i in front)

@@ -10,12 +10,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from sweep_folders import Cooked, write_sweep
 
+import lorasweep as ls
+from lorasweep.cli import main
 from lorasweep.core import files
 from lorasweep.results.report import page
 from lorasweep.results.report.reading import read_findings
 from lorasweep.results.report.write import write_report
+from lorasweep.results.tracking.content import trial_content
+from lorasweep.results.tracking.reading import read_sweep, read_trial
 
 _LOADING = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
 
@@ -235,6 +240,61 @@ def test_the_fronts_line_strikes_no_name_through(tmp_path: Path) -> None:
         Cooked(arm="b", identity=0.9, overcook=0.9),
     ]
     chart = page.render(read_findings(write_sweep(tmp_path / "m", trials)))
-    (line_y,) = {float(y) for y in re.findall(r'class="front" d="M[\d.]+,([\d.]+)', chart)}
+    (line_y,) = {float(y) for y in re.findall(r'class="front" points="[\d.]+,([\d.]+)', chart)}
     (baseline,) = {float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>plain_one', chart)}
     assert baseline < line_y, "the name stands on the line, or above it"
+
+
+def test_of_two_objectives_the_front_is_told_everywhere(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`beaten` shows the subject less than `b`, and is more overcooked."""
+    trials = [
+        Cooked(arm="a", identity=0.9, overcook=0.6),
+        Cooked(arm="b", identity=0.6, overcook=0.2),
+        Cooked(arm="beaten", identity=0.5, overcook=0.3),
+        Cooked(arm="d", identity=0.3, overcook=0.1),
+        Cooked(arm="stopped", identity=0.95, overcook=0.0, status="PRUNED"),
+    ]
+    goals = {"identity/score": "maximize", "burn/score": "minimize"}
+    folder = write_sweep(home / "outputs" / "two", trials, objectives=goals)
+    assert main(["report", "two"]) == 0 and main(["status", "two", "--json"]) == 0
+    told = json.loads("{" + capsys.readouterr().out.partition("{")[2])
+    assert (told["further"], told["front"]) == ({"burn/score": "minimize"}, ["a", "b", "d"])
+
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    said, means = Read(text).text, "no other has more identity/score and less burn/score at once"
+    assert f"On the front, where {means}: “a”, “b” and “d”." in said
+    assert "identity/score against burn/score" in said and said.count("on the front are") == 1
+    assert text.count("<td>on the front</td>") == 3
+    [chart] = re.findall(r'<section id="pareto">.*?</section>', text, re.S)
+    assert chart.count('<circle class="front"') == 3 and "of 4 recipes" in chart and "stopped" not in chart
+    corners = re.findall(r"[\d.]+,[\d.]+", re.findall(r'class="front" points="([^"]*)"', chart)[0])
+    assert len(corners) == 5, "three points, a step between two"
+
+    rows = [line.split(" | ") for line in (folder / "report.md").read_text(encoding="utf-8").splitlines()]
+    assert {row[1]: row[3] for row in rows if len(row) == 8 and row[3] == "yes"} == dict.fromkeys("abd", "yes")
+    board = ls.open_sweep("two").leaderboard
+    assert list(board.arm[board.front]) == ["a", "b", "d"]
+    assert "burn/score" in ls.open_sweep("two")._repr_html_()
+
+
+def test_of_one_objective_no_front_is_told(tmp_path: Path) -> None:
+    html, markdown = write_report(write_sweep(tmp_path / "m", SWEEPS["two arms"]))
+    said = Read(html.read_text(encoding="utf-8")).text + markdown.read_text(encoding="utf-8")
+    assert "on the front" not in said.lower() and "| front |" not in said and "Identity against overcooking" in said
+
+
+@pytest.mark.parametrize("odd", [[1], 5, None, "x", {"weight": [1], "options": 3, "dollhouse": "zkw"}])
+def test_a_recipe_with_odd_values_is_shown_all_the_same(
+    home: Path, odd: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_sweep(home / "outputs" / "odd", [Cooked(arm="a"), Cooked(arm="b", overcook=0.3)])
+    recipe = folder / "0000-a-s0" / "recipe.yaml"
+    parts = ("sample", "dataset", "adapter", "base", "regularization", "train")
+    recipe.write_text(json.dumps({**yaml.safe_load(recipe.read_text()), **dict.fromkeys(parts, odd)}))
+    run = ls.open_sweep("odd").trials[0]
+    assert "Done at step 160" in run._repr_html_() and "Done at step 160" in str(run)
+    assert "Done at step 160" in ls.open_sweep("odd")._repr_html_()
+    assert main(["report", "odd"]) == 0 and main(["status", "odd"]) == 0
+    assert "Done at step 160" in (folder / "report.html").read_text(encoding="utf-8")
+    sweep = read_sweep(folder)
+    assert [trial_content(read_trial(path), sweep, ()).name for path in sweep.trials] == ["a", "b"]

@@ -21,7 +21,13 @@ from lorasweep.results.tracking.reading import read_sweep, read_trial
 STEPS = 20
 RUNGS = [10, 20]
 FOUR_RUNGS = [10, 20, 30, 40]
-KEYS = ["class_0", "in_distribution_0", "in_distribution_1", "recombined_0", "unrelated_0"]
+KEYS = [
+    "class_0 1girl green hair indoors",
+    "in_distribution_0 zkw 1girl red dress beach",
+    "in_distribution_1 zkw 1girl red dress forest",
+    "recombined_0 zkw 1girl blue coat snow",
+    "unrelated_0 a red circle",
+]
 
 
 @pytest.fixture

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import json
+import random
+import re
 import shutil
+import string
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_folders import PROMPTS, Cooked, write_sweep
 
 from lorasweep.core.records import TrackingOptions
 from lorasweep.core.run_folder import MLFLOW_FILE
-from lorasweep.results.tracking.content import Picture, RunContent
+from lorasweep.results.tracking.content import Picture, RunContent, trial_content
 from lorasweep.results.tracking.mirror import sync_sweep
 from lorasweep.results.tracking.push import read_state
-from lorasweep.results.tracking.reading import read_sweep
+from lorasweep.results.tracking.reading import TrialFiles, read_sweep, read_trial
 from lorasweep.results.tracking.store import open_store
 from lorasweep.results.tracking.ui import _pages
 from lorasweep.results.tracking.view import (
@@ -33,6 +37,8 @@ from lorasweep.results.tracking.view import (
     share_key,
     sweep_view,
 )
+from lorasweep.sweep.ranking import leaderboard
+from lorasweep.sweep.ranking.state import read_state as read_sweep_state
 
 RUN = "0123456789abcdef"
 VIEW = View(
@@ -108,7 +114,9 @@ def test_a_setting_that_a_run_lacks_is_a_column_and_no_axis(make_sweep: Callable
 
 
 def test_a_long_view_fits_into_a_tag() -> None:
-    keys = [f"in_distribution_{place}" for place in range(40)]
+    draw = random.Random(0)
+    words = ["".join(draw.choices(string.ascii_lowercase, k=draw.randint(3, 9))) for _ in range(200)]
+    keys = [f"in_distribution_{place} {' '.join(draw.choices(words, k=6))[:40]}" for place in range(20)]
     params = [f"optimizer.some_long_option_{place}" for place in range(40)]
     view = View(sweep="s", run_id=RUN, metric="m", params=params, axes=params[:8],
                 tags=["lorasweep.verdict"], picture_keys=keys, grid_step=1)  # fmt: skip
@@ -205,3 +213,42 @@ def test_the_table_stands_in_the_order_of_the_leaderboard(
 @pytest.mark.parametrize("value", ["", "[]", "{}", "deflate;abc"])
 def test_what_we_do_not_understand_is_a_persons_own(value: str) -> None:
     assert is_persons_own(value)
+
+
+def test_of_two_objectives_the_front_is_a_tag_and_a_column_and_the_chart(tmp_path: Path) -> None:
+    trials = [Cooked(arm="a", identity=0.9, overcook=0.6), Cooked(arm="b"), Cooked(arm="beaten", overcook=0.3)]
+    goals = {"identity/score": "maximize", "burn/score": "minimize"}
+    folder = write_sweep(tmp_path / "two", trials, objectives=goals)
+    leaderboard.write(folder, read_sweep_state(folder))
+    sweep = read_sweep(folder)
+    contents = [trial_content(read_trial(path), sweep, ()) for path in sweep.trials]
+    assert {run.name: run.tags.get("lorasweep.front") for run in contents} == {"a": "yes", "b": "yes", "beaten": None}
+    view = sweep_view(sweep, RUN, contents)
+    columns = _state(envelope(view, created_ms=7))["selectedColumns"]
+    assert columns[:2] == ["metrics.`identity/score`", "metrics.`burn/score`"] and "tags.`lorasweep.front`" in columns
+    (trade,) = _charts(view, "SCATTER")
+    assert (trade["xaxis"]["key"], trade["yaxis"]["key"]) == ("burn/score", "identity/score")
+
+
+def test_a_key_of_the_grid_says_the_prompt_where_all_trials_draw_the_same(tmp_path: Path) -> None:
+    """Where captions differ so do prompts, and pictures line up by number."""
+    long = PROMPTS["in_distribution"] + ", hand on hip, looking at the viewer/reader"
+    for name, overrides, wanted in (
+        ("same", ["optimizer=prodigy"], "class_0 1girl green hair indoors"),
+        ("other", ["captions=cleaned"], "class_0"),
+    ):
+        folder = write_sweep(tmp_path / name, [Cooked(arm="a"), Cooked(arm="b", overrides=overrides)])
+        for index in folder.glob("*/samples/*/index.json"):
+            index.write_text(index.read_text().replace(PROMPTS["in_distribution"], long))
+        sweep = read_sweep(folder)
+        for path in sweep.trials:
+            found = trial_content(announced(read_trial(path)), sweep, ()).pictures
+            assert {picture.key for picture in found if picture.key.startswith("class")} == {wanted}
+            assert {picture.step for picture in found if picture.key == wanted} == {80, 160, 240, 320}
+            assert all(re.fullmatch(r"[\w\-. ]{1,60}", picture.key, re.ASCII) for picture in found)
+            assert len({picture.key for picture in found}) == 4
+
+
+def announced(trial: TrialFiles) -> TrialFiles:
+    """The same with an event for each rung's pictures."""
+    return replace(trial, events=tuple({**event, "kind": "samples"} for event in trial.events))

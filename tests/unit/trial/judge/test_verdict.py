@@ -211,3 +211,24 @@ def test_a_ladder_that_says_nothing() -> None:
     assert best_weight([{"weight": 0.7, "metrics": {"overcook/utility": 0.8}}]) is None
     assert best_weight([{"weight": w, "metrics": {"overcook/utility": 0.0}} for w in (0.4, 0.7)]) is None
     assert best_weight([{"weight": w, "metrics": {}} for w in (0.4, 0.7)]) is None
+
+
+def test_one_checkpoint_whose_error_reaches_the_limit_is_not_flatly_burned() -> None:
+    def burned(step: int, *, wave: float) -> dict[str, Any]:
+        rung = judged(step, 0.9, memorisation__copy_rate=0.095)
+        rung["replicates"] = [
+            {**rung["metrics"], score.SCORE: rung["metrics"][score.SCORE] + wave * k} for k in (-1, 1)
+        ]
+        return rung
+
+    def told(*rungs: dict[str, Any]) -> dict[str, Any]:
+        final = Measurement(values=rungs[-1]["metrics"], missing={})
+        return summary.document(of([*rungs]), CALIBRATION, final, kept=100, best=None)
+
+    fine = judged(100, 0.8)
+    unsure = told(fine, burned(200, wave=0.3))
+    assert unsure["burned_at"] == 200 and unsure["burned_doubt"] in unsure["sentence"]
+    assert "(M 0.10, limit 0.09), though the limit is within the error" in unsure["sentence"]
+    for sure in (told(fine, burned(200, wave=0.01)), told(fine, burned(200, wave=0.3), burned(300, wave=0.3))):
+        assert sure["burned_at"] == 200 and "burned_doubt" not in sure and "within" not in sure["sentence"]
+    assert "burned_doubt" not in told(fine, judged(200, 0.9, memorisation__copy_rate=0.095)), "no error is known"
