@@ -64,7 +64,8 @@ def calibrate(
     folder = paths.outputs() / sweep
 
     with sweep_bar(spec.total) if on_change is None else nullcontext(on_change) as told:
-        ended = driver.run_sweep(spec, plans, folder=folder, on_change=told)
+        # Their limits are of no interest, and change by this very command.
+        ended = driver.run_sweep(spec, plans, folder=folder, judge_anew=False, on_change=told)
     if ended.interrupted:
         raise KeyboardInterrupt(ended.halted or "interrupted; the same command continues where it stopped")
     if ended.halted:
