@@ -22,7 +22,7 @@ from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, RunFolder, SweepFolder
+from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, RunFolder, SweepFolder, folders_in
 from lorasweep.plan import make_plan
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.loop import SweepLoop
@@ -105,11 +105,12 @@ def run_sweep(
     Raises:
         SweepHeldError: another driver has this sweep.
         InputError: the folder cannot be written, or holds trials that this declaration would contradict.
-        ConfigError: a machine that workers should live on cannot be used.
+        ConfigError: a machine that workers should live on cannot be used, or the name is another sweep's.
     """
     listening = stop is None
     stop = stop or StopSignal()
     require_writable(folder)
+    _require_own_name(folder)
     with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         compose = compose or recipe_factory(spec)
         source, study = open_sweep(spec, plans, folder, extend=extend, compose=compose, judge_anew=judge_anew)
@@ -154,6 +155,14 @@ def run_sweep(
         halted=loop.halted,
         mirrored=report,
     )
+
+
+def _require_own_name(folder: Path) -> None:
+    """Refuse a folder that is another sweep's: macOS and Windows do not tell capitals in names apart."""
+    for other in folders_in(folder.parent):
+        if other.name != folder.name and other.name.lower() == folder.name.lower() and other.samefile(folder):
+            message = f"`{folder.name}` is the folder of sweep `{other.name}` here, where capitals are not told apart"
+            raise ConfigError(Problem("sweep.name", message, f"sweep.name={other.name}, or another name"))
 
 
 @once.shared()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,39 @@ def test_an_empty_name_is_no_place(me: Path, words: list[str], capsys: pytest.Ca
 def test_a_picture_is_a_png(me: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "must end in .png, got rates.svg  (e.g. rates.png)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def file_limit() -> Iterator[Callable[[int], None]]:
+    """Set what `ulimit -f` sets, in bytes; as it was afterwards."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_limit_on_the_size_of_a_file_is_told_before_any_work(
+    me: Path, capsys: pytest.CaptureFixture[str], file_limit: Callable[[int], None]
+) -> None:
+    file_limit(4096)
+    code = main(["train", *CHEAP, "dataset.dollhouse.images=6", "tracking=none"])
+    file_limit(10**9)
+    assert code == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "results cannot be written here: there is no room left (File too large)" in told
+    assert "raise the limit on the size of a file (`ulimit -f`) and run the same command" in told
+    assert not list(Path("outputs").rglob("status.json"))
+
+
+def test_a_limit_that_is_met_while_training_stops_it_and_loses_nothing(
+    home: Path, on_tiny_sd: list[str], capsys: pytest.CaptureFixture[str], file_limit: Callable[[int], None]
+) -> None:
+    few = ["dataset.dollhouse.images=6", "train.max_steps=4", "train.rungs=2", "sample.steps=2", "sample.seeds=[0]"]
+    words = ["train", *on_tiny_sd, *few, "adapter.dim=64", "adapter.targets=full", "train.device=cpu", "tracking=none"]
+    file_limit(2**18)
+    code = main(words)
+    file_limit(10**9)
+    assert code == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "stopped early: there is no room left" in told and "Raise the limit on the size of a file" in told
+    assert main(words) == 0

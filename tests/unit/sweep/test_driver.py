@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
+from lorasweep.cli import main
 from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json
@@ -47,6 +48,16 @@ def test_a_sweep_completes_and_a_second_call_cooks_nothing(tmp_path):
     assert log(tmp_path) == before
     board = read_json(tmp_path / "leaderboard.json")
     assert [(row["rank"], row["arm"]) for row in board["arms"]] == [(1, "b"), (2, "a")]
+
+
+def test_a_name_in_other_capitals_is_no_other_sweep_where_these_are_not_told_apart(home, capsys):
+    (home / "outputs" / "Mine").mkdir(parents=True)
+    (home / "outputs" / "mine").symlink_to("Mine")  # as macOS and Windows have it
+    few = ["train.max_steps=4", "dataset.dollhouse.images=6", "tracking=none"]
+    assert main(["sweep", "sweep.name=mine", "adapter.dim=2,4", *few]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "`mine` is the folder of sweep `Mine` here" in told and "sweep.name=Mine, or another name" in told
+    assert not list((home / "outputs" / "Mine").iterdir())
 
 
 def test_a_run_folder_says_what_happened(tmp_path):
