@@ -132,6 +132,7 @@ def calibrate_by_ratings(
 
 def _writable(out: str | Path | None, holds_for: Mapping[str, Any]) -> Path:
     if out is None:
+        paths.require_writable(calibration.own_folder())
         return calibration.own_path(holds_for)
     file = paths.typed(out)
     paths.require_replaceable(file, lambda there: bool(calibration.read(there)), option="--out")

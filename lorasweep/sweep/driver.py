@@ -123,6 +123,8 @@ def run_sweep(
             on_trial_end=on_trial_end,
             on_end=on_end,
         )
+        if count := _to_judge_anew(source.trials):
+            announcer.note(f"the limits are others now: {count} finished trials are judged anew, without training")
         writer = _writer(spec, source.left_out, study)
         gate = PruningGate(spec, source.trials, left_out=source.left_out)
         cache = None if fresh else ResultCache(folder.parent, own=folder)
@@ -183,8 +185,7 @@ def open_sweep(
         manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
         trials = _load_trials(folder, spec, plans, manifest, compose, judge_anew=judge_anew)
         write_manifest(folder, manifest)
-        outdated = any(trial.verdict and trial.record.status is Status.WAITING for trial in trials)
-        study = SweepStudy(folder, manifest, spec.search, outdated=outdated)
+        study = SweepStudy(folder, manifest, spec.search, outdated=_to_judge_anew(trials) > 0)
         last_attempts = study.reconcile(
             (trial.record, _reported(trial, spec, manifest)) for trial in trials if trial.folder.exists()
         )
@@ -262,8 +263,15 @@ def _load_trials(
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     writer = _writer(spec, manifest.left_out)
     for trial in trials:
+        if trial.folder.exists() and not trial.record.status.is_final:
+            require_writable(trial.folder)  # it may be somebody else's
         writer.look_again(trial)
     return trials
+
+
+def _to_judge_anew(trials: Sequence[Trial]) -> int:
+    """Count the trials that have an end and wait all the same."""
+    return sum(bool(trial.verdict) and trial.record.status is Status.WAITING for trial in trials)
 
 
 def _writer(spec: SweepSpec, left_out: Collection[str], study: SweepStudy | None = None) -> TrialWriter:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sweep_folders import Cooked, write_sweep
 
 from lorasweep.cli import main
 
@@ -197,3 +198,41 @@ def test_a_limit_that_is_met_while_training_stops_it_and_loses_nothing(
     told = " ".join(capsys.readouterr().err.split())
     assert "stopped early: there is no room left" in told and "Raise the limit on the size of a file" in told
     assert main(words) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["report", "mine"], "outputs/mine"),
+        (["rate", "mine", "--no-browser"], "outputs/mine"),
+        (["export", "mine/0"], "outputs/mine/0000-a-s0"),
+        (["calibrate", *CHEAP, "optimizer.lr=1e-3"], "calibrations"),
+        (["caption", "dolls", "tagger=dollhouse", "--write"], "dolls"),
+        (["train", *CHEAP, "tracking=none"], "outputs/train"),
+    ],
+)
+def test_a_folder_of_somebody_else_is_refused_before_any_work(
+    me: Path,
+    words: list[str],
+    place: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = write_sweep(Path("outputs/mine"), [Cooked(arm="a"), Cooked(arm="b")])
+    (mine / "0000-a-s0" / "adapter.safetensors").write_bytes(b"")
+    assert main(["dollhouse", "dataset", "--images=6", "--out=dolls"]) == 0
+    there, asked = sorted(Path().rglob("*")), []
+
+    def theirs(**how: Path) -> object:
+        asked.append(how["dir"])
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", theirs)
+        assert main(words) == 2
+        told = capsys.readouterr()
+        assert "results cannot be written here: Permission denied" in told.err
+        assert str(asked[0].absolute()).startswith(str(Path(place).absolute()))
+        made = {path for path in Path().rglob("*") if path.is_file()} - {*there}
+        assert {path.parts[0] for path in made} <= {"cache"}, "nothing but what is kept to be quicker"
+        assert main(["status", "mine"]) == main(["status"]) == main(["plan", *CHEAP]) == 0, "what reads still reads"
