@@ -142,11 +142,11 @@ def test_a_finished_sweep_is_judged_anew_all_of_it(home: Path, words: list[str])
 
 def test_files_that_were_judged_are_judged_anew(home: Path, words: list[str]) -> None:
     assert main(["train", *words]) == 0
-    saved = [str(RunFolder(the_run(home)).weights(step)) for step in (2, 4, 6)]
-    named = [str(shutil.copy(file, home / f"lora-{step:06d}.safetensors")) for step, file in zip((2, 4, 6), saved)]
+    weights = RunFolder(the_run(home)).weights
+    named = [str(shutil.copy(weights(step), home / f"lora-{step:06d}.safetensors")) for step in (2, 4, 6)]
     kept = [word for word in words if not word.startswith(("train", "optimizer"))]
     assert main(["judge", *named, *kept, "train.device=cpu"]) == 0
-    (run,) = (home / "outputs" / "judge").iterdir()
+    (run,) = (each.path for each in SweepFolder(home / "outputs" / "judge").runs)
     before = judged(run)
     made = calibrate(words)
     assert main(["judge", *named, *kept, "train.device=cpu"]) == 0

@@ -566,7 +566,12 @@ def test_a_trial_that_was_changed_by_hand_keeps_no_other_out(
 
 @pytest.mark.parametrize(
     "content",
-    ['{"trials": [', '{"trials": ["first"]}', '{"trials": [{"number": 0, "rank": "best"}]}', '{"trials": [], "noise": 3}'],
+    [
+        '{"trials": [',
+        '{"trials": ["first"]}',
+        '{"trials": [{"number": 0, "rank": "best"}]}',
+        '{"trials": [], "noise": 3}',
+    ],
 )
 def test_a_leaderboard_that_was_changed_by_hand_keeps_no_trial_out(
     sweep: Any, holdings: Callable[[], Any], capsys: pytest.CaptureFixture[str], content: str
