@@ -95,15 +95,17 @@ def require_writable(folder: Path, *, option: str = "") -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_PROBE_BYTES))
     except OSError as error:
-        reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
-        hint = f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}"
-        if error.errno in NO_ROOM:
-            reason = f"there is no room left ({reason})"
-            hint = f"{make_room(reason)} and run the same command, or {hint}"
-        raise InputError(
-            Problem(str(folder), f"results cannot be written here: {reason}", hint),
-            subject="the output folder",
-        ) from error
+        raise InputError(unwritable(folder, error, option=option), subject="the output folder") from error
+
+
+def unwritable(folder: Path, error: OSError, *, what: str = "results", option: str = "") -> Problem:
+    """Say why a folder cannot hold something, and what to do; `option` as in `require_writable`."""
+    reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
+    hint = f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}"
+    if error.errno in NO_ROOM:
+        reason = f"there is no room left ({reason})"
+        hint = f"{make_room(reason)} and run the same command, or {hint}"
+    return Problem(str(folder), f"{what} cannot be written here: {reason}", hint)
 
 
 def make_room(reason: str) -> str:
