@@ -12,9 +12,9 @@ three seeds an arm's own variance is hardly known, so it is moderated by what th
 
 as in Smyth 2004 (doi:10.2202/1544-6115.1027, eq. 7), with the prior's weight fixed rather than estimated, and
 never more than the arm's own: an arm may be noisier than the others, and with two seeds they would outvote
-it. With two arms there are no others, and this is the plain paired t test. An arm's own interval counts fewer degrees
-of freedom where seeds are kind to all arms alike: then the others say again what the arm says. The best is compared with every
-other arm, so the level of each comparison is divided by their number (Bonferroni).
+it. With two arms there are no others, and this is the plain paired t test. An arm's own interval counts fewer
+degrees of freedom where seeds are kind to all arms alike, for then the others only say again what the arm says.
+The best is compared with every other arm, so the level of each comparison is divided by their number (Bonferroni).
 
 Further seeds go to the best arm and to the few that are hardest to tell from it, in units of their own noise: these
 decide the question (the idea of OCBA, Chen et al. 2000, doi:10.1023/A:1008349927281). All of a round share a
