@@ -36,7 +36,7 @@ from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
 from lorasweep.sweep.retry import DRIVER_GONE, next_record
 from lorasweep.sweep.workers.lock import holder, sweep_lock
-from lorasweep.trial.judge import score
+from lorasweep.trial.judge import score, verdict
 
 if TYPE_CHECKING:
     from lorasweep.sweep.search.study import SweepStudy
@@ -213,7 +213,7 @@ def judged_by_today(run: RunFolder, record: TrialRecord, recipe: Recipe) -> Tria
     if completed and not _can_be_judged(run, rungs, recipe):
         log.warning("%s was judged by other limits than today's, and stays so: its checkpoints are gone", run.path)
         return record
-    now = score.rescored(rungs, today)
+    now = verdict.rescored(rungs, today)
     if now != rungs:
         rows = iter(now)
         write_jsonl(run.path / EVENTS_FILE, [next(rows) if row["kind"] == "rung" else row for row in run.events()])

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from lorasweep.core.judging import Symptom
 from lorasweep.core.records import Measurement
 from lorasweep.plan.calibration import Calibration
 from lorasweep.plan.symptoms import SYMPTOMS
-from lorasweep.trial.judge import replicates
 
 SCORE, UTILITY, FIDELITY = "overcook/score", "overcook/utility", "overcook/fidelity"
 IDENTITY, HELD_OUT = "identity/score", "generalisation/held_out"
@@ -114,36 +113,6 @@ def without(metrics: Mapping[str, float], symptoms: Collection[str]) -> dict[str
     if learned is not None:
         found[UTILITY] = learned * (1.0 - found[SCORE])
     return found
-
-
-def rescored(rungs: Sequence[Mapping[str, Any]], calibration: Calibration) -> list[dict[str, Any]]:
-    """Score a trial's rungs by other limits, from what was measured at them; one that has no score gets none.
-
-    Args:
-        rungs: oldest first, with "metrics", "missing" and "replicates" as `finish.Rung` has them.
-        calibration: where each symptom begins to count now.
-    """
-    found: list[dict[str, Any]] = []
-    for rung in rungs:
-        if SCORE not in rung["metrics"]:
-            found.append(dict(rung))
-            continue
-        metrics, missing = _measured(rung["metrics"]), _measured(rung.get("missing") or {})
-        kind = kind_of([each["metrics"] for each in found])
-        now = summarise(metrics, calibration, missing=missing, kind=kind)
-        kind = kind or kind_of([metrics | now.values])
-        parts = [
-            (own := _measured(part)) | (summarise(own, calibration, kind=kind).values if SCORE in part else {})
-            for part in rung.get("replicates") or ()
-        ]
-        values = replicates.with_errors(metrics | now.values, parts)
-        found.append({**rung, "metrics": values, "missing": missing | now.missing, "replicates": parts})
-    return found
-
-
-def _measured(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what does not follow from limits."""
-    return {name: value for name, value in numbers.items() if name.partition("/")[0] != "overcook"}
 
 
 def kind_of(rungs: Sequence[Mapping[str, float]]) -> Kind | None:
