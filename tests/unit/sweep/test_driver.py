@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
@@ -58,6 +60,22 @@ def test_a_name_in_other_capitals_is_no_other_sweep_where_these_are_not_told_apa
     told = " ".join(capsys.readouterr().err.split())
     assert "`mine` is the folder of sweep `Mine` here" in told and "sweep.name=Mine, or another name" in told
     assert not list((home / "outputs" / "Mine").iterdir())
+
+
+def test_a_run_folder_of_somebody_else_is_refused_before_any_work(tmp_path, monkeypatch):
+    declared = spec({"a": {"ends": "raise"}, "b": {}})
+    cook(declared, tmp_path)
+    before, theirs, real = log(tmp_path), tmp_path / "0000-a-s0", tempfile.TemporaryFile
+
+    def refused(*arguments, **how):
+        if how.get("dir") == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(*arguments, **how)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(InputError, match="0000-a-s0.*results cannot be written here: Permission denied"):
+        cook(declared, tmp_path)
+    assert log(tmp_path) == before
 
 
 def test_a_run_folder_says_what_happened(tmp_path):
