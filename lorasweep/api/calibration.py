@@ -64,7 +64,8 @@ def calibrate(
     folder = paths.outputs() / sweep
 
     with sweep_bar(spec.total) if on_change is None else nullcontext(on_change) as told:
-        ended = driver.run_sweep(spec, plans, folder=folder, on_change=told)
+        # Their limits are of no interest, and change by this very command.
+        ended = driver.run_sweep(spec, plans, folder=folder, judge_anew=False, on_change=told)
     if ended.interrupted:
         raise KeyboardInterrupt(ended.halted or "interrupted; the same command continues where it stopped")
     if ended.halted:
@@ -131,6 +132,7 @@ def calibrate_by_ratings(
 
 def _writable(out: str | Path | None, holds_for: Mapping[str, Any]) -> Path:
     if out is None:
+        paths.require_writable(calibration.own_folder())
         return calibration.own_path(holds_for)
     file = paths.typed(out)
     paths.require_replaceable(file, lambda there: bool(calibration.read(there)), option="--out")

@@ -98,6 +98,8 @@ def caption(
     target = None if out is None else paths.typed(out)
     asked = bool(words) or apply is not None
     _require_one_way(target, asked=asked, write=write, overwrite=overwrite, undo=undo, encoding=encoding)
+    if write and root.is_dir():
+        paths.require_writable(root, option="--out")
     if undo:
         return Captioned(restored=len(caption_writing.undo(root)))
     tagger, recipe = _tagger_and_policy(root, config.texts([*words, apply or ()]))

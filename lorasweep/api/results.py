@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep import config
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
+from lorasweep.core.run_folder import EXPORTS, REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
 from lorasweep.results import runs
 from lorasweep.results.handles import Named, Run, Sweep, named_by
 from lorasweep.results.ratings import Rated, read_rated
@@ -36,14 +36,14 @@ def report(named: Named, out: str | Path | None = None) -> tuple[Path, Path]:
     """Write a sweep's answer as one page into a folder, None: the sweep's own; returns the HTML and the Markdown file.
 
     Raises:
-        InputError: there is no such sweep, or something else lies where they would be written.
+        InputError: there is no such sweep, or they cannot be written there, or something else lies there.
     """
     from lorasweep.results.report.write import is_ours, write_report
 
     folder = runs.find_sweep(named_by(named), subject="report")
+    out = None if out is None else paths.typed(out)
+    paths.require_writable(out or folder, option="--out")
     if out is not None:
-        out = paths.typed(out)
-        paths.require_writable(out, option="--out")
         for name in (REPORT_FILE, REPORT_TEXT_FILE):
             paths.require_replaceable(out / name, is_ours, option="--out")
     return write_report(folder, out)
@@ -87,9 +87,9 @@ def export(
 
     if not isinstance(saved, runs.Checkpoint):
         saved = checkpoint(saved)
-    if out is not None:
-        out = paths.typed(out)
-        paths.require_writable(out.parent, option="--out")
+    out = None if out is None else paths.typed(out)
+    place = saved.folder / EXPORTS if out is None else out
+    paths.require_writable(place if place.is_dir() else place.parent, option="--out")
     given = config.texts([readers], "readers")
     form = form or forms.smallest_form(saved.recipe.adapter.name, given, base=saved.recipe.base.name)
     return export_run(saved, out=out, form=form, **how)
@@ -125,7 +125,7 @@ def rate(
     Returns what everybody's answers say, this one's included.
 
     Raises:
-        InputError: there is nothing to compare, or the port is taken.
+        InputError: there is nothing to compare, no answer can be kept, or the port is taken.
     """
     from lorasweep.results.rate.server import serve
     from lorasweep.results.rate.session import Session, contest
@@ -136,6 +136,7 @@ def rate(
     if not 0 <= (port or 0) < 1 << 16:
         raise InputError(Problem("--port", f"must be from 1 to 65535, got {port}"), subject="rate")
     folder = runs.find_sweep_or_run(named_by(named), subject="rate")
+    paths.require_writable(folder)
     session = Session(contest=contest(folder), rater=rater, most=most)
     if not session.why_over():
         serve(session, port=port or 0, open_browser=open_browser)

@@ -13,6 +13,7 @@ from typing import Literal
 
 from lorasweep.core.errors import InputError, Problem
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a quota, a limit on the size of a file
 _PROBE_BYTES = 2**16  # a disk with less room than a page of results is full
 _DEVICE = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)\d")
 SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
@@ -100,14 +101,23 @@ def require_writable(folder: Path, *, option: str = "") -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_PROBE_BYTES))
     except OSError as error:
-        reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
-        hint = f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}"
-        if error.errno == errno.ENOSPC:
-            reason, hint = "there is no room left", f"make some and run the same command, or {hint}"
-        raise InputError(
-            Problem(str(folder), f"results cannot be written here: {reason}", hint),
-            subject="the output folder",
-        ) from error
+        raise InputError(unwritable(folder, error, option=option), subject="the output folder") from error
+
+
+def unwritable(folder: Path, error: OSError, *, what: str = "results", option: str = "") -> Problem:
+    """Say why a folder cannot hold something, and what to do; `option` as in `require_writable`."""
+    reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
+    hint = f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}"
+    if error.errno in NO_ROOM:
+        reason = f"there is no room left ({reason})"
+        hint = f"{make_room(reason)} and run the same command, or {hint}"
+    return Problem(str(folder), f"{what} cannot be written here: {reason}", hint)
+
+
+def make_room(reason: str) -> str:
+    """Say what helps where there is no room left, by the words of the error."""
+    limited = os.strerror(errno.EFBIG).lower() in reason.lower()
+    return "raise the limit on the size of a file (`ulimit -f`)" if limited else "free some space"
 
 
 def require_replaceable(path: Path | None, is_ours: Callable[[Path], bool], *, option: str) -> None:

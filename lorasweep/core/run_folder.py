@@ -146,6 +146,12 @@ class RunFolder:
         return data
 
     @property
+    def judged_by(self) -> str | None:
+        """The digest of the limits that its result was judged by; None where none are told."""
+        limits = self.result.get("calibration")
+        return limits.get("digest") if isinstance(limits, dict) else None
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Versions, code and machine."""
         return files.read_object(self.path / PROVENANCE_FILE)

@@ -23,7 +23,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core import files, paths
+from lorasweep.components import bases
+from lorasweep.core import files, once, paths
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Recipe, digest, from_dict, to_dict
 from lorasweep.plan.symptoms import SYMPTOMS, Limit
@@ -103,6 +104,12 @@ def own_folder() -> Path:
     return paths.home() / "calibrations"
 
 
+def of_today(recipe: Recipe) -> Calibration:
+    """Return what a recipe would be judged by now; raises what `find` does."""
+    return find(recipe, bases.fingerprint(recipe)).calibration
+
+
+@once.per(lambda recipe, base_fingerprint: digest([conditions(recipe, base_fingerprint), recipe.calibration]))
 def find(recipe: Recipe, base_fingerprint: str) -> ChosenCalibration:
     """Choose the calibration for a recipe; see the module.
 

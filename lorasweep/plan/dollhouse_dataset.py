@@ -49,9 +49,7 @@ def _once(folder: Path, fill: Callable[[Path], object]) -> Path:
         if not folder.is_dir():
             files.write_folder_once(folder, fill)
     except OSError as error:
-        message = f"the dollhouse dataset cannot be written here: {error.strerror}"
-        hint = "choose another place with LORASWEEP_HOME=/some/folder"
-        raise DatasetError(Problem(str(folder.parent), message, hint)) from error
+        raise DatasetError(paths.unwritable(folder.parent, error, what="the dollhouse dataset")) from error
     return folder
 
 

@@ -15,17 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.components import bases
 from lorasweep.core.errors import Problem
 from lorasweep.core.printable import some
-from lorasweep.core.records import Plan, Recipe, digest
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan import calibration
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import offered, score
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
-    from lorasweep.plan.calibration import Calibration
 
 SCORES = (score.SCORE, score.UTILITY)
 
@@ -49,15 +47,9 @@ def left_out(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, str]:
 
 def offers(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, offered.Offer]:
     """Find what judging can give of each arm and corner, by name; their plans are given by name too."""
-    limits: dict[str, Calibration] = {}  # by what it is found by: many arms share one
-    found = {}
-    for arm in spec.known:
-        recipe = arm.recipe
-        key = digest([recipe.base, recipe.dataset.path, recipe.sample, recipe.calibration])
-        if key not in limits:
-            limits[key] = calibration.find(recipe, bases.fingerprint(recipe)).calibration
-        found[arm.name] = offered.offer(recipe, plans[arm.name], limits[key])
-    return found
+    return {
+        arm.name: offered.offer(arm.recipe, plans[arm.name], calibration.of_today(arm.recipe)) for arm in spec.known
+    }
 
 
 def problems(spec: SweepSpec) -> Iterator[Problem]:

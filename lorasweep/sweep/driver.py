@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.config import SweepSpec, compose_recipe
-from lorasweep.core import registry
+from lorasweep.core import once, registry
 from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, SweepFolder
+from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, RunFolder, SweepFolder, folders_in
 from lorasweep.plan import make_plan
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.loop import SweepLoop
@@ -35,7 +35,7 @@ from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.search.study import SweepStudy
-from lorasweep.sweep.trial_writer import TrialWriter, recover, write_invalid
+from lorasweep.sweep.trial_writer import TrialWriter, judged_by_today, recover, write_invalid
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
@@ -74,6 +74,7 @@ def run_sweep(
     compose: Compose | None = None,
     repeats: int | None = None,
     fresh: bool = False,
+    judge_anew: bool = True,
     estimated_s: float | None = None,
     on_change: Callable[[SweepState], None] | None = None,
     on_trial_end: Callable[[], object] | None = None,
@@ -92,6 +93,7 @@ def run_sweep(
         repeats: afterwards, cook arms again with up to so many further seeds each, where that helps to tell
             the best one from the others, until it is known; None: cook what is declared and no more.
         fresh: cook also what this home has already cooked elsewhere with the same code.
+        judge_anew: judge by today's limits what was completed by others, from its checkpoints, training nothing.
         trial_module: where workers find `TrialResources`, `cooking`, `train` and `draw_base_samples`.
         estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
@@ -103,13 +105,15 @@ def run_sweep(
     Raises:
         SweepHeldError: another driver has this sweep.
         InputError: the folder cannot be written, or holds trials that this declaration would contradict.
-        ConfigError: a machine that workers should live on cannot be used.
+        ConfigError: a machine that workers should live on cannot be used, or the name is another sweep's.
     """
     listening = stop is None
     stop = stop or StopSignal()
     require_writable(folder)
+    _require_own_name(folder)
     with stop.listening() if listening else nullcontext(), sweep_lock(folder):
-        source, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or recipe_factory(spec))
+        compose = compose or recipe_factory(spec)
+        source, study = open_sweep(spec, plans, folder, extend=extend, compose=compose, judge_anew=judge_anew)
         announcer = Announcer(
             spec,
             folder,
@@ -119,6 +123,8 @@ def run_sweep(
             on_trial_end=on_trial_end,
             on_end=on_end,
         )
+        if count := _to_judge_anew(source.trials):
+            announcer.note(f"the limits are others now: {count} finished trials are judged anew, without training")
         writer = _writer(spec, source.left_out, study)
         gate = PruningGate(spec, source.trials, left_out=source.left_out)
         cache = None if fresh else ResultCache(folder.parent, own=folder)
@@ -153,8 +159,17 @@ def run_sweep(
     )
 
 
+def _require_own_name(folder: Path) -> None:
+    """Refuse a folder that is another sweep's: macOS and Windows do not tell capitals in names apart."""
+    for other in folders_in(folder.parent):
+        if other.name != folder.name and other.name.lower() == folder.name.lower() and other.samefile(folder):
+            message = f"`{folder.name}` is the folder of sweep `{other.name}` here, where capitals are not told apart"
+            raise ConfigError(Problem("sweep.name", message, f"sweep.name={other.name}, or another name"))
+
+
+@once.shared()
 def open_sweep(
-    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
+    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose, judge_anew: bool
 ) -> tuple[TrialSource, SweepStudy]:
     """Bring manifest, run folders and study to agree; the arguments are those of `run_sweep`.
 
@@ -168,9 +183,9 @@ def open_sweep(
         runs = {(each.arm, each.seed): SweepFolder(folder).run(each.number, each.arm, each.seed) for each in declared}
         cooked = frozenset(pair for pair, run in runs.items() if run.record is not None)
         manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
-        trials = _load_trials(folder, spec, plans, manifest, compose)
+        trials = _load_trials(folder, spec, plans, manifest, compose, judge_anew=judge_anew)
         write_manifest(folder, manifest)
-        study = SweepStudy(folder, manifest, spec.search)
+        study = SweepStudy(folder, manifest, spec.search, outdated=_to_judge_anew(trials) > 0)
         last_attempts = study.reconcile(
             (trial.record, _reported(trial, spec, manifest)) for trial in trials if trial.folder.exists()
         )
@@ -212,7 +227,13 @@ def launch_options(
 
 
 def _load_trials(
-    sweep_folder: Path, spec: SweepSpec, plans: Mapping[str, Plan], manifest: Manifest, compose: Compose
+    sweep_folder: Path,
+    spec: SweepSpec,
+    plans: Mapping[str, Plan],
+    manifest: Manifest,
+    compose: Compose,
+    *,
+    judge_anew: bool,
 ) -> list[Trial]:
     """Build the driver's trials from what is declared, what was asked for since, and what is on disk."""
     composed = {arm.name: Composed(arm.recipe, plans[arm.name]) for arm in spec.arms}
@@ -232,6 +253,8 @@ def _load_trials(
             message = "was cooked from another recipe, other images or another base than is declared now"
             message = f"cannot be cooked any more: {reason}" if reason else message
             strangers.append(Problem(str(trial.folder), message, "move it away, or give the sweep another name"))
+        elif judge_anew and trial.recipe is not None:
+            record = judged_by_today(RunFolder(trial.folder), record, trial.recipe)
         trial.record = record or trial.record
         trial.step = trial.record.step
         trial.take_results()
@@ -240,8 +263,15 @@ def _load_trials(
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     writer = _writer(spec, manifest.left_out)
     for trial in trials:
+        if trial.folder.exists() and not trial.record.status.is_final:
+            require_writable(trial.folder)  # it may be somebody else's
         writer.look_again(trial)
     return trials
+
+
+def _to_judge_anew(trials: Sequence[Trial]) -> int:
+    """Count the trials that have an end and wait all the same."""
+    return sum(bool(trial.verdict) and trial.record.status is Status.WAITING for trial in trials)
 
 
 def _writer(spec: SweepSpec, left_out: Collection[str], study: SweepStudy | None = None) -> TrialWriter:

@@ -15,7 +15,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.components import bases
 from lorasweep.core.files import link_or_copy, write_folder
 from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import Outcome, Recipe, Status
@@ -46,12 +45,6 @@ class Cooked:
         """`<sweep>/<run folder>`; of a trial that was itself reused, where it was cooked."""
         return self.record.reused_from or RunFolder(self.folder).name
 
-    @property
-    def judged_by(self) -> str | None:
-        """The digest of the limits; None where none are told."""
-        limits = RunFolder(self.folder).result.get("calibration")
-        return limits.get("digest") if isinstance(limits, dict) else None
-
     def outcome(self) -> Outcome:
         """Tell how it ended, with all that was measured, since another sweep may be about another metric."""
         result = RunFolder(self.folder).result
@@ -75,8 +68,8 @@ class ResultCache:
         cooked = self._known.get(fingerprint)
         if not cooked:
             return None
-        today = calibration.find(recipe, bases.fingerprint(recipe)).calibration.digest
-        return next((each for each in cooked if each.judged_by in (None, today)), None)
+        today = calibration.of_today(recipe).digest
+        return next((each for each in cooked if RunFolder(each.folder).judged_by in (None, today)), None)
 
     def _read(self) -> dict[str, list[Cooked]]:
         found: dict[str, list[Cooked]] = {}

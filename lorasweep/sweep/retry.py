@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from lorasweep.core.errors import InputError
+from lorasweep.core.paths import NO_ROOM, make_room
 from lorasweep.core.records import Outcome, Status
 from lorasweep.core.run_folder import TrialRecord
 
@@ -30,9 +31,8 @@ ALIKE_BENCHES = 2  # trials that crash alike on one node and on no other
 MEASURED = (Status.COMPLETED, Status.PRUNED)
 DRIVER_GONE = "its driver is gone; run the same command to continue"
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # How libraries say it that have no exception class of their own for it: safetensors' Rust, SQLite.
-DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "file too large", "database or disk is full")
 # torch's CPU allocator; CUDA, HIP and MPS where they raise no torch.OutOfMemoryError; cuBLAS and cuDNN.
 MEMORY_WORDS = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
@@ -155,7 +155,7 @@ def status_of(error: BaseException) -> Status:
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether `error`, or what it was raised from, is a disk or a quota without room."""
     return any(
-        (isinstance(each, OSError) and each.errno in DISK_FULL)
+        (isinstance(each, OSError) and each.errno in NO_ROOM)
         or any(words in str(each).lower() for words in DISK_FULL_WORDS)
         for each in _chain(error)
     )
@@ -163,9 +163,10 @@ def is_disk_full(error: BaseException) -> bool:
 
 def disk_full(sweep_folder: Path, reason: str, *, node: str = "") -> str:
     """Explain to a person why a sweep stopped that had no room to write, here or on a worker's machine."""
+    how = make_room(reason)
     return (
         f"there is no room left {f'on {node}' if node else f'where {sweep_folder} is'} ({reason}). "
-        "Free some space and run the same command: everything that was finished is kept, the rest goes on."
+        f"{how[0].upper()}{how[1:]} and run the same command: everything that was finished is kept, the rest goes on."
     )
 
 

@@ -40,7 +40,7 @@ from lorasweep.sweep.queue import Trial, job_of
 from lorasweep.sweep.ranking.announce import Mirror, MirrorReport, last_look
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
-from lorasweep.sweep.trial_writer import TrialWriter, recover
+from lorasweep.sweep.trial_writer import TrialWriter, judged_by_today, recover
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import note_end
@@ -138,7 +138,9 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     if record is not None and fresh and record.reused_from:
         _forget(folder)
         record = None
-    if record is None:
+    if record is not None:
+        record = judged_by_today(RunFolder(folder), record, recipe)
+    else:
         record = TrialRecord(
             number=0,
             arm=ARM,

@@ -7,37 +7,43 @@ Whatever is lost by dying between two of these is restored at the next start by 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_spec import Constraint, Objective
-from lorasweep.core.files import link_or_copy, write_json, write_text
-from lorasweep.core.records import Outcome, Status, to_dict
+from lorasweep.core.files import link_or_copy, write_json, write_jsonl, write_text
+from lorasweep.core.records import Outcome, Recipe, Status, to_dict
 from lorasweep.core.run_folder import (
     DRIVERS_FILES,
     ERROR_FILE,
+    EVENTS_FILE,
     OUTCOME_FILE,
     PLAN_FILE,
     RECIPE_FILE,
+    STATE_FILE,
     RunFolder,
     TrialRecord,
 )
+from lorasweep.plan import calibration
+from lorasweep.plan.lora_files import has_files
 from lorasweep.sweep.launchers import Place
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
 from lorasweep.sweep.retry import DRIVER_GONE, next_record
 from lorasweep.sweep.workers.lock import holder, sweep_lock
-from lorasweep.trial.judge import score
+from lorasweep.trial.judge import score, verdict
 
 if TYPE_CHECKING:
     from lorasweep.sweep.search.study import SweepStudy
 
 # What belongs to a trial and not to its recipe, so that a duplicate has its own.
 OWN_FILES = (*DRIVERS_FILES, OUTCOME_FILE, ERROR_FILE)
+log = logging.getLogger(__name__)
 
 
 class TrialWriter:
@@ -186,6 +192,37 @@ def recover(
     if record.status in again:
         record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
+
+
+def judged_by_today(run: RunFolder, record: TrialRecord, recipe: Recipe) -> TrialRecord:
+    """Score what a run has measured by today's limits; one completed by others WAITS to choose its checkpoint by them.
+
+    That trains nothing: it goes on from its last rung, which is judged. Without its checkpoints it stays, and says so;
+    what was pruned by the numbers of then stays too.
+    """
+    completed = record.status is Status.COMPLETED
+    judged_by = run.judged_by if completed else ""
+    if judged_by is None or (record.status.is_final and not completed):
+        return record
+    today = calibration.of_today(recipe)
+    if judged_by == today.digest:
+        return record
+    rungs = run.rungs()
+    if completed and not _can_be_judged(run, rungs, recipe):
+        log.warning("%s was judged by other limits than today's, and stays so: its checkpoints are gone", run.path)
+        return record
+    now = verdict.rescored(rungs, today)
+    if now != rungs:
+        rows = iter(now)
+        write_jsonl(run.path / EVENTS_FILE, [next(rows) if row["kind"] == "rung" else row for row in run.events()])
+    return dataclasses.replace(record, status=Status.WAITING) if completed else record
+
+
+def _can_be_judged(run: RunFolder, rungs: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
+    """Tell whether the weights of all rungs are here, and what training goes on from: else it would begin anew."""
+    weights = [run.weights(rung["step"]) for rung in rungs]
+    state = [] if has_files(recipe) else [file.with_name(STATE_FILE) for file in weights[-1:]]
+    return bool(rungs) and all(file.exists() for file in (*weights, *state))
 
 
 def settle(held: Path, run_folders: Iterable[Path], *, metric: str, left_out: Collection[str] = ()) -> None:

@@ -52,6 +52,7 @@ RUN_STATUS: dict[Status, RunStatus] = {
 }
 # The plan's word for a part of the images -> MLflow's for what they are there for.
 DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
+RETOLD = ("step", "system")  # streams of which a resumed trial tells some steps again, give or take a rounding
 PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
 PLACE = "lorasweep.place"  # the rank in five digits, since tags are ordered as texts
 FINAL = "final"  # stream of the trial's own numbers
@@ -315,18 +316,22 @@ def _samples(trial: TrialFiles, *, named: bool) -> Iterator[Picture | Artifact]:
                 yield Artifact(file=file, folder=folder)
 
 
+def _part(value: Any) -> Mapping[str, Any]:
+    """Return a part of a recipe that somebody may have changed by hand; empty where it is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:
     """Return the images that were trained on and those that only judged, each part with a digest of its own."""
-    options = trial.recipe.get("dataset") or {}
-    path = options.get("path")
-    subject = (options.get("dollhouse") or {}).get("subject", "")
+    path, dollhouse = (_part(trial.recipe.get("dataset")).get(key) for key in ("path", "dollhouse"))
+    subject = _part(dollhouse).get("subject", "")
     for split, use in DATASETS.items():
         images = [image for image in trial.plan.get("images") or () if image.get("split") == split]
         if images:
             seen = sorted((image["sha256"], image["caption"], image["repeats"]) for image in images)
             yield DatasetLabel(
                 use=use,
-                name=Path(path).name if path else f"dollhouse {subject}".strip(),
+                name=Path(str(path)).name if path else f"dollhouse {subject}".strip(),
                 digest=digest(seen)[:8],
                 source=str(path or Path(images[0]["file"]).parent.parent),
             )

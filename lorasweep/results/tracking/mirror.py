@@ -134,6 +134,7 @@ class SweepMirror:
         pusher.store.require_same()
         with _noting("the sweep's own run", pusher.store, report):
             trials = [self._read(folder) for folder in sweep.trials]
+            report.problems += filter(None, [sweep.damage, *(trial.damage for trial in trials)])
             content = sweep_content(sweep, trials)
             # First, so that the trials can name their parent; pushed last, so that FINISHED means all of it.
             parent, created = pusher.ensure(content, state_file)

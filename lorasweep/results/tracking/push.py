@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lorasweep.core import files
-from lorasweep.results.tracking.content import Artifact, DatasetLabel, RunContent
+from lorasweep.core.records import digest
+from lorasweep.results.tracking.content import RETOLD, Artifact, DatasetLabel, RunContent
 from lorasweep.results.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class Pusher:
         changed = any(content.params.get(key, value) != value for key, value in state.params.items())
         if not state.whole or changed or state.tracking_uri != self.store.shown:
             return False
+        if content.status in TERMINAL and _changed(content, state):
+            return False  # it was judged anew; while that goes on for others, the sweep's run waits
         known = (state.run_id, content.key)
         if known not in self._there and self._is_ours(*known):
             self._there.add(known)
@@ -157,6 +160,7 @@ class Pusher:
     def _push_points(self, content: RunContent, state: SyncState) -> None:
         from mlflow.entities import Metric
 
+        changed = _changed(content, state)
         unsent = [
             Metric(point.key, point.value, point.time_ms, point.step)
             for stream, points in content.points.items()
@@ -165,6 +169,7 @@ class Pusher:
         ]
         self._log(state, "metrics", unsent)
         state.points |= {stream: points[-1].step for stream, points in content.points.items() if points}
+        state.told |= {stream: told for stream, told in _told(content, state).items() if stream not in changed}
 
     def _push_artifacts(self, content: RunContent, state: SyncState) -> None:
         for artifact in content.artifacts:
@@ -192,6 +197,21 @@ class Pusher:
             )
         state.pictures = unsent[-1][0].step
         state.whole = True
+
+
+def _told(content: RunContent, state: SyncState) -> dict[str, str]:
+    """Digest, by stream, what was sent of a content's points but for those that a resumed trial tells anew."""
+    found = {}
+    for stream, points in content.points.items():
+        sent = [(point.key, point.value, point.step) for point in points if point.step <= state.points.get(stream, -1)]
+        if sent and stream not in RETOLD:
+            found[stream] = digest(sorted(sent))
+    return found
+
+
+def _changed(content: RunContent, state: SyncState) -> set[str]:
+    """Return the streams of which something else was sent than they say now; MLflow forgets no point."""
+    return {stream for stream, told in _told(content, state).items() if state.told.get(stream, told) != told}
 
 
 def _opened(file: Path) -> Image.Image:
@@ -233,6 +253,7 @@ class SyncState:
     params: dict[str, str] = field(default_factory=dict)
     datasets: dict[str, str] = field(default_factory=dict)  # by use, the digest that was sent
     points: dict[str, int] = field(default_factory=dict)  # by stream, the last step whose points were sent
+    told: dict[str, str] = field(default_factory=dict)  # by stream, a digest of these points
     pictures: int | None = None  # the last step whose pictures were sent, or None
     artifacts: dict[str, list[int]] = field(default_factory=dict)
 

@@ -2,15 +2,15 @@
 
     outputs/<sweep>/{sweep.yaml, leaderboard.json, <trial>/...}  ->  SweepFiles, TrialFiles
 
-A file that is absent reads as empty, and so does one that cannot be parsed (its writer replaces it whole,
-so that is damage, which is for `lorasweep status` to report). Knows nothing about mlflow.
+A file that is absent reads as empty, and so does one that cannot be parsed or was changed into something else, which
+`damage` names: its writer replaces it whole. Knows nothing about mlflow.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from lorasweep.sweep.manifest import read_manifest
 _TRIAL_FILES = (
     STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE,
 )  # fmt: skip
+_OF_IMAGE = {"file": str, "split": str, "sha256": str, "caption": str, "repeats": int}  # what is read of a plan's
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class SweepFiles:
     leaderboard: Mapping[str, Any]
     trials: tuple[Path, ...]  # run folders, by name
     rated: Sequence[Rated] = ()  # what people said of its arms
+    damage: str = ""  # what is not read, and why
 
     @property
     def name(self) -> str:
@@ -111,6 +113,7 @@ class TrialFiles:
     provenance: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
     rated: Sequence[Rated] = ()  # what people said of its steps
+    damage: str = ""  # what is not read, and why
 
     @property
     def state(self) -> Status:
@@ -134,29 +137,67 @@ def read_sweep(folder: Path) -> SweepFiles:
         manifest = read_manifest(folder)
     except InputError:
         manifest = None
+    lost = "ranks and the best adapter are left out; the sweep's command writes it anew"
+    leaderboard, damage = _read(folder / LEADERBOARD_FILE, _is_leaderboard, lost)
     return SweepFiles(
         folder=folder,
         identity=_identity(folder),
         manifest={} if manifest is None else to_dict(manifest),
-        leaderboard=files.read_object(folder / LEADERBOARD_FILE),
+        leaderboard=leaderboard,
         trials=tuple(run.path for run in SweepFolder(folder).runs),
         rated=() if manifest is None else read_rated(folder),
+        damage=damage,
+    )
+
+
+def _read(file: Path, is_whole: Callable[[Mapping[str, Any]], bool], lost: str) -> tuple[Mapping[str, Any], str]:
+    """Read what a writer replaces whole; where it is something else, nothing, and a sentence with what is lost."""
+    there, data = file.exists(), files.read_object(file)
+    damaged = there and not is_whole(data)
+    return ({}, f"{file.name} was cut or changed by hand: {lost}") if damaged else (data, "")
+
+
+def _is_leaderboard(data: Mapping[str, Any]) -> bool:
+    """Tell whether a leaderboard has what is read of it."""
+    rows, noise = data.get("trials"), data.get("noise") or {"best": "", "tied_with_best": []}
+    return (
+        isinstance(rows, list)
+        and all(isinstance(row, dict) and isinstance(row.get("number"), int) for row in rows)
+        and all(isinstance(row.get("rank"), int | None) for row in rows)
+        and isinstance(noise, dict)
+        and isinstance(noise.get("best"), str)
+        and isinstance(noise.get("tied_with_best"), list)
     )
 
 
 def read_trial(folder: Path) -> TrialFiles:
     """Read a run folder."""
-    run = RunFolder(folder)
+    run, before = RunFolder(folder), signature(folder)
+    plan, damage = _read(folder / PLAN_FILE, _is_plan, "its images and prompts are left out")
     return TrialFiles(
         folder=folder,
-        signature=signature(folder),
+        signature=before,
         status=run.status if run.record else {},
         recipe=run.recipe,
-        plan=run.plan,
+        plan=plan,
         result=run.result,
         provenance=run.provenance,
         events=tuple(run.events()),
         rated=read_rated(folder),
+        damage=f"{folder.name}: {damage}" if damage else "",
+    )
+
+
+def _is_plan(data: Mapping[str, Any]) -> bool:
+    """Tell whether a plan has what is read of it."""
+    images, prompts = data.get("images") or [], data.get("prompts") or {}
+    return (
+        bool(data)
+        and isinstance(images, list)
+        and all(isinstance(image, dict) for image in images)
+        and all(type(image.get(key)) is kind for image in images for key, kind in _OF_IMAGE.items())
+        and isinstance(prompts, dict)
+        and all(isinstance(texts, list) and {*map(type, texts)} <= {str} for texts in prompts.values())
     )
 
 

@@ -118,10 +118,10 @@ def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[s
 
 def _decided(sweep: SweepFiles) -> str | None:
     """Return what repeats say about the first of the ranking; None before there is a ranking."""
-    noise = sweep.leaderboard.get("noise") if isinstance(sweep.leaderboard, dict) else None
+    noise = sweep.leaderboard.get("noise")
     if not noise:
         return None
-    tied = ", ".join(noise["tied_with_best"])
+    tied = ", ".join(map(str, noise["tied_with_best"]))
     return f"no: {noise['best']} cannot be told apart from {tied}" if tied else "yes"
 
 

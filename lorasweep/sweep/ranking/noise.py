@@ -12,8 +12,9 @@ three seeds an arm's own variance is hardly known, so it is moderated by what th
 
 as in Smyth 2004 (doi:10.2202/1544-6115.1027, eq. 7), with the prior's weight fixed rather than estimated, and
 never more than the arm's own: an arm may be noisier than the others, and with two seeds they would outvote
-it. With two arms there are no others, and this is the plain paired t test. The best is compared with every
-other arm, so the level of each comparison is divided by their number (Bonferroni).
+it. With two arms there are no others, and this is the plain paired t test. An arm's own interval counts fewer
+degrees of freedom where seeds are kind to all arms alike, for then the others only say again what the arm says.
+The best is compared with every other arm, so the level of each comparison is divided by their number (Bonferroni).
 
 Further seeds go to the best arm and to the few that are hardest to tell from it, in units of their own noise: these
 decide the question (the idea of OCBA, Chen et al. 2000, doi:10.1023/A:1008349927281). All of a round share a
@@ -123,9 +124,10 @@ def arm_intervals(values: Values) -> dict[str, Interval]:
     """Find the 95 % interval of every arm that has repeats: its mean +- t s / sqrt(n)."""
     variances = {arm: _Variance.of(seeds.values()) for arm, seeds in values.items() if len(seeds) > 1}
     pooled = _Pool(variances.values())
+    shared = _correlation([values[arm] for arm in variances]) ** 2
     found = {}
     for arm, own in variances.items():
-        variance = pooled.moderate(own)
+        variance = pooled.moderate(own, shared=shared)
         count, mean = len(values[arm]), statistics.fmean(values[arm].values())
         half = _t_quantile(1 - ALPHA / 2, variance.df) * math.sqrt(variance.value / count)
         found[arm] = Interval(mean=mean, low=mean - half, high=mean + half, seeds=count)
@@ -171,6 +173,16 @@ def _welch_half_width(ours: list[float], theirs: list[float], *, level: float) -
     return _t_quantile(1 - level / 2, df) * math.sqrt(sum(parts))
 
 
+def _correlation(arms: Sequence[Mapping[int, float]]) -> float:
+    """Estimate how alike arms vary over the seeds that all have, in [0, 1]: the intraclass correlation."""
+    seeds = sorted(set.intersection(*map(set, arms))) if len(arms) > 1 else []
+    if len(seeds) < 2:
+        return 0.0
+    of_sum = statistics.variance([math.fsum(arm[seed] for arm in arms) for seed in seeds])
+    alone = math.fsum(statistics.variance([arm[seed] for seed in seeds]) for arm in arms)
+    return min(1.0, max(0.0, (of_sum / alone - 1) / (len(arms) - 1))) if alone > 0 else 0.0
+
+
 def _differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
     return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
 
@@ -194,15 +206,21 @@ class _Pool:
         self._squares = math.fsum(each.value * each.df for each in known)
         self._df = math.fsum(each.df for each in known)
 
-    def moderate(self, own: _Variance) -> _Variance:
-        """Draw a member's variance towards that of the others."""
+    def moderate(self, own: _Variance, *, shared: float = 0.0) -> _Variance:
+        """Draw a member's variance towards that of the others.
+
+        `shared` is the correlation of any two members' variances: of normal values the square of the values' own. The
+        degrees of freedom are at most those of the weighted sum (Satterthwaite 1946, doi:10.2307/3002019).
+        """
         others_df = self._df - own.df
         if others_df <= 0:
             return own
         others = max(0.0, self._squares - own.value * own.df) / others_df
         prior_df = min(PRIOR_DF, own.df, others_df)
         df = own.df + prior_df
-        return _Variance((own.df * own.value + prior_df * others) / df, df)
+        ours, theirs, members = own.df / df, prior_df / df, others_df / own.df
+        spread = ours**2 + theirs**2 * (1 + (members - 1) * shared) / members + 2 * ours * theirs * shared
+        return _Variance((own.df * own.value + prior_df * others) / df, min(df, own.df / spread))
 
 
 @functools.lru_cache(maxsize=4096)  # a ranking asks for few degrees of freedom, many times

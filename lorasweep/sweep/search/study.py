@@ -88,8 +88,10 @@ def meaning(record: TrialRecord, manifest: Manifest) -> OptunaResult:
 class SweepStudy:
     """The study of one sweep."""
 
-    def __init__(self, sweep_folder: Path, manifest: Manifest, search: Search | None = None) -> None:
-        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next."""
+    def __init__(
+        self, sweep_folder: Path, manifest: Manifest, search: Search | None = None, *, outdated: bool = False
+    ) -> None:
+        """Open study.db, or set an unusable or outdated one aside and start a new one; call `reconcile` next."""
         self._manifest, self._search = manifest, search
         self._space = _axes(manifest, search)
         self._params: dict[str, dict[str, Any]] = {}
@@ -100,7 +102,7 @@ class SweepStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = sweep_folder / STUDY_FILE
         study = open_study(path, manifest)
-        if study is None or not self._fits(study) or study.directions != directions(manifest):
+        if study is None or outdated or not self._fits(study) or study.directions != directions(manifest):
             # Categorical choices cannot grow in place, nor bounds change: an edited sweep gets a new study as well.
             log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
             path.replace(sweep_folder / SET_ASIDE_FILE)

@@ -91,6 +91,36 @@ class Verdict:
         return self.exposures[self.last_step] - self.exposures[self.learned_from]
 
 
+def rescored(rungs: Sequence[Mapping[str, Any]], calibration: Calibration) -> list[dict[str, Any]]:
+    """Score a trial's rungs by other limits, from what was measured at them; one that has no score gets none.
+
+    Args:
+        rungs: oldest first, with "metrics", "missing" and "replicates" as `finish.Rung` has them.
+        calibration: where each symptom begins to count now.
+    """
+    found: list[dict[str, Any]] = []
+    for rung in rungs:
+        if SCORE not in rung["metrics"]:
+            found.append(dict(rung))
+            continue
+        metrics, missing = _measured(rung["metrics"]), _measured(rung.get("missing") or {})
+        kind = score.kind_of([each["metrics"] for each in found])
+        now = score.summarise(metrics, calibration, missing=missing, kind=kind)
+        kind = kind or score.kind_of([metrics | now.values])
+        parts = [
+            (own := _measured(part)) | (score.summarise(own, calibration, kind=kind).values if SCORE in part else {})
+            for part in rung.get("replicates") or ()
+        ]
+        values = replicates.with_errors(metrics | now.values, parts)
+        found.append({**rung, "metrics": values, "missing": missing | now.missing, "replicates": parts})
+    return found
+
+
+def _measured(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what does not follow from limits."""
+    return {name: value for name, value in numbers.items() if name.partition("/")[0] != "overcook"}
+
+
 def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
     """Judge a series of checkpoints.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sweep_folders import Cooked, write_sweep
 
 from lorasweep.cli import main
 
@@ -160,3 +162,75 @@ def test_an_empty_name_is_no_place(me: Path, words: list[str], capsys: pytest.Ca
 def test_a_picture_is_a_png(me: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "must end in .png, got rates.svg  (e.g. rates.png)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def file_limit() -> Iterator[Callable[[int], None]]:
+    """Set what `ulimit -f` sets, in bytes; as it was afterwards."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_limit_on_the_size_of_a_file_is_told_before_any_work(
+    me: Path, capsys: pytest.CaptureFixture[str], file_limit: Callable[[int], None]
+) -> None:
+    file_limit(4096)
+    code = main(["train", *CHEAP, "dataset.dollhouse.images=6", "tracking=none"])
+    file_limit(10**9)
+    assert code == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "cannot be written here: there is no room left (File too large)" in told
+    assert "raise the limit on the size of a file (`ulimit -f`) and run the same command" in told
+    assert not list(Path("outputs").rglob("status.json"))
+
+
+def test_a_limit_that_is_met_while_training_stops_it_and_loses_nothing(
+    home: Path, on_tiny_sd: list[str], capsys: pytest.CaptureFixture[str], file_limit: Callable[[int], None]
+) -> None:
+    few = ["dataset.dollhouse.images=6", "train.max_steps=4", "train.rungs=2", "sample.steps=2", "sample.seeds=[0]"]
+    words = ["train", *on_tiny_sd, *few, "adapter.dim=64", "adapter.targets=full", "train.device=cpu", "tracking=none"]
+    file_limit(2**18)
+    code = main(words)
+    file_limit(10**9)
+    assert code == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "stopped early: there is no room left" in told and "Raise the limit on the size of a file" in told
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["report", "mine"], "outputs/mine"),
+        (["rate", "mine", "--no-browser"], "outputs/mine"),
+        (["calibrate", *CHEAP, "optimizer.lr=1e-3"], "calibrations"),
+        (["caption", "dolls", "tagger=dollhouse", "--write"], "dolls"),
+        (["train", *CHEAP, "tracking=none"], "outputs/train"),
+    ],
+)
+def test_a_folder_of_somebody_else_is_refused_before_any_work(
+    me: Path,
+    words: list[str],
+    place: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_sweep(Path("outputs/mine"), [Cooked(arm="a"), Cooked(arm="b")])
+    assert main(["dollhouse", "dataset", "--images=6", "--out=dolls"]) == 0
+    there, asked = sorted(Path().rglob("*")), []
+
+    def theirs(**how: Path) -> object:
+        asked.append(how["dir"])
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", theirs)
+        assert main(words) == 2
+        told = capsys.readouterr()
+        assert "results cannot be written here: Permission denied" in told.err
+        assert str(asked[0].absolute()).startswith(str(Path(place).absolute()))
+        made = {path for path in Path().rglob("*") if path.is_file()} - {*there}
+        assert {path.parts[0] for path in made} <= {"cache"}, "nothing but what is kept to be quicker"
+        assert main(["status", "mine"]) == main(["status"]) == main(["plan", *CHEAP]) == 0, "what reads still reads"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
@@ -14,6 +16,7 @@ from optuna.trial import TrialState
 from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
+from lorasweep.cli import main
 from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json
@@ -47,6 +50,32 @@ def test_a_sweep_completes_and_a_second_call_cooks_nothing(tmp_path):
     assert log(tmp_path) == before
     board = read_json(tmp_path / "leaderboard.json")
     assert [(row["rank"], row["arm"]) for row in board["arms"]] == [(1, "b"), (2, "a")]
+
+
+def test_a_name_in_other_capitals_is_no_other_sweep_where_these_are_not_told_apart(home, capsys):
+    (home / "outputs" / "Mine").mkdir(parents=True)
+    (home / "outputs" / "mine").symlink_to("Mine")  # as macOS and Windows have it
+    few = ["train.max_steps=4", "dataset.dollhouse.images=6", "tracking=none"]
+    assert main(["sweep", "sweep.name=mine", "adapter.dim=2,4", *few]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "`mine` is the folder of sweep `Mine` here" in told and "sweep.name=Mine, or another name" in told
+    assert not list((home / "outputs" / "Mine").iterdir())
+
+
+def test_a_run_folder_of_somebody_else_is_refused_before_any_work(tmp_path, monkeypatch):
+    declared = spec({"a": {"ends": "raise"}, "b": {}})
+    cook(declared, tmp_path)
+    before, theirs, real = log(tmp_path), tmp_path / "0000-a-s0", tempfile.TemporaryFile
+
+    def refused(*arguments, **how):
+        if how.get("dir") == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(*arguments, **how)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(InputError, match="0000-a-s0.*results cannot be written here: Permission denied"):
+        cook(declared, tmp_path)
+    assert log(tmp_path) == before
 
 
 def test_a_run_folder_says_what_happened(tmp_path):

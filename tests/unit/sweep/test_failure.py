@@ -46,6 +46,8 @@ def test_a_full_disk_is_seen_through_what_was_raised_from_it():
     outer.__cause__ = full
     assert is_disk_full(full) and is_disk_full(outer)
     assert is_disk_full(RuntimeError("IoError(Os { code: 28, message: No space left on device })"))
+    assert is_disk_full(OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+    assert is_disk_full(RuntimeError("I/O error: File too large (os error 27)"))
     assert not is_disk_full(OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -392,6 +393,19 @@ def test_a_place_that_cannot_be_written_to_is_refused(
     assert main(["export", "sweep/0000-a-s0", f"--out={home / out}"]) == 2
     assert told in capsys.readouterr().err
     assert not (home / out).exists() or (home / out).read_text(encoding="utf-8") == "not a folder"
+
+
+def test_a_run_folder_of_somebody_else_is_refused(
+    cook: Cook, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**_: object) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    cook("lora")
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    assert main(["export", "sweep/0000-a-s0"]) == 2
+    told = capsys.readouterr().err
+    assert "results cannot be written here: Permission denied" in told and "choose another place with --out" in told
 
 
 def test_the_advice_to_take_the_best_is_given_where_it_can_be_taken(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lorasweep.cli import main
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
 from lorasweep.results.tracking.content import legible, trial_content
@@ -543,3 +544,68 @@ def test_a_status_of_another_version_keeps_no_other_trial_out(sweep: Any, holdin
     files.write_json(file, files.read_json(file) | {"status": "PAUSED"})
     assert sync(sweep).problems == []
     assert holdings().children.keys() == {path.name for path in read_sweep(sweep.folder).trials}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("plan.json", '{"steps": 20, "ima'),
+        ("plan.json", '{"images": [{"split": "train"}], "prompts": {}}'),
+        ("plan.json", '{"images": ["0001.png"]}'),
+        ("plan.json", '{"prompts": {"class": "1girl"}}'),
+        ("recipe.yaml", "dataset: my/images\n"),
+        ("recipe.yaml", "dataset: {path: 7, dollhouse: zkw}\n"),
+    ],
+)
+def test_a_trial_that_was_changed_by_hand_keeps_no_other_out(
+    sweep: Any, holdings: Callable[[], Any], name: str, content: str
+) -> None:
+    (sweep.run_folder(0) / name).write_text(content)
+    problems = sync(sweep).problems
+    held = holdings()
+    assert held.children.keys() == {path.name for path in read_sweep(sweep.folder).trials}
+    assert (held.parent.info.status, held.parent.data.tags["lorasweep.best"]) == ("FINISHED", "prodigy_four_buckets")
+    if name == "plan.json":
+        (problem,) = problems
+        assert problem.startswith(f"{sweep.run_folder(0).name}: plan.json was cut or changed by hand: ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"trials": [',
+        '{"trials": ["first"]}',
+        '{"trials": [{"number": 0, "rank": "best"}]}',
+        '{"trials": [], "noise": 3}',
+    ],
+)
+def test_a_leaderboard_that_was_changed_by_hand_keeps_no_trial_out(
+    sweep: Any, holdings: Callable[[], Any], capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (sweep.folder / "leaderboard.json").write_text(content)
+    assert main(["sync", sweep.folder.name]) == 1
+    told = capsys.readouterr()
+    assert "leaderboard.json was cut or changed by hand: ranks and the best adapter are left out" in told.out
+    assert "Traceback" not in told.err
+    assert holdings().children.keys() == {path.name for path in read_sweep(sweep.folder).trials}
+
+
+def test_a_trial_that_was_judged_anew_shows_what_it_says_now(sweep: Any, holdings: Callable[[], Any]) -> None:
+    sync(sweep)
+    folder = sweep.run_folder(0)
+    result = files.read_json(folder / "metrics.json")
+    result["metrics"]["overcook/utility"] = 0.1234
+    files.write_json(folder / "metrics.json", result)
+    rows = [
+        {**row, "metrics": {**row["metrics"], "overcook/score": 0.4321}} if row["kind"] == "rung" else row
+        for row in files.read_jsonl(folder / "events.jsonl")
+    ]
+    files.write_jsonl(folder / "events.jsonl", rows)
+    assert sync(sweep).problems == []
+    held = holdings()
+    assert len(held.runs) == len(sweep.trials) + 1
+    child = held.children[folder.name]
+    assert child.data.metrics["overcook/utility"] == 0.1234
+    assert held.history(child, "rung/overcook/score") == [(step, 0.4321) for step in RUNGS]
+    assert (0, 0.1234) in held.history(held.parent, "by_trial/overcook/utility")
+    assert sync(sweep).updated == 0

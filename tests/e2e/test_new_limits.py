@@ -1,0 +1,165 @@
+"""After `lorasweep calibrate` the same command judges by the new limits, and trains nothing for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasweep import config
+from lorasweep.api import training
+from lorasweep.cli import main
+from lorasweep.components import bases
+from lorasweep.core import files
+from lorasweep.core.run_folder import RunFolder, SweepFolder
+from lorasweep.plan import calibration
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import Limit
+
+TINY = [
+    "train.max_steps=6",
+    "train.rungs=3",
+    "train.batch_size=2",
+    "train.log_every=1",
+    "train.device=cpu",
+    "optimizer.lr=1e-2",
+    "dataset.dollhouse.images=8",
+    "sample.steps=2",
+    "sample.weights=[0.4,0.7]",
+    "metrics=[generalisation,prior_drift]",
+    "tracking=none",
+]
+
+
+@pytest.fixture
+def words(home: Path, on_tiny_sd: list[str]) -> list[str]:
+    return [*TINY, *on_tiny_sd]
+
+
+def calibrate(words: list[str]) -> Calibration:
+    """Leave what `lorasweep calibrate` would: limits by which it burns at once, and learns soon."""
+    recipe = config.compose_recipe(words)
+    made = Calibration(
+        name="mine",
+        holds_for=calibration.conditions(recipe, bases.fingerprint(recipe)),
+        limits={"gap": Limit(limit=1e-3, width=1e-2), "unrelated_drift": Limit(limit=0.1, width=0.5)},
+        learned=1e-6,
+        gain=0.01,
+    )
+    made.write(calibration.own_path(made.holds_for))
+    return made
+
+
+def judged(run: Path) -> dict[str, Any]:
+    """What a run says of its recipe, wherever it lies."""
+    result = files.read_json(run / "metrics.json")
+    return {**result, "events": [row["metrics"] for row in RunFolder(run).rungs()]}
+
+
+def trained(run: Path) -> list[tuple[int, bytes]]:
+    """The checkpoints, and when they were written."""
+    states = [*run.glob("checkpoints/*/*")]
+    return [(path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(states)]
+
+
+def the_run(home: Path) -> Path:
+    (run,) = (home / "outputs" / "train").iterdir()
+    return run
+
+
+def from_the_start(home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the recipe comes to where the limits were there before."""
+    shutil.copytree(home / "calibrations", home / "another" / "calibrations")
+    monkeypatch.setenv("LORASWEEP_HOME", str(home / "another"))
+    assert main(["train", *words]) == 0
+    found = judged(the_run(home / "another"))
+    monkeypatch.setenv("LORASWEEP_HOME", str(home))
+    return found
+
+
+def test_a_finished_run_is_judged_anew_as_if_the_limits_had_been_there(
+    home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["train", *words]) == 0
+    run = the_run(home)
+    before, weights = judged(run), trained(run)
+    made = calibrate(words)
+    assert main(["train", *words]) == 0
+    after = judged(run)
+    assert after["calibration"] == {"name": "mine", "digest": made.digest, "fits": True}
+    assert after["events"] != before["events"] and after["verdict"] != before["verdict"]
+    assert trained(run) == weights, "nothing was trained"
+    assert after == from_the_start(home, words, monkeypatch)
+
+    attempt = RunFolder(run).record.attempt
+    assert main(["train", *words]) == 0 and RunFolder(run).record.attempt == attempt, "once is enough"
+
+
+def test_a_run_that_goes_on_is_judged_by_one_calibration(
+    home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: dict[str, Any]) -> bool:
+        if event["kind"] == "step" and event["step"] == 3:
+            raise RuntimeError("stopped")
+        return True
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        training.run_trial(training.compose(*words), on_event=stop)
+    assert len(RunFolder(the_run(home)).rungs()) == 1
+    calibrate(words)
+    assert main(["train", *words]) == 0
+    assert judged(the_run(home)) == from_the_start(home, words, monkeypatch)
+
+
+def test_a_run_without_its_checkpoints_stays_as_it_was_judged_and_says_so(
+    home: Path, words: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["train", *words]) == 0
+    run = the_run(home)
+    before = judged(run)
+    shutil.rmtree(run / "checkpoints")
+    calibrate(words)
+    assert main(["train", *words]) == 0 and judged(run) == before
+    assert "judged by other limits than today's" in caplog.text and str(run) in caplog.text
+
+
+def test_a_finished_sweep_is_judged_anew_all_of_it(home: Path, words: list[str]) -> None:
+    command = ["sweep", *words, "adapter.dim=2,4", "launcher.workers=1", "launcher.pack=1", "--json"]
+    assert main(command) == 0
+    (sweep,) = (SweepFolder(path) for path in (home / "outputs").iterdir())
+    before = {run.path: trained(run.path) for run in sweep.runs}
+    made = calibrate(words)
+    assert main(command) == 0
+    for run in sweep.runs:
+        assert run.judged_by == made.digest and trained(run.path) == before[run.path]
+        assert run.record.value == run.result["metrics"]["overcook/utility"]
+    rows = files.read_json(sweep.path / "leaderboard.json")["arms"]
+    assert sorted(row["value"] for row in rows) == sorted(run.record.value for run in sweep.runs)
+
+
+def test_files_that_were_judged_are_judged_anew(home: Path, words: list[str]) -> None:
+    assert main(["train", *words]) == 0
+    weights = RunFolder(the_run(home)).weights
+    named = [str(shutil.copy(weights(step), home / f"lora-{step:06d}.safetensors")) for step in (2, 4, 6)]
+    kept = [word for word in words if not word.startswith(("train", "optimizer"))]
+    assert main(["judge", *named, *kept, "train.device=cpu"]) == 0
+    (run,) = (each.path for each in SweepFolder(home / "outputs" / "judge").runs)
+    before = judged(run)
+    made = calibrate(words)
+    assert main(["judge", *named, *kept, "train.device=cpu"]) == 0
+    after = judged(run)
+    assert after["calibration"]["digest"] == made.digest != before["calibration"]["digest"]
+    assert [row["step"] for row in after["rungs"]] == [2, 4, 6] and after["events"] != before["events"]
+
+
+def test_a_calibration_of_the_same_numbers_changes_nothing(home: Path, words: list[str]) -> None:
+    assert main(["train", *words]) == 0
+    record = RunFolder(the_run(home)).record
+    recipe = config.compose_recipe(words)
+    today = calibration.of_today(recipe)
+    mine = dataclasses.replace(today, name="mine", holds_for=calibration.conditions(recipe, bases.fingerprint(recipe)))
+    mine.write(calibration.own_path(mine.holds_for))
+    assert main(["train", *words]) == 0 and RunFolder(the_run(home)).record == record
