@@ -34,9 +34,29 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def words(home: Path, on_tiny_sd: list[str]) -> list[str]:
+pytestmark = pytest.mark.usefixtures("quick_trials")
+
+
+@pytest.fixture(scope="module")
+def words(on_tiny_sd: list[str]) -> list[str]:
     return [*TINY, *on_tiny_sd]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, quick_trials: None, words: list[str]) -> Path:
+    """A home with a finished run; not to be written to."""
+    home = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORASWEEP_HOME", str(home))
+        assert main(["train", *words]) == 0
+    return home
+
+
+@pytest.fixture
+def run(home: Path, finished: Path) -> Path:
+    """A finished run in a home of one's own."""
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    return the_run(home)
 
 
 def calibrate(words: list[str]) -> Calibration:
@@ -81,10 +101,8 @@ def from_the_start(home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_finished_run_is_judged_anew_as_if_the_limits_had_been_there(
-    home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+    home: Path, run: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["train", *words]) == 0
-    run = the_run(home)
     before, weights = judged(run), trained(run)
     made = calibrate(words)
     assert main(["train", *words]) == 0
@@ -115,10 +133,8 @@ def test_a_run_that_goes_on_is_judged_by_one_calibration(
 
 
 def test_a_run_without_its_checkpoints_stays_as_it_was_judged_and_says_so(
-    home: Path, words: list[str], caplog: pytest.LogCaptureFixture
+    run: Path, words: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert main(["train", *words]) == 0
-    run = the_run(home)
     before = judged(run)
     shutil.rmtree(run / "checkpoints")
     calibrate(words)
@@ -140,26 +156,24 @@ def test_a_finished_sweep_is_judged_anew_all_of_it(home: Path, words: list[str])
     assert sorted(row["value"] for row in rows) == sorted(run.record.value for run in sweep.runs)
 
 
-def test_files_that_were_judged_are_judged_anew(home: Path, words: list[str]) -> None:
-    assert main(["train", *words]) == 0
-    weights = RunFolder(the_run(home)).weights
+def test_files_that_were_judged_are_judged_anew(home: Path, run: Path, words: list[str]) -> None:
+    weights = RunFolder(run).weights
     named = [str(shutil.copy(weights(step), home / f"lora-{step:06d}.safetensors")) for step in (2, 4, 6)]
     kept = [word for word in words if not word.startswith(("train", "optimizer"))]
     assert main(["judge", *named, *kept, "train.device=cpu"]) == 0
-    (run,) = (each.path for each in SweepFolder(home / "outputs" / "judge").runs)
-    before = judged(run)
+    (judgement,) = (each.path for each in SweepFolder(home / "outputs" / "judge").runs)
+    before = judged(judgement)
     made = calibrate(words)
     assert main(["judge", *named, *kept, "train.device=cpu"]) == 0
-    after = judged(run)
+    after = judged(judgement)
     assert after["calibration"]["digest"] == made.digest != before["calibration"]["digest"]
     assert [row["step"] for row in after["rungs"]] == [2, 4, 6] and after["events"] != before["events"]
 
 
-def test_a_calibration_of_the_same_numbers_changes_nothing(home: Path, words: list[str]) -> None:
-    assert main(["train", *words]) == 0
-    record = RunFolder(the_run(home)).record
+def test_a_calibration_of_the_same_numbers_changes_nothing(run: Path, words: list[str]) -> None:
+    record = RunFolder(run).record
     recipe = config.compose_recipe(words)
     today = calibration.of_today(recipe)
     mine = dataclasses.replace(today, name="mine", holds_for=calibration.conditions(recipe, bases.fingerprint(recipe)))
     mine.write(calibration.own_path(mine.holds_for))
-    assert main(["train", *words]) == 0 and RunFolder(the_run(home)).record == record
+    assert main(["train", *words]) == 0 and RunFolder(run).record == record
