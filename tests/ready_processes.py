@@ -1,0 +1,109 @@
+"""Processes that start where the imports are done: forked by a server, which has imported and done nothing else.
+
+All else is a process's own: environment, signals, memory, death. How Python starts and what it imports is not shown.
+Linux; elsewhere whoever asks has to start one in the usual way.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from multiprocessing import context, forkserver, popen_forkserver, process
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 300.0
+IMPORTED = ["lorasweep.sweep.workers.worker", "lorasweep.sweep.driver", "lorasweep.sweep.single", "lorasweep.cli"]
+
+
+class ReadyProcess(context.ForkServerProcess):
+    """As of `multiprocessing`, with the environment of whoever starts it."""
+
+    _server = forkserver.ForkServer()
+    _server.set_forkserver_preload(IMPORTED)
+
+    @classmethod
+    def _Popen(cls, started: Any) -> Any:
+        started.environment = dict(os.environ)
+        usual, forkserver.connect_to_new_process = forkserver.connect_to_new_process, cls._server.connect_to_new_process
+        try:
+            return popen_forkserver.Popen(started)
+        finally:
+            forkserver.connect_to_new_process = usual
+
+    def run(self) -> None:
+        os.environ.clear()
+        os.environ.update(self.environment)
+        super().run()
+
+
+class ReadyContext(context.ForkServerContext):
+    """In the place of `multiprocessing.get_context("spawn")`."""
+
+    Process = ReadyProcess
+
+
+class Script:
+    """`subprocess.Popen([sys.executable, script, *words], start_new_session=True)`, as far as that is used."""
+
+    def __init__(self, script: Path, *words: str) -> None:
+        self._process = ReadyProcess(target=_run_script, args=(str(script), words))
+        self._process.start()
+        process._children.discard(self._process)  # nobody waits for it when pytest ends
+        self.pid = self._process.pid
+        self.kill = self._process.kill
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
+        self._process.join(timeout_s)
+        code = self._process.exitcode
+        assert code is not None, f"it has not ended within {timeout_s:g} s"
+        return code
+
+
+def _run_script(script: str, words: Sequence[str]) -> None:
+    os.setsid()
+    sys.argv = [script, *words]
+    sys.path.insert(0, str(Path(script).parent))
+    runpy.run_path(script, run_name="__main__")
+
+
+def command(
+    *words: str, environment: Mapping[str, str], path: Sequence[Path] = ()
+) -> subprocess.CompletedProcess[bytes]:
+    """`python -m lorasweep WORDS` with `path` as PYTHONPATH; returns its code, output and errors."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder, name)) for name in ("out", "err")]
+        started = ReadyProcess(
+            target=_run_command, args=(words, dict(environment), [str(each) for each in path], files)
+        )
+        started.start()
+        started.join(PATIENCE_S)
+        assert started.exitcode is not None, f"{words} has not ended within {PATIENCE_S:g} s"
+        out, err = (Path(file).read_bytes() for file in files)
+    return subprocess.CompletedProcess(words, started.exitcode, out, err)
+
+
+def _run_command(
+    words: Sequence[str], environment: Mapping[str, str], path: Sequence[str], files: Sequence[str]
+) -> None:
+    os.environ.update(environment)
+    sys.path[1:1] = path
+    sys.argv = ["lorasweep", *words]
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
+    for number, (name, file) in enumerate(zip(("stdout", "stderr"), files, strict=True), start=1):
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT)
+        os.dup2(opened, number)
+        os.close(opened)
+        own = errors or ("strict" if name == "stdout" else "backslashreplace")
+        setattr(sys, name, io.TextIOWrapper(os.fdopen(number, "wb", closefd=False), encoding, own))
+    from lorasweep.cli import main
+
+    sys.exit(main())
