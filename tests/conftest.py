@@ -6,9 +6,11 @@ import functools
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,3 +107,14 @@ def tiny_sdxl_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_sdxl import make_tiny_sdxl
 
     return make_tiny_sdxl(tmp_path_factory.mktemp("bases") / "tiny_sdxl_v", v_and_zero_snr=True)
+
+
+@pytest.fixture
+def training_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the workers of sweeps that are driven here with torch imported: that takes longer than a small trial."""
+    if sys.platform == "linux":
+        from ready_processes import TrainingContext
+
+        from lorasweep.sweep.workers import pool
+
+        monkeypatch.setattr(pool, "multiprocessing", SimpleNamespace(get_context=lambda method: TrainingContext()))

@@ -18,19 +18,38 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 300.0
-IMPORTED = ["lorasweep.sweep.workers.worker", "lorasweep.sweep.driver", "lorasweep.sweep.single", "lorasweep.cli"]
+IMPORTED = [
+    *("lorasweep.sweep.workers.worker", "lorasweep.sweep.driver", "lorasweep.sweep.single"),
+    *("lorasweep.cli.plan_commands", "lorasweep.cli.plan_view.tables", "lorasweep.api.training", "lorasweep.plan.make"),
+    *("lorasweep.plan.dollhouse_dataset", "lorasweep.dollhouse.world", "lorasweep.results.runs"),
+]
+TO_TRAIN = [
+    *("lorasweep.trial.run", "lorasweep.trial.train.loop", "lorasweep.trial.judge.probe_builder", "torch._dynamo"),
+    *(
+        "lorasweep.trial.judge.encoders.local",
+        "lorasweep.components.bases._unet",
+        "lorasweep.components.adapters._peft",
+    ),
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
+]
+
+
+def _server(modules: list[str]) -> forkserver.ForkServer:
+    """It starts when it is first asked for a process, and ends with this one."""
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload(modules)
+    return server
 
 
 class ReadyProcess(context.ForkServerProcess):
     """As of `multiprocessing`, with the environment of whoever starts it."""
 
-    _server = forkserver.ForkServer()
-    _server.set_forkserver_preload(IMPORTED)
+    server = _server(IMPORTED)
 
     @classmethod
     def _Popen(cls, started: Any) -> Any:
         started.environment = dict(os.environ)
-        usual, forkserver.connect_to_new_process = forkserver.connect_to_new_process, cls._server.connect_to_new_process
+        usual, forkserver.connect_to_new_process = forkserver.connect_to_new_process, cls.server.connect_to_new_process
         try:
             return popen_forkserver.Popen(started)
         finally:
@@ -46,6 +65,18 @@ class ReadyContext(context.ForkServerContext):
     """In the place of `multiprocessing.get_context("spawn")`."""
 
     Process = ReadyProcess
+
+
+class TrainingProcess(ReadyProcess):
+    """The same, with torch and what else a trial imports."""
+
+    server = _server([*IMPORTED, *TO_TRAIN])
+
+
+class TrainingContext(context.ForkServerContext):
+    """The same for workers that train."""
+
+    Process = TrainingProcess
 
 
 class Script:
@@ -96,6 +127,8 @@ def _run_command(
 ) -> None:
     os.environ.update(environment)
     sys.path[1:1] = path
+    for name in [each for each in sys.modules if path and each.partition(".")[0] == "lorasweep"]:
+        del sys.modules[name]  # some ask what is installed when they are imported
     sys.argv = ["lorasweep", *words]
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
     for number, (name, file) in enumerate(zip(("stdout", "stderr"), files, strict=True), start=1):

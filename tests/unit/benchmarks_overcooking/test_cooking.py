@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,11 @@ from lorasweep.core import files
 RUN = grid.runs(setting=grid.Setting(steps=4, rungs=1))[0]
 
 
-def test_nothing_starts_when_the_budget_is_spent(tmp_path: Path) -> None:
+def test_nothing_starts_when_the_budget_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform == "linux":
+        from ready_processes import TrainingContext
+
+        monkeypatch.setattr(cooking, "multiprocessing", SimpleNamespace(get_context=lambda method: TrainingContext()))
     found = list(cooking.cook_all([RUN], tmp_path, processes=1, until=time.time() - 1, counts=Counts()))
     assert found == []
     assert cooking.status_of(tmp_path / "runs" / RUN.name) is None

@@ -26,9 +26,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lorasweep(site: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process that has the folder's distributions installed."""
+    if sys.platform == "linux":
+        from ready_processes import command
+
+        done = command(*words, environment={"LORASWEEP_HOME": str(home)}, path=[site])
+        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
     environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
-    command = [sys.executable, "-m", "lorasweep", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    line = [sys.executable, "-m", "lorasweep", *words]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def as_json(done: subprocess.CompletedProcess[str]) -> Any:
