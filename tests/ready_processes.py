@@ -106,37 +106,40 @@ def _run_script(script: str, words: Sequence[str]) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def command(
-    *words: str, environment: Mapping[str, str], path: Sequence[Path] = ()
+def run_module(
+    name: str,
+    *words: str,
+    environment: Mapping[str, str],
+    path: Sequence[Path] = (),
+    trains: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
-    """`python -m lorasweep WORDS` with `path` as PYTHONPATH; returns its code, output and errors."""
+    """`python -m NAME WORDS` with `path` as PYTHONPATH; returns its code, output and errors."""
+    kind = TrainingProcess if trains else ReadyProcess
     with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder, name)) for name in ("out", "err")]
-        started = ReadyProcess(
-            target=_run_command, args=(words, dict(environment), [str(each) for each in path], files)
-        )
+        files = [str(Path(folder, stream)) for stream in ("out", "err")]
+        started = kind(target=_run_module, args=(name, words, dict(environment), [str(each) for each in path], files))
         started.start()
         started.join(PATIENCE_S)
-        assert started.exitcode is not None, f"{words} has not ended within {PATIENCE_S:g} s"
+        assert started.exitcode is not None, f"{name} {words} has not ended within {PATIENCE_S:g} s"
         out, err = (Path(file).read_bytes() for file in files)
     return subprocess.CompletedProcess(words, started.exitcode, out, err)
 
 
-def _run_command(
-    words: Sequence[str], environment: Mapping[str, str], path: Sequence[str], files: Sequence[str]
+def _run_module(
+    name: str, words: Sequence[str], environment: Mapping[str, str], path: Sequence[str], files: Sequence[str]
 ) -> None:
     os.environ.update(environment)
-    sys.path[1:1] = path
-    for name in [each for each in sys.modules if path and each.partition(".")[0] == "lorasweep"]:
-        del sys.modules[name]  # some ask what is installed when they are imported
-    sys.argv = ["lorasweep", *words]
+    if path:
+        os.environ["PYTHONPATH"] = os.pathsep.join(path)  # of what it starts
+        sys.path[1:1] = path
+    for module in [each for each in sys.modules if path and each.partition(".")[0] == "lorasweep"]:
+        del sys.modules[module]  # some ask what is installed when they are imported
+    sys.argv = [name, *words]
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
-    for number, (name, file) in enumerate(zip(("stdout", "stderr"), files, strict=True), start=1):
+    for number, (stream, file) in enumerate(zip(("stdout", "stderr"), files, strict=True), start=1):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
         os.close(opened)
-        own = errors or ("strict" if name == "stdout" else "backslashreplace")
-        setattr(sys, name, io.TextIOWrapper(os.fdopen(number, "wb", closefd=False), encoding, own))
-    from lorasweep.cli import main
-
-    sys.exit(main())
+        own = errors or ("strict" if stream == "stdout" else "backslashreplace")
+        setattr(sys, stream, io.TextIOWrapper(os.fdopen(number, "wb", closefd=False), encoding, own))
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
