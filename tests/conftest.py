@@ -6,11 +6,9 @@ import functools
 import gc
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,9 +110,8 @@ def tiny_sdxl_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def training_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the workers of sweeps that are driven here with torch imported: that takes longer than a small trial."""
-    if sys.platform == "linux":
-        from ready_processes import TrainingContext
+    from ready_processes import TrainingProcess, start_ready
 
-        from lorasweep.sweep.workers import pool
+    from lorasweep.sweep.workers import pool
 
-        monkeypatch.setattr(pool, "multiprocessing", SimpleNamespace(get_context=lambda method: TrainingContext()))
+    start_ready(monkeypatch, pool, TrainingProcess)

@@ -1,7 +1,7 @@
 """Processes that start where the imports are done: forked by a server, which has imported and done nothing else.
 
 All else is a process's own: environment, signals, memory, death. How Python starts and what it imports is not shown.
-Linux; elsewhere whoever asks has to start one in the usual way.
+Where there is no Linux they start in the usual way.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing import context, forkserver, popen_forkserver, process
+from multiprocessing import context, forkserver, process
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
+
+LINUX = sys.platform == "linux"
 PATIENCE_S = 300.0
 IMPORTED = [
     *("lorasweep.sweep.workers.worker", "lorasweep.sweep.driver", "lorasweep.sweep.single"),
@@ -24,12 +28,9 @@ IMPORTED = [
     *("lorasweep.plan.dollhouse_dataset", "lorasweep.dollhouse.world", "lorasweep.results.runs"),
 ]
 TO_TRAIN = [
-    *("lorasweep.trial.run", "lorasweep.trial.train.loop", "lorasweep.trial.judge.probe_builder", "torch._dynamo"),
-    *(
-        "lorasweep.trial.judge.encoders.local",
-        "lorasweep.components.bases._unet",
-        "lorasweep.components.adapters._peft",
-    ),
+    *("torch._dynamo", "lorasweep.trial.run", "lorasweep.trial.train.loop", "lorasweep.trial.judge.probe_builder"),
+    *("lorasweep.trial.judge.encoders.local", "lorasweep.components.adapters._peft"),
+    "lorasweep.components.bases._unet",
     "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
 ]
 
@@ -41,13 +42,15 @@ def _server(modules: list[str]) -> forkserver.ForkServer:
     return server
 
 
-class ReadyProcess(context.ForkServerProcess):
+class ReadyProcess(context.ForkServerProcess if LINUX else object):  # type: ignore[misc]
     """As of `multiprocessing`, with the environment of whoever starts it."""
 
     server = _server(IMPORTED)
 
     @classmethod
     def _Popen(cls, started: Any) -> Any:
+        from multiprocessing import popen_forkserver
+
         started.environment = dict(os.environ)
         usual, forkserver.connect_to_new_process = forkserver.connect_to_new_process, cls.server.connect_to_new_process
         try:
@@ -61,26 +64,21 @@ class ReadyProcess(context.ForkServerProcess):
         super().run()
 
 
-class ReadyContext(context.ForkServerContext):
-    """In the place of `multiprocessing.get_context("spawn")`."""
-
-    Process = ReadyProcess
-
-
 class TrainingProcess(ReadyProcess):
     """The same, with torch and what else a trial imports."""
 
     server = _server([*IMPORTED, *TO_TRAIN])
 
 
-class TrainingContext(context.ForkServerContext):
-    """The same for workers that train."""
-
-    Process = TrainingProcess
+def start_ready(patch: pytest.MonkeyPatch, module: ModuleType, kind: type[ReadyProcess] = ReadyProcess) -> None:
+    """Have a module of lorasweep or of benchmarks/ start such processes where it starts Python anew."""
+    if LINUX:
+        made = type("Context", (context.ForkServerContext,), {"Process": kind})
+        patch.setattr(module, "multiprocessing", SimpleNamespace(get_context=lambda method: made()))
 
 
 class Script:
-    """`subprocess.Popen([sys.executable, script, *words], start_new_session=True)`, as far as that is used."""
+    """What tests use of `subprocess.Popen`."""
 
     def __init__(self, script: Path, *words: str) -> None:
         self._process = ReadyProcess(target=_run_script, args=(str(script), words))
@@ -99,6 +97,13 @@ class Script:
         return code
 
 
+def start_script(script: Path, *words: str) -> Script | subprocess.Popen[bytes]:
+    """Start one in a session of its own."""
+    if LINUX:
+        return Script(script, *words)
+    return subprocess.Popen([sys.executable, str(script), *words], start_new_session=True)
+
+
 def _run_script(script: str, words: Sequence[str]) -> None:
     os.setsid()
     sys.argv = [script, *words]
@@ -114,6 +119,10 @@ def run_module(
     trains: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
     """`python -m NAME WORDS` with `path` as PYTHONPATH; returns its code, output and errors."""
+    if not LINUX:
+        more = {"PYTHONPATH": os.pathsep.join(map(str, path))} if path else {}
+        line = [sys.executable, "-m", name, *words]
+        return subprocess.run(line, env={**os.environ, **environment, **more}, capture_output=True, timeout=PATIENCE_S)
     kind = TrainingProcess if trains else ReadyProcess
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder, stream)) for stream in ("out", "err")]
@@ -131,7 +140,7 @@ def _run_module(
     os.environ.update(environment)
     if path:
         os.environ["PYTHONPATH"] = os.pathsep.join(path)  # of what it starts
-        sys.path[1:1] = path
+        sys.path[:0] = path
     for module in [each for each in sys.modules if path and each.partition(".")[0] == "lorasweep"]:
         del sys.modules[module]  # some ask what is installed when they are imported
     sys.argv = [name, *words]

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ready_processes import TrainingProcess, start_ready
 
 from benchmarks.overcooking import cooking, grid, table
 from benchmarks.overcooking.__main__ import main
@@ -18,10 +17,7 @@ RUN = grid.runs(setting=grid.Setting(steps=4, rungs=1))[0]
 
 
 def test_nothing_starts_when_the_budget_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if sys.platform == "linux":
-        from ready_processes import TrainingContext
-
-        monkeypatch.setattr(cooking, "multiprocessing", SimpleNamespace(get_context=lambda method: TrainingContext()))
+    start_ready(monkeypatch, cooking, TrainingProcess)
     found = list(cooking.cook_all([RUN], tmp_path, processes=1, until=time.time() - 1, counts=Counts()))
     assert found == []
     assert cooking.status_of(tmp_path / "runs" / RUN.name) is None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import clean_dataset
 import pytest
+from ready_processes import run_module
 from sweep_folders import Cooked, write_sweep
 
 from lorasweep.cli import main
@@ -38,11 +39,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
 
 def run_ready(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The same in a process that has imported."""
-    if sys.platform != "linux":
-        return run(*words, **environment)
-    from ready_processes import run_module
-
-    return run_module("lorasweep", *words, environment={"COLUMNS": "120"} | environment)
+    return run_module("lorasweep", *words, environment={"PYTHONUTF8": "0", "COLUMNS": "120"} | environment)
 
 
 COMMANDS = (

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 import ssh_machines
 import worked_plugin
-
-if sys.platform == "linux":
-    import ready_processes
+from ready_processes import run_module
 
 SMALL = ("train.max_steps=4", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "dataset.dollhouse.images=6")
 BOTH = ("optimizer=sign_sgd", "metrics=[generalisation,largest_change]")
@@ -29,21 +27,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lorasweep(site: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process that has the folder's distributions installed."""
-    return run_module(site, home, "lorasweep", *words)
+    return run(site, home, "lorasweep", *words)
 
 
-def run_module(
-    site: Path, home: Path, name: str, *words: str, trains: bool = False
-) -> subprocess.CompletedProcess[str]:
+def run(site: Path, home: Path, name: str, *words: str, trains: bool = False) -> subprocess.CompletedProcess[str]:
     """Run `python -m NAME` in such a process; it has imported torch already if it `trains`."""
-    if sys.platform == "linux":
-        done = ready_processes.run_module(
-            name, *words, environment={"LORASWEEP_HOME": str(home)}, path=[site], trains=trains
-        )
-        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
-    environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
-    command = [sys.executable, "-m", name, *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_module(name, *words, environment={"LORASWEEP_HOME": str(home)}, path=[site], trains=trains)
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def as_json(done: subprocess.CompletedProcess[str]) -> Any:
@@ -151,7 +141,7 @@ def test_it_passes_the_suites_that_it_gets_by_an_import(site: Path, home: Path) 
     misspelled = tests.parent / "test_misspelled.py"
     misspelled.write_text('from lorasweep.testing.schedulers import *\n\nCHOICES = ["cosin"]\n', encoding="utf-8")
     words = ("-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", str(tests), str(misspelled))
-    done = run_module(site, home, "pytest", *words, trains=True)
+    done = run(site, home, "pytest", *words, trains=True)
     assert done.returncode == 1 and "9 passed" in done.stdout and "1 error" in done.stdout, done.stdout
     assert "no conf/scheduler/cosin.yaml" in done.stdout
 

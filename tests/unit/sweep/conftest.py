@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import ready_processes
 from optuna.storages._rdb.storage import _VersionManager
 
 from lorasweep.sweep.workers import pool
@@ -18,10 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(autouse=True)
 def ready_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start workers that have imported: hundreds take longer over it than over a trial that is pretended."""
-    if sys.platform == "linux":
-        from ready_processes import ReadyContext
-
-        monkeypatch.setattr(pool, "multiprocessing", SimpleNamespace(get_context=lambda method: ReadyContext()))
+    ready_processes.start_ready(monkeypatch, pool)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ready_processes import Script
+from ready_processes import Script, start_script
 from sweep_checks import assert_study_agrees, starts
 
 from lorasweep.core.files import read_json
@@ -27,7 +27,7 @@ PATIENCE_S = 60.0
 
 def start_driver(folder: Path, *, arms: int = ARMS, step_s: float = STEP_S) -> Script:
     # Its own session, as a terminal would give it, so that a signal to the group reaches driver and workers.
-    return Script(SCRIPT, str(folder), str(arms), str(step_s))
+    return start_script(SCRIPT, str(folder), str(arms), str(step_s))
 
 
 def wait_until(condition, what: str) -> None:

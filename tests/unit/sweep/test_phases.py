@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from pretend_sweep import cook, numbered_arms, spec
-from ready_processes import Script
+from ready_processes import start_script
 from sweep_checks import assert_study_agrees, by_arm, log
 
 from lorasweep.core.run_folder import RunFolder
@@ -44,7 +44,7 @@ DRIVER_DEATHS = {
 
 
 def drive(folder: Path, *death: str) -> int:
-    return Script(SCRIPT, str(folder), str(ARMS), "0.01", *death).wait(PATIENCE_S)
+    return start_script(SCRIPT, str(folder), str(ARMS), "0.01", *death).wait(PATIENCE_S)
 
 
 def over(folder: Path) -> set[str]:

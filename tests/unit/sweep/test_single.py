@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
-from ready_processes import Script
+from ready_processes import Script, start_script
 from sweep_checks import starts
 
 from lorasweep.cli import main
@@ -146,7 +146,7 @@ def test_a_sweep_takes_what_a_single_run_has_cooked(folder, home):
 
 
 def start(folder: Path) -> Script:
-    running = Script(Path(__file__).parent / "drive_single.py", str(folder), "0.2")
+    running = start_script(Path(__file__).parent / "drive_single.py", str(folder), "0.2")
     deadline = time.monotonic() + PATIENCE_S
     while len(_steps(folder)) < 2:
         assert time.monotonic() < deadline and running.poll() is None
