@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def _server(modules: list[str]) -> forkserver.ForkServer:
 
 
 class ReadyProcess(context.ForkServerProcess if LINUX else object):  # type: ignore[misc]
-    """As of `multiprocessing`, with the environment of whoever starts it."""
+    """As of `multiprocessing`, with the environment of whoever starts it, and the signals that it blocks."""
 
     server = _server(IMPORTED)
 
@@ -52,6 +53,7 @@ class ReadyProcess(context.ForkServerProcess if LINUX else object):  # type: ign
         from multiprocessing import popen_forkserver
 
         started.environment = dict(os.environ)
+        started.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         usual, forkserver.connect_to_new_process = forkserver.connect_to_new_process, cls.server.connect_to_new_process
         try:
             return popen_forkserver.Popen(started)
@@ -61,6 +63,7 @@ class ReadyProcess(context.ForkServerProcess if LINUX else object):  # type: ign
     def run(self) -> None:
         os.environ.clear()
         os.environ.update(self.environment)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.blocked)
         super().run()
 
 
