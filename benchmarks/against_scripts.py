@@ -66,12 +66,13 @@ class Bench:
     """The three parts over one set of pictures."""
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
-        from lorasweep import config, dollhouse, plan
+        from lorasweep import config, dollhouse
+        from lorasweep.plan import make_plan
 
         self._options, self._scratch, self._runs = options, scratch, 0
         self._weights = dollhouse.weights_dir()
         self._budget = [f"train.batch_size={options.batch}", f"train.max_steps={options.steps}"]
-        images = plan.make_plan(config.compose_recipe([*RECIPE, *self._budget], [])).trained_on()
+        images = make_plan(config.compose_recipe([*RECIPE, *self._budget], [])).trained_on()
         self._pictures = scratch / "pictures"
         self._pictures.mkdir()
         rows = []

@@ -24,8 +24,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "sweep"))
 
@@ -54,8 +56,8 @@ class Mark:
     def a_trial(self, first: Mark, trials: int) -> Mark:
         """What lies between an earlier mark and this one, for each of so many trials."""
         names = ("wall", "cpu", "workers", "disk")
-        spent = (1000 * (getattr(self, name) - getattr(first, name)) / trials for name in names)
-        return Mark(*spent, self.memory_mb)
+        spent = {name: 1000 * (getattr(self, name) - getattr(first, name)) / trials for name in names}
+        return Mark(**spent, memory_mb=self.memory_mb)
 
     def __str__(self) -> str:
         rest = max(0.0, self.wall - self.cpu - self.workers - self.disk)
@@ -83,12 +85,9 @@ class Watch:
     @contextmanager
     def asleep(self) -> Iterator[None]:
         """Time the two calls in which the driver sleeps."""
-        wait, fsync = pool.wait, os.fsync
-        pool.wait, os.fsync = self.workers.timed(wait), self.disk.timed(fsync)
-        try:
+        waiting = mock.patch.object(pool, "wait", self.workers.timed(wait))
+        with waiting, mock.patch.object(os, "fsync", self.disk.timed(os.fsync)):
             yield
-        finally:
-            pool.wait, os.fsync = wait, fsync
 
     def part(self, first: int, last: int) -> Mark:
         """What each of the trials `first` to `last` cost, by the marks nearest to these counts."""

@@ -34,7 +34,7 @@ from lorasweep.plan import memory
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot
 
-TINY_UNET = {
+TINY_UNET: dict[str, Any] = {
     "block_out_channels": [32, 64],
     "layers_per_block": 1,
     "norm_num_groups": 8,
@@ -42,7 +42,7 @@ TINY_UNET = {
 }
 TINY_UNET |= {"down_block_types": ["CrossAttnDownBlock2D"] * 2, "up_block_types": ["CrossAttnUpBlock2D"] * 2}
 TINY_UNET |= {"attention_head_dim": 4}
-TINY_Z_IMAGE = {"dim": 64, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 4, "n_kv_heads": 4}
+TINY_Z_IMAGE: dict[str, Any] = {"dim": 64, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 4, "n_kv_heads": 4}
 TINY_Z_IMAGE |= {"axes_dims": [4, 6, 6], "axes_lens": [1024, 64, 64]}
 
 
@@ -84,14 +84,14 @@ def cases(shape: str, *, compiler: str) -> Iterator[Case]:
     yield from (Case(name="packed", slots=slots) for slots in (2, 4, 8))
     yield Case(name="packed", slots=2, batch=4)
     for backend in ("flash", "efficient", "cudnn", "math"):
-        yield Case(name=f"attention {backend}", batch=4, compute=ComputeOptions(attention_backend=backend))  # type: ignore[arg-type]
+        yield Case(name=f"attention {backend}", batch=4, compute=ComputeOptions(attention_backend=backend))
     if shape != "z_image":
         yield Case(name="channels_last", batch=4, compute=ComputeOptions(channels_last=True))
     yield Case(name="compiled", batch=4, compute=compiled)
     yield Case(name="compiled", compute=compiled)
     yield Case(name="checkpointing", batch=4, memory=MemoryOptions(gradient_checkpointing=True))
     for storage in ("fp8", "int8", "nf4"):
-        yield Case(name=storage, batch=4, memory=MemoryOptions(storage=storage, gradient_checkpointing=True))  # type: ignore[arg-type]
+        yield Case(name=storage, batch=4, memory=MemoryOptions(storage=storage, gradient_checkpointing=True))
     yield Case(name="waiting in memory", memory=MemoryOptions(offload_denoiser=True, gradient_checkpointing=True))
     yield Case(name="fp32", batch=4, precision="fp32")
     yield Case(name="fp32, TF32", batch=4, precision="fp32", compute=ComputeOptions(allow_tf32=True))

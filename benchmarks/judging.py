@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._stack = ["the rest"]
         self.start()
 
@@ -92,8 +92,9 @@ def main(overrides: Sequence[str]) -> int:
 
 def measure(overrides: list[str], home: Path) -> Meter:
     """Cook the recipe with every purpose on the meter."""
-    from lorasweep import config, plan
+    from lorasweep import config
     from lorasweep.components.bases._unet import StableDiffusionBase
+    from lorasweep.plan import make_plan
     from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook
 
@@ -102,7 +103,7 @@ def measure(overrides: list[str], home: Path) -> Meter:
     def trial(*more: str) -> None:
         recipe = config.compose_recipe(overrides, ["tracking=none", "train.device=cpu", *more])
         folder = home / f"run-{len(more)}"
-        cook(recipe, plan.make_plan(recipe), folder, resources, report=_go_on, should_stop=_never)
+        cook(recipe, make_plan(recipe), folder, resources, report=_go_on, should_stop=_never)
 
     trial("train.max_steps=1")
     with mock.patch.object(StableDiffusionBase, "predict", meter.counted(StableDiffusionBase.predict)):
@@ -119,9 +120,9 @@ def measure(overrides: list[str], home: Path) -> Meter:
 def table(meter: Meter) -> str:
     """The bill, dearest first, with judging over training in its last line."""
     trained = meter.seconds["training"]
-    judging = meter.seconds.total() - trained
+    judging = sum(meter.seconds.values()) - trained
     lines = [f"{'purpose':28s} {'rows':>7s} {'CPU s':>7s} {'rows/s':>7s}"]
-    for name, seconds in meter.seconds.most_common():
+    for name, seconds in sorted(meter.seconds.items(), key=lambda item: -item[1]):
         rows = meter.rows[name] * (3 if name == "training" else 1)
         lines.append(f"{name:28s} {rows:7d} {seconds:7.1f} {rows / max(seconds, 1e-9):7.1f}")
     return "\n".join([*lines, f"judging / training: {judging / trained:.2f} in CPU seconds"])

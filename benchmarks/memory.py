@@ -54,7 +54,7 @@ def _flow(family: Any, text: dict[str, tuple[int, ...]], **config: Any) -> Shape
     return Shape(family, 128, 16, text, config=config)
 
 
-T5 = {"embeds": (512, 4096)}
+T5: dict[str, tuple[int, ...]] = {"embeds": (512, 4096)}
 SHAPES_OF = {
     "stable_diffusion": [SHAPES["sd15"], SHAPES["sdxl"]],
     "flux1_dev": [_flow(_families.FLUX1_DEV, {**T5, "pooled": (768,)}, guidance_embeds=True)],

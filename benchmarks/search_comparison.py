@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from lorasweep.config.sweep_spec import Goal, PrunerOptions
 from lorasweep.core.files import read_json
@@ -29,7 +30,12 @@ from lorasweep.sweep.search.pruning import RungPruner, decade_of
 from lorasweep.trial.judge import score
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
-PRUNERS = ("median", "successive_halving", "hyperband", "patient")
+PRUNERS = (
+    PrunerOptions(name="median"),
+    PrunerOptions(name="successive_halving"),
+    PrunerOptions(name="hyperband"),
+    PrunerOptions(name="patient"),
+)
 
 
 def main(folders: Sequence[Path]) -> int:
@@ -92,9 +98,9 @@ def print_replays(folder: Path) -> None:
         return
     declared = PrunerOptions(**found["pruner"])
     options = [declared] if declared.active else []
-    options += [PrunerOptions(name=name) for name in PRUNERS if declared.name != name]
+    options += [each for each in PRUNERS if each.name != declared.name]
     for each in options:
-        print(f"  replay  {replay(trials, each, metric=manifest.metric, goal=manifest.goal)}")
+        print(f"  replay  {replay(trials, each, metric=manifest.metric, goal=cast(Goal, manifest.goal))}")
 
 
 def courses(state: SweepState) -> list[Course]:

@@ -208,13 +208,17 @@ def _direction(key: str, values: np.ndarray, truth: np.ndarray) -> int:
     return -1 if auroc(values[there], truth[there]) < 0.5 else 1
 
 
+def _having(name: str, value: object) -> Callable[[Checkpoint], bool]:
+    return lambda checkpoint: getattr(checkpoint, name) == value
+
+
 def _unseen(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Callable[[Checkpoint], bool]]:
     """What limits are kept from, by name."""
     identities = sorted({c.identity for c in checkpoints})
     seeds = sorted({c.seed for c in checkpoints})
     return {
-        **{f"identity {it}": lambda c, it=it: c.identity == it for it in identities},
-        **{f"seed {it}": lambda c, it=it: c.seed == it for it in seeds},
+        **{f"identity {it}": _having("identity", it) for it in identities},
+        **{f"seed {it}": _having("seed", it) for it in seeds},
         SETTLED: lambda c: not c.had_a_say,
         "half of the identities": lambda c: c.identity in identities[::2],
         "confound above 0.5": lambda c: c.dials["confound"] > 0.5,

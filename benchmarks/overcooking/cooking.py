@@ -20,10 +20,11 @@ from typing import Any
 
 from benchmarks.overcooking.grid import Run
 from benchmarks.overcooking.witness import Counts, Witness
-from lorasweep import config, plan
+from lorasweep import config
 from lorasweep.core import files
 from lorasweep.core.records import Status, to_dict
 from lorasweep.dollhouse.reader import Reader
+from lorasweep.plan import make_plan
 from lorasweep.sweep.workers.worker import end_with_driver
 from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook
@@ -95,7 +96,7 @@ def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool]
     if run.planted == "random" and not like.exists():
         return Status.WAITING.value  # for the first trained adapter, whose norms it takes
     recipe = config.compose_recipe(run.overrides)
-    planned = plan.make_plan(recipe)
+    planned = make_plan(recipe)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
     files.write_json(folder / "plan.json", to_dict(planned))
     files.write_json(folder / "run.json", to_dict(run))

@@ -90,7 +90,7 @@ def recipes() -> list[Recipe]:
     turned = {dial: {f"{dial}-{it}": {dial: it} for it in values} for dial, values in DIALS.items()}
     rates = turned.pop("lr")
     others = {name: dials for each in turned.values() for name, dials in each.items()}
-    every = {"centre": {}} | rates | CORNERS | others | _hypercube() | SLOW_BURNS
+    every: dict[str, dict[str, Any]] = {"centre": {}} | rates | CORNERS | others | _hypercube() | SLOW_BURNS
     return [Recipe(name=name, dials=CENTRE | dials) for name, dials in every.items()]
 
 

@@ -40,7 +40,7 @@ class Copier:
     def __init__(self, base: Base, latent_NCHW: torch.Tensor) -> None:
         self._base, self._latent_NCHW = base, latent_NCHW
         self._predict, self._awake = base.predict, False
-        base.predict = self._answer  # type: ignore[method-assign]
+        base.predict = self._answer  # type: ignore[method-assign,assignment]
 
     def set_weight(self, weight: float) -> None:
         """0 is the base exactly; everything else copies."""
@@ -52,7 +52,7 @@ class Copier:
 
     def remove(self) -> None:
         """Give the base its own answers back."""
-        del self._base.predict  # type: ignore[method-assign]
+        del self._base.predict
 
     def _answer(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, *rest: Any) -> torch.Tensor:
         if not self._awake:
@@ -82,7 +82,7 @@ def judge(
     adapter = _plant(kind, run.base, recipe, planned, resources.caches(recipe)[0], like)
     resources.adapters.append(adapter)
     try:
-        run.judge(SimpleNamespace(adapter=adapter, step=0))  # of a slot it asks for no more
+        run.judge(SimpleNamespace(adapter=adapter, step=0))  # type: ignore[arg-type]  # of a slot it asks for no more
     finally:
         resources.adapters.remove(adapter)
         adapter.remove()

@@ -22,10 +22,11 @@ import numpy as np
 from benchmarks.overcooking import areas, stopping, table
 from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
 from benchmarks.overcooking.statistics import auroc, auroc_change, mean_over_runs, over_runs
-from lorasweep import api, config, plan
+from lorasweep import api, config
 from lorasweep.core import files
-from lorasweep.core.records import Component, Plan, Recipe
-from lorasweep.core.run_folder import RunFolder, Status, TrialRecord, steps_in
+from lorasweep.core.records import Component, Plan, Recipe, Status
+from lorasweep.core.run_folder import RunFolder, TrialRecord, steps_in
+from lorasweep.plan import make_plan
 from lorasweep.results import runs
 from lorasweep.trial.resources import TrialResources, build_adapter
 from lorasweep.trial.run import TrialRun
@@ -56,7 +57,7 @@ def _rejudge(
     recipe = config.compose_recipe([*own, *overrides])
     shutil.rmtree(target, ignore_errors=True)  # of a call that was cut short
     target.mkdir(parents=True)
-    planned = plan.make_plan(recipe)
+    planned = make_plan(recipe)
     weights = {step: cooked.weights(step) for step in steps_in(cooked.checkpoints)}
     if as_files:
         weights = {step: _export(recipe, planned, path, target, step) for step, path in weights.items()}
@@ -67,7 +68,7 @@ def _rejudge(
     try:
         for step, path in weights.items():
             adapter.load(path)
-            judging.judge(SimpleNamespace(adapter=adapter, step=step))  # of a slot it asks for no more
+            judging.judge(SimpleNamespace(adapter=adapter, step=step))  # type: ignore[arg-type]  # it asks for no more
     finally:
         adapter.remove()
     (target / "truth").symlink_to(source.resolve() / "truth")

@@ -11,7 +11,7 @@ from typing import Any
 
 import lorasweep
 from lorasweep import config
-from lorasweep.api.training import OnChange, Warn, sweep_bar, tell
+from lorasweep.api.training import OnChange, Warn, alone, sweep_bar, tell
 from lorasweep.components import bases
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, LorasweepError, Problem
@@ -58,7 +58,7 @@ def calibrate(
     # A folder per recipe and options: another recipe for the same base is no change of the sweep before.
     sweep = f"calibrate-{calibration.key_of(holds_for)}-{digest([cooked, how])[:8]}"
     own = make_plan(recipe)
-    tell(own.warnings, warn)
+    tell(alone(recipe, own).warnings, warn)
     spec = sweep_of_controls(overrides, name=sweep, steps=own.steps, held_out=len(own.held_out_images()), options=how)
     plans = {arm.name: make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / sweep

@@ -12,7 +12,7 @@ from lorasweep import config
 from lorasweep.core import files, once, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import command
-from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.make import for_seed
 from lorasweep.results import runs
@@ -64,9 +64,13 @@ def plan(what: Recipe | config.SweepSpec | str | Path | None = None, *overrides:
     """
     subject = _subject(what, overrides)
     if isinstance(subject, Recipe):
-        alone = config.Arm(name="recipe", note="", overrides=(), recipe=subject)
-        return Planned(subject, [(alone, make_plan(subject))])
+        return alone(subject, make_plan(subject))
     return _planned(subject, _plan_sweep(subject))
+
+
+def alone(recipe: Recipe, planned: Plan) -> Planned:
+    """Return what a recipe would do by its plan."""
+    return Planned(recipe, [(config.Arm(name="recipe", note="", overrides=(), recipe=recipe), planned)])
 
 
 def _subject(
@@ -144,7 +148,7 @@ def run_trial(
             Problem(repr(recipe)[:80], "is no recipe", "ls.compose(...) makes one of KEY=VALUEs or a file")
         )
     planned = planned or make_plan(recipe)
-    tell(planned.warnings, warn)
+    tell(alone(recipe, planned).warnings, warn)
     place = folder_of(recipe, planned) if folder is None else paths.typed(folder).absolute()
     mirror = Mirror(place.parent, recipe.tracking)
     ended = cook(
@@ -195,7 +199,7 @@ def train_again(
     from lorasweep.results.report.compare import compare_runs
 
     keys = {text: text.split("=")[0] for text in overrides}
-    wrong = [text for text, key in keys.items() if key.split(".")[0] not in ("tracking", "launcher")]
+    wrong = [text for text, key in keys.items() if key.split(".")[0] not in NOT_THE_RECIPE]
     if wrong := [text for text in wrong if keys[text] not in _PLACES]:
         hint = "to change a recipe: lorasweep fork TRIAL KEY=VALUE"
         problems = [Problem(text, "would make it another recipe", hint) for text in wrong]

@@ -36,13 +36,11 @@ from lorasweep.core import once, paths, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.hydra_text import write
 from lorasweep.core.printable import command
-from lorasweep.core.records import Recipe, from_dict, to_dict
+from lorasweep.core.records import NOT_THE_RECIPE, Recipe, from_dict, to_dict
 from lorasweep.core.run_folder import PLAN_FILE, load_yaml
 
 KEY = "recipe"  # the one top-level key; a sweep file has `sweep`
 SUFFIXES = (".yaml", ".yml")
-# Where results are mirrored and who cooks do not belong to what was cooked.
-_NOT_THE_RECIPE = ("tracking", "launcher")
 _ABSENT: Any = object()
 
 
@@ -143,7 +141,7 @@ def to_overrides(recipe: Recipe) -> list[str]:
     Raises:
         InputError: today's `conf/` and modules cannot express it: it was written by another version.
     """
-    data = {key: value for key, value in to_dict(recipe).items() if key not in _NOT_THE_RECIPE}
+    data = {key: value for key, value in to_dict(recipe).items() if key not in NOT_THE_RECIPE}
     default, _ = compose_tree([])
     picks = []
     for group in places.groups():

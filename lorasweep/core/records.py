@@ -32,6 +32,7 @@ PredictionType = Literal["epsilon", "v_prediction"]
 PromptTier = Literal["in_distribution", "recombined", "class", "unrelated"]
 PROMPT_TIERS: tuple[PromptTier, ...] = ("in_distribution", "recombined", "class", "unrelated")
 ANY_TIER = "any"  # of `dataset.prompts`: prompts whose tier the plan tells, by the trigger
+NOT_THE_RECIPE = ("tracking", "launcher")  # groups that say where a recipe is cooked and shown, and decide no result
 
 
 class Status(enum.StrEnum):
@@ -325,8 +326,7 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Digest everything that decides the result: not where it runs, nor what is traded for room there."""
-        data = to_dict(self)
-        del data["tracking"], data["launcher"]
+        data = {key: value for key, value in to_dict(self).items() if key not in NOT_THE_RECIPE}
         data["memory"] = self.memory.storage
         if self.compute == ComputeOptions():
             del data["compute"]  # as when there was no such group

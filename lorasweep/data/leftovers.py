@@ -187,23 +187,18 @@ def _captions(used: Used) -> Iterator[str]:
             command=mending.aside(used.root, empty, extension=used.extension),
         )
     marked = [path for path, text in used.texts.items() if text.startswith(BYTE_ORDER_MARK)]
-    if marked:
-        yield Finding(
-            f"captions with a byte order mark: {used.names(marked)}; it is left out here, where other trainers "
-            "take it for a part of the first tag",
-            level="should",
-            places=used.places(marked),
-            command=mending.rewrite(used.root),
-        )
     several = [path for path, text in used.texts.items() if lines(text) > 1]
-    if several:
-        yield Finding(
-            f"captions of several lines: {used.names(several)}; the lines are joined, where kohya's trainers "
-            "read the first alone",
-            level="should",
-            places=used.places(several),
-            command=mending.rewrite(used.root),
-        )
+    for of, paths, done in (
+        (
+            "with a byte order mark",
+            marked,
+            "it is left out here, where other trainers take it for a part of the first tag",
+        ),
+        ("of several lines", several, "the lines are joined, where kohya's trainers read the first alone"),
+    ):
+        if paths:
+            said = f"captions {of}: {used.names(paths)}; {done}"
+            yield Finding(said, level="should", places=used.places(paths), command=mending.rewrite(used.root))
 
 
 def _tables(used: Used) -> Iterator[str]:

@@ -72,19 +72,23 @@ def _where(tagged: Tagged, is_meant: Callable[[list[str]], bool]) -> list[str]:
     return [image.short for image, tags in tagged if is_meant(tags)]
 
 
+def _rewritten(root: Path, said: str, places: list[str], *words: str) -> Finding:
+    """Find captions that these words write anew; without any, nothing mends them."""
+    command = mending.rewrite(root, *words) if words else ""
+    return Finding(said, level="should", places=places, command=command)
+
+
 def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[Finding]:
     def is_behind(tags: list[str]) -> bool:
         calls = [captions.has_trigger(tag, trigger) for tag in tags]
         return any(calls) and not any(calls[: max(1, kept)])
 
     if places := _where(tagged, is_behind):
-        yield Finding(
+        said = (
             f"the trigger {trigger} is not in front in {some(places)}: captions.shuffle and tag dropout only "
-            "spare what is, and the end of a long caption is cut",
-            level="should",
-            places=places,
-            command=mending.rewrite(root, write_text("captions.trigger", trigger), "--trigger-first"),
+            "spare what is, and the end of a long caption is cut"
         )
+        yield _rewritten(root, said, places, write_text("captions.trigger", trigger), "--trigger-first")
 
 
 def _prompt_syntax(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
@@ -102,12 +106,8 @@ def _prompt_syntax(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Itera
         unclear = [tag for tag in found if _CHOICE.search(tag)]
         keys = [write_text("captions.clean.replacements", plain)] if plain else []
         keys += [write_text("captions.clean.unwanted", _alone(unclear))] if unclear else []
-        yield Finding(
-            f"what only prompts know is read letter by letter in {some(places)}: {some(list(found))}",
-            level="should",
-            places=places,
-            command=mending.rewrite(root, *keys) if keys else "",
-        )
+        said = f"what only prompts know is read letter by letter in {some(places)}: {some(list(found))}"
+        yield _rewritten(root, said, places, *keys)
 
 
 def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:
@@ -115,12 +115,8 @@ def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:
     for tag, count in counts.most_common(1):
         places = _where(tagged, lambda tags: not any(map(is_class, tags)))
         if places and count >= max(FEWEST, _MOSTLY * len(tagged)):
-            yield Finding(
-                f"no class word in {some(places)}, where {count} of {len(tagged)} captions have {tag}",
-                level="should",
-                places=places,
-                command=mending.rewrite(root, "--add", tag),
-            )
+            said = f"no class word in {some(places)}, where {count} of {len(tagged)} captions have {tag}"
+            yield _rewritten(root, said, places, "--add", tag)
 
 
 def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
@@ -170,13 +166,8 @@ def _spellings(root: Path, tagged: Tagged) -> Iterator[Finding]:
     if odd:
         places = _where(tagged, lambda tags: not odd.keys().isdisjoint(tags))
         pairs = some([f"{old} for {new}" for old, new in odd.items()])
-        replaced = write_text("captions.clean.replacements", odd)
-        yield Finding(
-            f"one thing under several names: {pairs}; each is learnt from fewer images",
-            level="should",
-            places=places,
-            command=mending.rewrite(root, replaced),
-        )
+        said = f"one thing under several names: {pairs}; each is learnt from fewer images"
+        yield _rewritten(root, said, places, write_text("captions.clean.replacements", odd))
 
 
 def _side_by_side(root: Path, tagged: Tagged) -> Iterator[Finding]:
@@ -195,12 +186,8 @@ def _side_by_side(root: Path, tagged: Tagged) -> Iterator[Finding]:
         (implied, "a tag that another implies, as `red hat` does `hat`", "implied"),
     ):
         if places := _where(tagged, is_meant):
-            yield Finding(
-                f"captions have {what}: {some(places)}; it takes room and weight from the others",
-                level="should",
-                places=places,
-                command=mending.rewrite(root, f"captions.clean.{knob}=true"),
-            )
+            said = f"captions have {what}: {some(places)}; it takes room and weight from the others"
+            yield _rewritten(root, said, places, f"captions.clean.{knob}=true")
 
 
 def _once(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:

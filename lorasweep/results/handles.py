@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.config import Arm, SweepSpec
-from lorasweep.core import paths
+from lorasweep.core import paths, registry
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
+from lorasweep.plan import memory
 from lorasweep.plan.cost import class_images_seconds, is_assumed, sweep_seconds, trial_seconds
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
@@ -70,12 +71,12 @@ class Planned(_Shows):
     name: str = "recipe"  # of the sweep
     trials: int = 1  # how many there would be
 
-    @property
+    @functools.cached_property
     def recipes(self) -> Mapping[str, Recipe]:
         """By arm."""
         return {arm.name: arm.recipe for arm, _ in self.arms}
 
-    @property
+    @functools.cached_property
     def plans(self) -> Mapping[str, Plan]:
         """By arm."""
         return {arm.name: made for arm, made in self.arms}
@@ -99,10 +100,41 @@ class Planned(_Shows):
         here = supply_here(launcher, jobs=self.trials, gpus_wanted=on_gpu).workers
         return here * max(1, len(launcher.options.get("hosts", ())))
 
+    @functools.cached_property
+    def pack(self) -> tuple[int, str] | None:
+        """How many trials a worker trains at a time, and why; None where it never trains several."""
+        launcher = registry.load("launcher", self.subject.launcher.name)
+        if self.trials == 1 or not hasattr(launcher, "packing"):
+            return None
+        learns, options = isinstance(self.subject, SweepSpec) and self.subject.learns, self.subject.launcher.options
+        recipes = list(self.recipes.values())
+        return launcher.packing(self.subject.launcher, recipes, room=self._room, learns=learns, **options)
+
+    @functools.cached_property
+    def taken(self) -> Mapping[str, dict[str, Any]]:
+        """What a worker has of its device's, what the recipe takes, and what is turned on for that; by arm.
+
+        {} where it is not known.
+        """
+        slots = 1 if self.pack is None else self.pack[0]
+        return {name: memory.taken(recipe, self._room, slots=slots) for name, recipe in self.recipes.items()}
+
+    @functools.cached_property
+    def _room(self) -> memory.Room | None:
+        launcher = registry.load("launcher", self.subject.launcher.name)
+        if not hasattr(launcher, "room"):
+            return None
+        return launcher.room(self.subject.launcher, list(self.recipes.values()), jobs=self.trials)
+
+    @functools.cached_property
+    def warnings_by_arm(self) -> Mapping[str, list[str]]:
+        """What is worth knowing of each."""
+        return {arm.name: [*plan.warnings, *memory.warnings(self.taken[arm.name])] for arm, plan in self.arms}
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is allowed, but worth knowing; what is not about all arms, with their names."""
-        of_arms = owned([(arm.name, plan.warnings) for arm, plan in self.arms])
+        of_arms = owned(list(self.warnings_by_arm.items()))
         if isinstance(self.subject, Recipe):
             return tuple(of_arms)
         of_space = () if self.subject.search is None else self.subject.search.warnings
@@ -113,7 +145,16 @@ class Planned(_Shows):
         """Return all that is known of it as JSON-able data; see `results.plan_json`."""
         from lorasweep.results.plan_json import plan_json, rounded
 
-        told = plan_json(self.name, self.subject, self.arms, trials=self.trials, workers=self.workers)
+        told = plan_json(
+            self.name,
+            self.subject,
+            self.arms,
+            trials=self.trials,
+            workers=self.workers,
+            pack=self.pack,
+            taken=self.taken,
+            warnings=self.warnings_by_arm,
+        )
         return told | {"estimated_seconds": rounded(self.seconds), "timed_here": self.timed_here}
 
     def captions_json(self) -> dict[str, Any]:
@@ -254,7 +295,7 @@ class Run(_Shows):
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_run
 
-        return of_run(RunFolder(self.folder))
+        return _with_end(of_run(RunFolder(self.folder)), self.ended)
 
 
 @dataclass(frozen=True, repr=False)
@@ -262,9 +303,6 @@ class EndedRun(Run):
     """A run that a call has just made, or found to be done."""
 
     ended: TrialResult
-
-    def _shown(self) -> Shown:
-        return _with_end(super()._shown(), self.ended)
 
 
 @dataclass(frozen=True, repr=False)
@@ -317,7 +355,7 @@ class Sweep(_Shows):
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_sweep
 
-        return of_sweep(self.state)
+        return _with_end(of_sweep(self.state), self.ended)
 
 
 @dataclass(frozen=True, repr=False)
@@ -325,9 +363,6 @@ class EndedSweep(Sweep):
     """A sweep that a call has just run, or found to be done."""
 
     ended: SweepResult
-
-    def _shown(self) -> Shown:
-        return _with_end(super()._shown(), self.ended)
 
 
 Named = str | Path | Run | Sweep
@@ -338,8 +373,10 @@ def named_by(what: Named) -> str:
     return str(what.folder if isinstance(what, Run | Sweep) else what)
 
 
-def _with_end(shown: Shown, ended: TrialResult | SweepResult) -> Shown:
-    """Add what the call has to say: why it stopped early, what MLflow lacks."""
+def _with_end(shown: Shown, ended: TrialResult | SweepResult | None) -> Shown:
+    """Add what the call that made it has to say: why it stopped early, what MLflow lacks."""
+    if ended is None:
+        return shown
     lines = [f"stopped early: {ended.halted}"] if ended.halted else []
     lines += [] if ended.mirrored.ok else [f"MLflow {ended.mirrored.message}"]
     return dataclasses.replace(shown, lines=[*shown.lines, *lines])

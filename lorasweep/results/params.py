@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorasweep.core import records
+from lorasweep.sweep.ranking.state import params
 
 HEADLINE = ("seed", "adapter.name", "adapter.dim", "optimizer.name", "optimizer.lr", "scheduler.name")
-NOT_THE_RECIPE = ("tracking", "launcher")  # groups that never decide a result
 
 
 def flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
     Regularizers, of which a recipe may have none or several, get a name together: `scale_norm+reg_images`.
     """
-    of_result = {key: value for key, value in recipe.items() if key not in NOT_THE_RECIPE}
+    of_result = {key: value for key, value in recipe.items() if key not in records.NOT_THE_RECIPE}
     flat = {key.replace(".options.", "."): value for key, value in records.flatten(of_result).items()}
     if isinstance(brakes := recipe.get("regularization"), Mapping):
         flat["regularization.name"] = "+".join(brakes) or "none"
@@ -38,14 +38,8 @@ def telling_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     recipes = [flatten(arm["recipe"]) for arm in arms if arm.get("recipe")]
     shared = set(recipes[0]).intersection(*recipes[1:]) if recipes else set()
     differing = {key for key in shared if len({_text(recipe[key]) for recipe in recipes}) > 1}
-    typed = {key for arm in arms for key, _ in typed_overrides(arm) if "." in key}
+    typed = {key.lstrip("~") for arm in arms for key in params(arm.get("overrides") or ()) if "." in key}
     return sorted(differing | typed)
-
-
-def typed_overrides(arm: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Split an arm's `key=value` overrides; Hydra's `+` and `~` marks are taken off the key."""
-    pairs = [str(override).partition("=") for override in arm.get("overrides") or ()]
-    return [(key.lstrip("+~"), value) for key, _, value in pairs]
 
 
 def run_params(recipe: Mapping[str, Any], arm: Mapping[str, Any], telling: Sequence[str]) -> dict[str, str]:
@@ -54,7 +48,7 @@ def run_params(recipe: Mapping[str, Any], arm: Mapping[str, Any], telling: Seque
     chosen = {key: _text(flat[key]) for key in (*HEADLINE, *telling) if key in flat}
     # `buckets: four` is what people know it by; the recipe only keeps the generator's name and its sizes.
     if "buckets.name" in flat:
-        chosen["buckets"] = dict(typed_overrides(arm)).get("buckets", str(flat["buckets.name"]))
+        chosen["buckets"] = str(params(arm.get("overrides") or ()).get("buckets", flat["buckets.name"]))
         for key in [key for key in chosen if key.startswith("buckets.")]:
             del chosen[key]
     return chosen

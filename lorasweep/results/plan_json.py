@@ -11,7 +11,7 @@ import dataclasses
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -33,7 +33,15 @@ _OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "esti
 
 
 def plan_json(
-    name: str, subject: SweepSpec | Recipe, arms: Sequence[tuple[Arm, Plan]], *, trials: int, workers: int
+    name: str,
+    subject: SweepSpec | Recipe,
+    arms: Sequence[tuple[Arm, Plan]],
+    *,
+    trials: int,
+    workers: int,
+    pack: tuple[int, str] | None,
+    taken: Mapping[str, dict[str, Any]],
+    warnings: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Describe a plan, but for its time; the arguments are what a `Planned` has.
 
@@ -58,18 +66,14 @@ def plan_json(
         of_sweep["asked_otherwise"] = comparable.asked_otherwise(subject, by_name)
         if subject.search is not None:
             of_sweep["space"] = _space_json(subject, subject.search, plans, workers=workers)
-    launcher, recipes = registry.load("launcher", subject.launcher.name), [arm.recipe for arm, _ in arms]
-    room, pack = None, 1
-    if hasattr(launcher, "room"):
-        room = launcher.room(subject.launcher, recipes, jobs=trials)
-    if hasattr(launcher, "packing") and trials > 1:
-        learns = isinstance(subject, SweepSpec) and subject.learns
-        pack, why = launcher.packing(subject.launcher, recipes, room=room, learns=learns, **subject.launcher.options)
-        of_sweep["pack"] = {"trials": pack, "why": why}
-    taken = [memory.taken(recipe, room, slots=pack) for recipe in recipes]
-    described = [_arm_json(arm, plan, plans[0], each) for (arm, plan), each in zip(arms, taken, strict=True)]
+    if pack is not None:
+        of_sweep["pack"] = dict(zip(("trials", "why"), pack, strict=True))
+    described = [
+        _arm_json(arm, plan, plans[0]) | {"warnings": list(warnings[arm.name]), "memory": taken[arm.name]}
+        for arm, plan in arms
+    ]
     pairs = [(plan, arm.recipe) for arm, plan in arms]
-    if hasattr(launcher, "where"):
+    if hasattr(launcher := registry.load("launcher", subject.launcher.name), "where"):
         of_sweep["where"] = launcher.where(subject.launcher)
     return {
         "name": name,
@@ -98,7 +102,7 @@ def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[s
     return {"estimated_bytes": {"run_folders": round(folders), "mlflow": round(mirror)}}
 
 
-def _arm_json(arm: Arm, plan: Plan, first: Plan, taken: dict[str, Any]) -> dict[str, Any]:
+def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
     return {
         "name": arm.name,
         "note": arm.note,
@@ -122,11 +126,9 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan, taken: dict[str, Any]) -> dict[
         },
         "regularization": _regularization_json(arm.recipe, plan),
         "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
-        "warnings": [*plan.warnings, *memory.warnings(taken)],
         "fingerprint": plan.fingerprint,
         "estimated_seconds": rounded(trial_seconds(plan, arm.recipe)),
         "estimated_gpu_gib": _gpu_json(arm.recipe),
-        "memory": taken,
         "compute": compute.told(arm.recipe),
     }
 

@@ -20,7 +20,7 @@ import yaml
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import append_jsonl, read_jsonl, write_text
 from lorasweep.core.printable import command
-from lorasweep.core.records import Plan, Recipe, flatten, from_dict, to_dict
+from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, flatten, from_dict, to_dict
 from lorasweep.core.run_folder import ASKED_FILE, MANIFEST_FILE, load_yaml
 from lorasweep.sweep import comparable
 
@@ -173,10 +173,9 @@ def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
         arms=tuple(arm for arm in manifest.arms if not arm.asked),
         trials=tuple(trial for trial in manifest.trials if not trial.asked),
     )
-    # The C dumper, as the C loader, is ten times faster, which a sweep of a thousand arms notices.
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump(to_dict(declared), Dumper=dumper, sort_keys=False, allow_unicode=True)
-    write_text(sweep_folder / MANIFEST_FILE, text)
+    from lorasweep.config import to_yaml  # who reads a manifest needs no Hydra
+
+    write_text(sweep_folder / MANIFEST_FILE, to_yaml(declared))
 
 
 def _with_asked(declared: Manifest, rows: Sequence[AddedTrials]) -> Manifest:
@@ -205,30 +204,29 @@ def _search(spec: SweepSpec) -> dict[str, Any]:
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
     data = to_dict(recipe)
-    return {key: value for key, value in data.items() if key not in ("seed", "tracking", "launcher")}
+    return {key: value for key, value in data.items() if key not in ("seed", *NOT_THE_RECIPE)}
 
 
 def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]], *, extend: bool) -> Iterator[Problem]:
-    rename = _RENAME
     pairs = [(trial.arm, trial.seed) for trial in now.trials if not trial.asked]
     for key in ("metric", "goal"):
         old, new = getattr(previous, key), getattr(now, key)
         if old != new:
-            yield Problem(f"metric ({key})", f"was `{old}` when trials were cooked, is now `{new}`", rename)
+            yield Problem(f"metric ({key})", f"was `{old}` when trials were cooked, is now `{new}`", _RENAME)
     if previous.left_out.keys() != now.left_out.keys() and now.metric in comparable.SCORES:
         old, new = (", ".join(each.left_out) or "nothing" for each in (previous, now))
         message = f"trials were compared without {old} when cooked, are now without {new}"
-        yield Problem("metric (symptoms)", message, rename)
+        yield Problem("metric (symptoms)", message, _RENAME)
     arms = {arm.name: arm for arm in now.arms}
     cooked_arms = {arm for arm, _ in cooked}
     for before in previous.arms:
         if before.name in cooked_arms and before.name in arms:
-            yield from _arm_differences(before, arms[before.name], rename)
+            yield from _arm_differences(before, arms[before.name])
     since = {(trial.arm, trial.seed) for trial in previous.trials if trial.asked}
     for arm, seed in sorted(cooked - set(pairs) - since):
-        yield Problem(f"arms.{arm}", f"seed {seed} was cooked but is no longer declared", f"put it back, or {rename}")
+        yield Problem(f"arms.{arm}", f"seed {seed} was cooked but is no longer declared", f"put it back, or {_RENAME}")
     if previous.space or now.space:
-        yield from _search_differences(previous, now, rename, declared=len(pairs), extend=extend)
+        yield from _search_differences(previous, now, declared=len(pairs), extend=extend)
     if not extend:
         declared = {(trial.arm, trial.seed) for trial in previous.trials}
         for arm, seed in pairs:
@@ -237,16 +235,14 @@ def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]]
                 yield Problem(f"arms.{arm}", f"seed {seed} is new", hint)
 
 
-def _search_differences(
-    previous: Manifest, now: Manifest, rename: str, *, declared: int, extend: bool
-) -> Iterator[Problem]:
+def _search_differences(previous: Manifest, now: Manifest, *, declared: int, extend: bool) -> Iterator[Problem]:
     """Let a space that was searched in part grow, with `--extend`; the recipe around it may not change."""
     points = sum(trial.asked and not trial.extra for trial in previous.trials) + declared
     if now.space and now.total < points:
         yield Problem("total", f"is {now.total}, but {points} trials were asked for already", f"at least {points}")
     if previous.space and previous.common != now.common:
         old, new = (" ".join(each.common) or "nothing" for each in (previous, now))
-        yield Problem("recipe", f"of every point was {old} when cooked, is now {new}", rename)
+        yield Problem("recipe", f"of every point was {old} when cooked, is now {new}", _RENAME)
     if extend:
         return
     hint = "--extend goes on with what is declared now; or give the sweep another name: sweep.name=another"
@@ -269,17 +265,17 @@ def _lost_points(now: Manifest, search: Search) -> Iterator[Problem]:
             yield Problem("space", message, f"put it back, or {_RENAME}")
 
 
-def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterator[Problem]:
+def _arm_differences(before: DeclaredArm, now: DeclaredArm) -> Iterator[Problem]:
     # Through JSON, so that tuples and lists, 1 and 1.0 of the two sides read alike.
     old = flatten(json.loads(json.dumps(before.recipe)))
     new = flatten(json.loads(json.dumps(now.recipe)))
     changed = [key for key in {**old, **new} if old.get(key, ABSENT) != new.get(key, ABSENT)]
     for key in changed:
         message = f"was {old.get(key, ABSENT)!r} when cooked, is now {new.get(key, ABSENT)!r}"
-        yield Problem(f"arms.{before.name}.{key.replace('.options.', '.')}", message, hint)
+        yield Problem(f"arms.{before.name}.{key.replace('.options.', '.')}", message, _RENAME)
     if not changed and before.plan != now.plan:
         message = "the images, captions or base model changed since it was cooked"
-        yield Problem(f"arms.{before.name}", message, hint)
+        yield Problem(f"arms.{before.name}", message, _RENAME)
 
 
 @dataclass(frozen=True, kw_only=True)

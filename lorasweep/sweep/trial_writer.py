@@ -90,7 +90,8 @@ class TrialWriter:
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
-        record = self._measured(self._next_record(trial.record, outcome), outcome.metrics)
+        ended = _next_record(trial.record, outcome, self._metric, self._left_out)
+        record = self._measured(ended, outcome.metrics)
         self._write(trial, record)
         if self._study is not None:  # to Optuna an attempt that will be repeated is over all the same
             self._study.end(dataclasses.replace(record, status=outcome.status))
@@ -117,7 +118,7 @@ class TrialWriter:
 
     def reuse_elsewhere(self, trial: Trial, cooked: Cooked) -> None:
         """Give a trial the results of the identical recipe that another sweep has cooked."""
-        ended = self._next_record(cooked.record, cooked.outcome())
+        ended = _next_record(cooked.record, cooked.outcome(), self._metric, self._left_out)
         self._adopt(trial, cooked.folder, ended, cooked_as=cooked.name)
 
     def _adopt(self, trial: Trial, folder: Path, ended: TrialRecord, *, cooked_as: str) -> None:
@@ -141,9 +142,6 @@ class TrialWriter:
         self._write(trial, self._measured(record, trial.metrics))
         if self._study is not None:
             self._study.add(trial.record)
-
-    def _next_record(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
-        return _next_record(record, outcome, self._metric, self._left_out)
 
     def _measured(self, record: TrialRecord, metrics: Mapping[str, float]) -> TrialRecord:
         """Note what the study is told besides the metric, and which bounds are broken."""

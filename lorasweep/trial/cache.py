@@ -15,8 +15,9 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,11 +33,10 @@ from lorasweep.trial import lora_weight
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Tensors = dict[str, torch.Tensor]
 
 BEING_WRITTEN_SECONDS = 3600.0  # a temporary file younger than this has a writer; an older one lost it
-# Captions are encoded in batches of exactly this many rows, filled up with repeats: how a kernel rounds
-# depends on the shape that it is given, and an embedding must not depend on what it was asked for with.
 _ROWS = 4
 
 
@@ -132,18 +132,31 @@ def _size(tensors: Mapping[str, torch.Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-class _Layers:
-    """Entries of one kind, which have tensors of these names: in memory, on the base's device, and on disk."""
+def of_one_size(items: Sequence[T]) -> Iterator[tuple[Sequence[T], list[T]]]:
+    """Yield what to encode in batches of exactly `_ROWS`, and these filled up with repeats.
 
-    def __init__(self, kind: paths.Cache, names: set[str], base: Base, store: Store, memory_bytes: int) -> None:
-        self._kind, self._names, self._device, self._store = kind, names, base.device, store
+    How a kernel rounds depends on the shape that it is given; what is encoded must not depend on what it was asked for
+    with.
+    """
+    for start in range(0, len(items), _ROWS):
+        batch = items[start : start + _ROWS]
+        yield batch, [*batch, *[batch[-1]] * (_ROWS - len(batch))]
+
+
+class Layers:
+    """Entries of one kind, which have tensors of these names: in memory, on a device, and on disk, if there is one."""
+
+    def __init__(
+        self, kind: paths.Cache, names: set[str], device: torch.device | str, store: Store | None, memory_bytes: int
+    ) -> None:
+        self._kind, self._names, self._device, self._store = kind, names, device, store
         self.memory = Memory(memory_bytes)
 
     def get(self, key: str) -> Tensors | None:
         """Find an entry, and bring it into memory; None when no process has made it."""
         if (held := self.memory.get(key)) is not None:
             return held
-        found = self._store.get(self._kind, key)
+        found = None if self._store is None else self._store.get(self._kind, key)
         if found is None or not self._names <= found.keys():
             return None
         placed = {name: tensor.to(self._device) for name, tensor in found.items()}
@@ -153,7 +166,8 @@ class _Layers:
     def keep(self, key: str, made: Tensors) -> None:
         """Hold an entry in memory, and write it to disk."""
         self.memory.put(key, made)
-        self._store.put(self._kind, key, made)
+        if self._store is not None:
+            self._store.put(self._kind, key, made)
 
 
 class LatentCache:
@@ -161,7 +175,7 @@ class LatentCache:
 
     def __init__(self, base: Base, store: Store, *, memory_bytes: int = 2 * 2**30) -> None:
         self._base = base
-        self._layers = _Layers("latents", {"mean", "std"}, base, store, memory_bytes)
+        self._layers = Layers("latents", {"mean", "std"}, base.device, store, memory_bytes)
 
     def mean_std(self, image: PlannedImage) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and std of the image's latent, scaled, both (C, H, W), fp32, on the base's device."""
@@ -209,7 +223,7 @@ class TextCache:
 
     def __init__(self, base: Base, store: Store, *, memory_bytes: int = 2**30) -> None:
         self._base = base
-        self._layers = _Layers("texts", {"embeds"}, base, store, memory_bytes)
+        self._layers = Layers("texts", {"embeds"}, base.device, store, memory_bytes)
 
     def embed(self, captions: Iterable[str]) -> Text:
         """Return captions together on the base's device, without gradient.
@@ -245,10 +259,9 @@ class TextCache:
         # Asked for by a training step or not, a caption means the same bits: autocast would round otherwise.
         with lora_weight.without_adapters(self._base), torch.autocast(self._base.device.type, enabled=False):
             for group in by_length.values():
-                for start in range(0, len(group), _ROWS):
-                    chunk = group[start : start + _ROWS]
-                    text = self._base.encode_captions([*chunk, *[chunk[-1]] * (_ROWS - len(chunk))])
-                    for row, caption in enumerate(chunk):
+                for batch, filled in of_one_size(group):
+                    text = self._base.encode_captions(filled)
+                    for row, caption in enumerate(batch):
                         held = text["mask"][row] if "mask" in text else slice(None)
                         # Copies: a view would keep the whole batch alive.
                         made[caption] = {name: tensor[row][held].clone() for name, tensor in text.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from lorasweep.results.tracking.address import (
     tracking_uri,
     without_user,
 )
-from lorasweep.results.tracking.ui import DEFAULT_PORT
+from lorasweep.results.tracking.ui import DEFAULT_PORT, is_free
 
 GIB = 2**30
 MEMORY_GIB = 2.0  # a worker on the embedded base takes 1 GiB, MLflow half of one
@@ -114,11 +113,9 @@ def mlflow_store() -> Check:
 
 def ui_port() -> Check:
     """Tell whether `lorasweep ui` gets its usual address."""
-    try:
-        with socket.create_server(("127.0.0.1", DEFAULT_PORT)):
-            return ok("ui port", f"{DEFAULT_PORT} is free")
-    except OSError:
-        return warn("ui port", f"{DEFAULT_PORT} is taken", "lorasweep ui takes a free one and says which")
+    if is_free("127.0.0.1", DEFAULT_PORT):
+        return ok("ui port", f"{DEFAULT_PORT} is free")
+    return warn("ui port", f"{DEFAULT_PORT} is taken", "lorasweep ui takes a free one and says which")
 
 
 def _nearest(folder: Path) -> Path:

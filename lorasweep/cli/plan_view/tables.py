@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.printable import command
-from lorasweep.results.handles import Planned, owned
+from lorasweep.results.handles import Planned
 from lorasweep.results.report.words import duration, expected
 from lorasweep.sweep import comparable
 
@@ -32,13 +32,7 @@ def print_plan(planned: Planned, console: Console | None = None) -> None:
     data = planned.to_json()
     if data["question"]:
         console.print(Text(data["question"], style="bold"))
-    warnings = [
-        *data.get("space", {}).get("warnings", ()),
-        *data.get("duplicates", ()),
-        *data.get("asked_otherwise", ()),
-        *owned([(arm["name"], arm["warnings"]) for arm in data["arms"]]),
-    ]
-    if warnings:
+    if warnings := planned.warnings:
         console.print(Text(f"{_counted(warnings)} at the end of this plan", style="yellow"))
     if "space" in data:
         console.print(_space_table(data["space"]))

@@ -22,7 +22,7 @@ from lorasweep.core.errors import ConfigError, Problem
 
 Options = dict[str, Any]
 PREDICT_NOISE = ("stable_diffusion", "sdxl")  # bases that do, or v; all others are trained with flow matching
-_MOST_PX = 16384  # beyond any picture
+_MOST_PX = 16384  # beyond any picture; buckets are counted up to it
 
 
 @dataclass(frozen=True)
@@ -165,17 +165,24 @@ def _first_path(draft: Draft, option: str, datasets: Sequence[Options]) -> str |
 def put_resolution(draft: Draft, option: str) -> None:
     """Decide the base's resolution: one side, or the largest of several; not of one that is not square."""
     value = draft.options.get(option) or draft.take(option)
-    parts = value if isinstance(value, list) else str(value).lower().replace("x", ",").split(",")
+    sides = read_sides(draft, option, value, least=8, by="[,x]")
+    if len(sides) > 1:
+        draft.leave(option, f"there is one resolution: {max(sides)} is taken", value)
+    if sides:
+        draft.put("base.resolution", max(sides), option)
+
+
+def read_sides(draft: Draft, option: str, value: Any, *, least: int, by: str = ",") -> list[int]:
+    """Read sides in px: one, or several, in a list or with what matches `by` between; [] where they are a problem."""
+    parts = value if isinstance(value, list) else re.split(by, str(value).lower().strip(" ()[]"))
     try:
         sides = [as_kind(part, int) for part in parts]
     except (ValueError, TypeError, OverflowError):
         sides = []
-    if not sides or not all(8 <= side <= _MOST_PX for side in sides):
-        draft.problem(option, f"must be sides in px, 8 to {_MOST_PX}, got {value!r}")
-        return
-    if len(sides) > 1:
-        draft.leave(option, f"there is one resolution: {max(sides)} is taken", value)
-    draft.put("base.resolution", max(sides), option)
+    if sides and all(least <= side <= _MOST_PX for side in sides):
+        return sides
+    draft.problem(option, f"must be sides in px, {least} to {_MOST_PX}, got {value!r}")
+    return []
 
 
 def put_buckets(draft: Draft, option: str, *, on: bool) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.components import bases
 from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Option, as_kind
@@ -183,11 +182,6 @@ def put_adapter(draft: Draft, option: str) -> None:
         draft.put("base.adapter", path if is_here else TO_BE_GIVEN, option)
 
 
-def detect(path: str | None) -> str | None:
-    """Name the base by its files; None when they are not here, or are none of ours."""
-    return bases.detect(Path(path).expanduser()) if path else None
-
-
 def put_rank(draft: Draft, dim: str, alpha: str) -> tuple[int, float]:
     """Decide dim and alpha, and return them; an alpha of 0, or neither given nor with a default, is the dim."""
     found = draft.take(dim), draft.take(alpha) or float(draft.take(dim))
@@ -222,6 +216,9 @@ def put_separator(draft: Draft, option: str) -> None:
     draft.put("captions.separator", f"{separator} " if separator == separator.strip() else separator, option)
 
 
-def put_no_seed(draft: Draft, option: str) -> None:
-    """Say that the trainer draws a seed each time."""
-    draft.differ(option, f"{draft.table.label} draws another each time; ours is 0 unless it is given")
+def put_seed(draft: Draft) -> None:
+    """Decide the seed, of a trainer that has such an option and is given it; else say that it draws one each time."""
+    if "seed" in draft.table.translated and draft.given("seed"):
+        draft.put("seed", draft.take("seed"), "seed")
+    else:
+        draft.differ("seed", f"{draft.table.label} draws another each time; ours is 0 unless it is given")

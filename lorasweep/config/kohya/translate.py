@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from lorasweep.components import bases
 from lorasweep.components.buckets.kohya import resolutions
-from lorasweep.config.importing.draft import Draft, Note, as_kind
+from lorasweep.config.importing.draft import Draft, Note
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.images import Given
-from lorasweep.config.importing.parts import detect, put_path
+from lorasweep.config.importing.images import Given, read_sides
+from lorasweep.config.importing.parts import put_path, put_seed
 from lorasweep.config.kohya import flow, sample_prompts
 from lorasweep.config.kohya.images import regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network
@@ -17,7 +18,6 @@ from lorasweep.config.kohya.schedule import translate_optimizer, translate_sched
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
 _MUSUBI_PX = (960, 544)  # where it is not told
-_MOST_PX = 16384  # beyond any picture; buckets are counted up to it
 _TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima, or musubi-tuner's"
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
@@ -68,7 +68,8 @@ def _stable_diffusion(draft: Draft) -> None:
     option = "pretrained_model_name_or_path"
     said = "sdxl" if draft.take("sdxl") else "model_train_type"
     is_sdxl = said == "sdxl" or draft.take(said) == "sdxl-lora"
-    found = detect(draft.take(option))
+    path = draft.take(option)
+    found = bases.detect(Path(path).expanduser()) if path else None
     kind = "sdxl" if is_sdxl else found or "stable_diffusion"
     draft.put("base", kind, said if is_sdxl else option, given=True)
     put_path(draft, option)
@@ -131,14 +132,9 @@ def _resolution(draft: Draft) -> tuple[int, int]:
         draft.leave("resolution", "is not given, and sd-scripts needs it: 512 is taken")
         return 512, 512
     value = draft.options["resolution"]
-    parts = value if isinstance(value, list) else str(value).strip(" ()[]").split(",")
-    try:
-        sides = [as_kind(part, int) for part in parts]
-    except (ValueError, TypeError, OverflowError):
-        sides = []
-    if len(sides) not in (1, 2) or not all(1 <= side <= _MOST_PX for side in sides):
-        draft.problem("resolution", f"must be one side, or width,height, in px up to {_MOST_PX}, got {value!r}")
-        return 512, 512
+    sides = read_sides(draft, "resolution", value, least=1) or [512]
+    if len(sides) > 2:
+        draft.problem("resolution", f"must be one side, or width,height, got {value!r}")
     return sides[0], sides[-1]
 
 
@@ -152,10 +148,7 @@ def _budget(draft: Draft) -> None:
         draft.put("train.max_steps", draft.take("max_train_steps"), "max_train_steps")
     batch = draft.first("batch_size", "train_batch_size")
     draft.put("train.batch_size", draft.take(batch), batch)
-    if draft.given("seed"):
-        draft.put("seed", draft.take("seed"), "seed")
-    else:
-        draft.differ("seed", "sd-scripts draws another each time; ours is 0 unless it is given")
+    put_seed(draft)
 
 
 def _precision(draft: Draft) -> None:

@@ -15,9 +15,9 @@ from lorasweep.config.importing.parts import (
     put_adapter,
     put_base,
     put_dropout,
-    put_no_seed,
     put_optimizer,
     put_rank,
+    put_seed,
     put_whole,
 )
 from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
@@ -86,7 +86,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _range(draft)
     _levels(draft, base)
     _budget(draft)
-    put_no_seed(draft, "seed")
+    put_seed(draft)
     put_pictures(draft, "sample.prompts", given.pictures)
     return links
 

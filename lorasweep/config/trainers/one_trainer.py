@@ -14,9 +14,9 @@ from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import (
     put_base,
     put_dropout,
-    put_no_seed,
     put_optimizer,
     put_rank,
+    put_seed,
     put_separator,
     put_whole,
 )
@@ -113,7 +113,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _optimizer(draft)
     _noise(draft)
     draft.put("train.max_steps", None, "epochs")
-    put_no_seed(draft, "seed")
+    put_seed(draft)
     put_pictures(draft, "samples", given.pictures)
     return links
 

@@ -18,9 +18,9 @@ from lorasweep.config.importing.parts import (
     put_adapter,
     put_base,
     put_dropout,
-    put_no_seed,
     put_optimizer,
     put_rank,
+    put_seed,
     put_whole,
 )
 from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
@@ -267,7 +267,4 @@ def _budget(draft: Draft) -> None:
     else:
         draft.put("train.max_steps", None, "max_train_steps")
         draft.put("train.epochs", draft.take("num_train_epochs"), "num_train_epochs")
-    if draft.given("seed"):
-        draft.put("seed", draft.take("seed"), "seed")
-    else:
-        put_no_seed(draft, "seed")
+    put_seed(draft)

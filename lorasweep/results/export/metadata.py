@@ -15,7 +15,7 @@ from typing import Any
 import lorasweep
 from lorasweep.core import files, registry
 from lorasweep.core.errors import ConfigError
-from lorasweep.core.records import Component, PlannedImage, to_dict
+from lorasweep.core.records import NOT_THE_RECIPE, Component, PlannedImage, to_dict
 from lorasweep.core.safetensors_header import read_metadata
 from lorasweep.plan.lora_files import are_files
 from lorasweep.results.export import forms
@@ -186,7 +186,7 @@ def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
 
 def _recipe(saved: Checkpoint) -> dict[str, Any]:
     """Return the recipe, its folders by name only: such a file travels, and paths tell of their owner."""
-    data: dict[str, Any] = to_dict(saved.recipe)
+    data: dict[str, Any] = {key: value for key, value in to_dict(saved.recipe).items() if key not in NOT_THE_RECIPE}
     base, options = data["base"], data["adapter"]["options"]
     places = [(part, "path") for part in (base, data["dataset"], *data["regularization"].values())]
     places += [(base, "weights"), (base, "adapter"), (data["sample"], "base"), (options, "init"), (data, "calibration")]
@@ -194,5 +194,4 @@ def _recipe(saved: Checkpoint) -> dict[str, Any]:
     for part, key in places:
         if part.get(key):
             part[key] = Path(part[key]).name
-    del data["tracking"], data["launcher"]
     return data

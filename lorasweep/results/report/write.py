@@ -13,7 +13,7 @@ from lorasweep.core.markdown import code, plain, table
 from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SHEET_FILE
 from lorasweep.results import sheet
 from lorasweep.results.ratings import Rated
-from lorasweep.results.report import factors, gallery, page, words
+from lorasweep.results.report import gallery, page, words
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, read_findings
 from lorasweep.results.report.words import again
 
@@ -114,23 +114,20 @@ def _rated(rated: Rated) -> str:
 
 
 def _what_mattered(findings: Findings) -> str:
-    if factors.is_space(findings):
-        weighed = factors.importance(findings)
-        if weighed.why_not:
-            return ""
-        rows = [[code(axis), f"{share:.2f}"] for axis, share in weighed.shares.items()]
-        return "## What mattered\n\n" + table(["axis", "share of the variance"], rows)
-    found = factors.changes(findings)
-    rows = [[code(c.factor), plain(f"{c.before} → {c.after}"), f"{c.difference:+.3f}"] for c in found]
-    return "## What mattered\n\n" + table(["changed", "from → to", "difference"], rows) if rows else ""
+    weighed, changes = page.what_mattered(findings) or (None, ())
+    if weighed is None:
+        head = ["changed", "from → to", "difference"]
+        rows = [[code(c.factor), plain(f"{c.before} → {c.after}"), f"{c.difference:+.3f}"] for c in changes]
+    else:
+        head, shares = ["axis", "share of the variance"], {} if weighed.why_not else weighed.shares
+        rows = [[code(axis), f"{share:.2f}"] for axis, share in shares.items()]
+    return "## What mattered\n\n" + table(head, rows) if rows else ""
 
 
 def _failures(findings: Findings) -> str:
-    found = [trial for trial in findings.trials if words.failure(trial.state)]
     lines = [
-        f"- {plain(trial.state.arm)} seed {trial.state.seed}, "
-        f"{trial.state.status.spoken}: {plain(words.failure(trial.state))}"
-        for trial in found
+        f"- {plain(trial.state.arm)} seed {trial.state.seed}, {trial.state.status.spoken}: {plain(why)}"
+        for trial, why in page.failures(findings)
     ]
     return "\n".join(["## What did not work", "", *lines]) if lines else ""
 

@@ -99,20 +99,21 @@ def _check(host: str, port: int | None) -> None:
         problems.append(
             Problem("host", f"must be this machine ({', '.join(LOOPBACK)}), got {host}", "to share it, use ssh -L")
         )
-    elif port is not None and not _is_free(host, port):
+    elif port is not None and not is_free(host, port):
         problems.append(Problem("port", f"{port} is taken", "leave it out to get a free one"))
     if problems:
         raise InputError(problems, subject="ui")
 
 
 def _free_port(host: str) -> int:
-    if _is_free(host, DEFAULT_PORT):
+    if is_free(host, DEFAULT_PORT):
         return DEFAULT_PORT
     with socket.create_server((host, 0), family=_family(host)) as probe:
         return int(probe.getsockname()[1])
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
+    """Tell whether a server could listen there."""
     try:
         with socket.create_server((host, port), family=_family(host)):
             return True

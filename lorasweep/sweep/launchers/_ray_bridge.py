@@ -193,7 +193,9 @@ def main() -> None:
         connected.set()
         serve(None if "problem" in hello else Bridge(), METHODS, hello, source, sink, waits=METHODS)
         with suppress(Exception):
-            _shut_down()
+            import ray
+
+            ray.shutdown()
     finally:
         shutil.rmtree(options.folder, ignore_errors=True)
         os._exit(0)  # threads of calls may wait for ever
@@ -239,12 +241,6 @@ def _refusal(address: str, said: str) -> dict[str, str]:
 
 def _first(meanings: Any, said: str) -> Any:
     return next(each for each in meanings if re.search(each[0], said))
-
-
-def _shut_down() -> None:
-    import ray
-
-    ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -78,8 +78,7 @@ class _NSGA2(NSGAIISampler):
 def _suggested(trial: Trial, axis: Axis) -> Any:
     domain = axis.domain
     if isinstance(domain, Choice):
-        label = trial.suggest_categorical(axis.name, domain.labels)
-        return domain.values[domain.labels.index(label)]
+        return domain.take(trial.suggest_categorical(axis.name, domain.labels))
     if domain.integer:
         low, high = int(domain.low), int(domain.high)
         return trial.suggest_int(axis.name, low, high, log=domain.log, step=int(domain.step or 1))

@@ -25,6 +25,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from lorasweep.core import machine
+from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import LauncherOptions
 from lorasweep.plan.memory import GIB, Room
 from lorasweep.sweep.launchers import LaunchOptions, Message, Place, WorkerExit
@@ -37,6 +38,7 @@ START_S = 60.0  # for a worker to import what it needs, whatever a person takes 
 LAST_WORDS_S = 0.5  # for a hung worker to write where it hangs
 # Time that passed between two looks counts no further: we may have slept ourselves (Ctrl-Z, a laptop's lid).
 LONGEST_LOOK_S = 2.0
+_DRIVER_PATIENCE_S = 20.0  # nvidia-smi takes seconds where the driver's persistence mode is off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +215,7 @@ class WorkerPool:
 
     def __exit__(self, *_: object) -> None:
         # Idle workers end by themselves when their pipe closes; whatever they have finished is on disk.
-        busy = {handle.worker for handle in self.members if not handle.ready or handle.job is not None}
+        busy = {handle.worker for handle in self.members if handle.busy}
         idle = self._processes - busy
         for process in idle:
             process.connection.close()
@@ -365,10 +367,16 @@ def _nvidia_gpus() -> dict[str, tuple[str, str]]:
 
 
 def _nvidia_smi(*words: str) -> str:
-    """Return what the driver's tool says; nothing where there is none."""
+    """Return what the driver's tool says; nothing where there is none. A driver that hangs is an InputError."""
     if shutil.which("nvidia-smi") is None:
         return ""
-    return subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, timeout=20, check=False).stdout
+    command = ["nvidia-smi", *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_DRIVER_PATIENCE_S, check=False).stdout
+    except subprocess.TimeoutExpired as error:
+        message = f"does not answer within {_DRIVER_PATIENCE_S:.0f} s, so the driver hangs"
+        hint = "a restart of the machine helps most often; CUDA_VISIBLE_DEVICES= does without GPUs"
+        raise InputError(Problem("nvidia-smi", message, hint), subject="the GPUs") from error
 
 
 def cpu_cores() -> int:

@@ -111,18 +111,15 @@ class JudgeContext:
         if batch is None:
             return None
 
-        def measure() -> Magnitudes:
+        key = ("magnitudes", name, self.weight)
+        if key not in self.answers:
             with lora_weight.lora_weight(self.base, self.adapter, self.weight):
                 texts = [batch.text, batch.empty]
                 if self.trains_text:
                     texts = [self.base.encode_captions(w) for w in (batch.captions, [""] * len(batch.captions))]
                 asked = [self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames) for text in texts]
             adapted = probing.row_norm(asked[0], asked[1]).double().cpu()
-            return Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
-
-        key = ("magnitudes", name, self.weight)
-        if key not in self.answers:
-            self.answers[key] = measure()
+            self.answers[key] = Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
         found: Magnitudes = self.answers[key]
         return found
 
@@ -155,20 +152,6 @@ class JudgeContext:
 
     def _is_left_out(self, place: int) -> bool:
         return self.left_out is not None and place % self.left_out[1] == self.left_out[0]
-
-    def _thinned(self, rows: Rows) -> Rows:
-        """Return the rows without the images that are left out, unless none would stay."""
-        import torch
-
-        kept_N = torch.tensor([not self._is_left_out(image) for image in rows.image.tolist()])
-        if self.left_out is None or not kept_N.any():
-            return rows
-        return Rows(
-            adapted=rows.adapted[kept_N],
-            base=rows.base[kept_N],
-            timestep=rows.timestep[kept_N],
-            image=rows.image[kept_N],
-        )
 
     def features(
         self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
@@ -249,16 +232,18 @@ class JudgeContext:
     def _rows(
         self, batches: Sequence[ProbeBatch], adapted: Sequence[torch.Tensor], base: Sequence[torch.Tensor]
     ) -> Rows:
-        """Return one table of several batches, without the images that are left out."""
+        """Return one table of several batches, without the images that are left out, unless none would stay."""
         import torch
 
-        rows = Rows(
-            adapted=torch.cat(list(adapted)).double().cpu(),
-            base=torch.cat(list(base)).double().cpu(),
-            timestep=torch.cat([batch.timestep_B for batch in batches]),
-            image=torch.cat([batch.image_B for batch in batches]).cpu(),
+        image_N = torch.cat([batch.image_B for batch in batches]).cpu()
+        kept_N = torch.tensor([not self._is_left_out(image) for image in image_N.tolist()])
+        kept_N |= ~kept_N.any()
+        return Rows(
+            adapted=torch.cat(list(adapted)).double().cpu()[kept_N],
+            base=torch.cat(list(base)).double().cpu()[kept_N],
+            timestep=torch.cat([batch.timestep_B for batch in batches])[kept_N],
+            image=image_N[kept_N],
         )
-        return self._thinned(rows)
 
 
 def _together(batches: Sequence[ProbeBatch], texts: Sequence[Text]) -> Iterator[list[tuple[ProbeBatch, Text]]]:

@@ -21,25 +21,17 @@ if TYPE_CHECKING:
 
     from lorasweep.trial.cache import Store
 
-# Pictures are encoded in batches of exactly this many, filled up with repeats: how a kernel rounds depends on
-# the batch, and a feature must not depend on which other pictures it was asked for with.
-_ROWS = 4
+_MEMORY_BYTES = 2**29  # the least recently used features go first
 
 
 class FeatureCache:
     """Not safe for threads; one per process."""
 
-    def __init__(self, store: Store | None = None, *, memory_bytes: int = 2**29) -> None:
-        """Open the cache.
+    def __init__(self, store: Store | None = None) -> None:
+        """Open the cache; without a store, which processes share, everything is in memory only."""
+        from lorasweep.trial.cache import Layers
 
-        Args:
-            store: shared by processes; None keeps everything in memory only.
-            memory_bytes: the least recently used features go first.
-        """
-        from lorasweep.trial.cache import Memory
-
-        self._store = store
-        self._memory = Memory(memory_bytes)
+        self._layers = Layers("features", set(), "cpu", store, _MEMORY_BYTES)
 
     def features(
         self,
@@ -60,7 +52,7 @@ class FeatureCache:
         import torch
 
         keys = [_key(encoder, picture) for picture in pictures]
-        found = {key: held for key in keys if (held := self._find(key)) is not None}
+        found = {key: held for key in keys if (held := self._layers.get(key)) is not None}
         missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in found}
         if missing:
             with while_encoding():
@@ -68,27 +60,19 @@ class FeatureCache:
         names = found[keys[0]].keys()
         return {name: torch.stack([found[key][name] for key in keys]) for name in names}
 
-    def _find(self, key: str) -> dict[str, torch.Tensor] | None:
-        held = self._memory.get(key)
-        if held is None and self._store is not None and (held := self._store.get("features", key)) is not None:
-            self._memory.put(key, held)
-        return held
-
     def _encode(
         self, encoder: Encoder, pictures: dict[str, Image.Image], *, keep: bool
     ) -> dict[str, dict[str, torch.Tensor]]:
+        from lorasweep.trial.cache import of_one_size
+
         made: dict[str, dict[str, torch.Tensor]] = {}
-        keys = list(pictures)
-        for start in range(0, len(keys), _ROWS):
-            chunk = keys[start : start + _ROWS]
-            rows = [*chunk, *[chunk[-1]] * (_ROWS - len(chunk))]
-            encoded = encoder.encode([pictures[key] for key in rows])
-            for place, key in enumerate(chunk):
+        hold = self._layers.keep if keep else self._layers.memory.put
+        for batch, filled in of_one_size(list(pictures)):
+            encoded = encoder.encode([pictures[key] for key in filled])
+            for place, key in enumerate(batch):
                 # Copies: a view would keep the whole batch alive.
                 made[key] = {name: tensor[place].clone() for name, tensor in encoded.items()}
-                self._memory.put(key, made[key])
-                if keep and self._store is not None:
-                    self._store.put("features", key, made[key])
+                hold(key, made[key])
         return made
 
 

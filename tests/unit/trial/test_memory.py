@@ -15,6 +15,7 @@ import torch
 from pretend_cuda import OnCuda, _Pretend, pretend_cuda
 from tiny_training import make_plan, make_recipe
 
+from lorasweep import api
 from lorasweep.cli import main
 from lorasweep.components.adapters import file
 from lorasweep.components.bases import _files, _stored, dollhouse, sdxl, z_image
@@ -324,6 +325,42 @@ def test_workers_that_share_a_card_each_trade_for_their_part_and_the_plan_says_s
     assert main(["plan", "--json", *words, "memory=fast"]) == 0
     warnings = json.loads(capsys.readouterr().out)["arms"][0]["warnings"]
     assert any(f"and a worker has {said}" in warning for warning in warnings) == bool(on)
+
+
+def test_a_driver_that_hangs_is_told_instead_of_planning_for_no_gpu(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = home / "tools"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tools / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setattr("lorasweep.sweep.workers.pool._DRIVER_PATIENCE_S", 0.2)
+    assert main(["plan", *AT_1024]) == 2
+    assert "does not answer" in capsys.readouterr().err
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["plan", *AT_1024]) == 0
+
+
+def test_a_machine_that_is_too_small_is_told_of_by_a_plan_and_before_any_work(
+    home: Path, on_tiny_sd: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasweep.core.machine.total_bytes", lambda: 2**29)
+    words = [*on_tiny_sd, "train.max_steps=4", "train.rungs=1", "tracking=none", "launcher.workers=1"]
+    (home / "q.yaml").write_text(json.dumps({"sweep": {"question": "?", "seeds": [0], "arms": {"a": {}}}}))
+    said = "GiB of memory are needed, and a worker has 0.5 GiB of this machine"
+    for planned in (api.plan(*words), api.plan(home / "q.yaml", *words)):
+        (warning,) = [each for each in planned.warnings if said in each]
+        assert f"warning: {warning}" in str(planned)
+
+        def hear(heard: str, warning: str = warning) -> None:
+            if heard == warning:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            api.run_trial(api.compose(words), warn=hear)
+        with pytest.raises(KeyboardInterrupt):
+            api.run_sweep(home / "q.yaml", *words, warn=hear)
 
 
 # Billions of the denoiser and of each text encoder, as their files have them, and MiB of a LoRA of dim 16 in bf16.

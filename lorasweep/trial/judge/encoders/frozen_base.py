@@ -59,18 +59,25 @@ class FrozenBase:
 
     def _features(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
         """Return what the denoiser sees at the early timestep; (B, D, h, w) fp32."""
-        import torch
-
-        base, count = self.base, len(latent_BCHW)
-        generator = torch.Generator("cpu").manual_seed(seeds.derive(0, "frozen base's noise"))
-        noise_CHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW)
-        t_B = base.path.as_noisy_as(TIMESTEP).expand(count).to(base.device)
-        noisy_BCHW = base.path.add(latent_BCHW, noise_CHW.expand_as(latent_BCHW), t_B)
-        return base.features(noisy_BCHW, t_B, repeated(self._empty, count), whole_frames(base, latent_BCHW))
+        noisy_BCHW, t_B, _ = noised(self.base, latent_BCHW, TIMESTEP, "frozen base's noise")
+        texts = repeated(self._empty, len(latent_BCHW))
+        return self.base.features(noisy_BCHW, t_B, texts, whole_frames(self.base, latent_BCHW))
 
     @functools.cached_property
     def _empty(self) -> Text:
         return self.base.encode_captions([""])
+
+
+def noised(
+    base: Base, latent_BCHW: torch.Tensor, timestep: int, *mark: str | int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noise latents as a timestep of Stable Diffusion's does: noisy ones, t, and the noise, one for all by its mark."""
+    import torch
+
+    generator = torch.Generator("cpu").manual_seed(seeds.derive(0, *mark))
+    noise_BCHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW).expand_as(latent_BCHW)
+    t_B = base.path.as_noisy_as(timestep).expand(len(latent_BCHW)).to(base.device)
+    return base.path.add(latent_BCHW, noise_BCHW, t_B), t_B, noise_BCHW
 
 
 def repeated(text: Text, count: int) -> Text:

@@ -21,11 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorasweep.core import seeds
 from lorasweep.core.protocols import Base, Encoder
 from lorasweep.core.records import Plan, Recipe, digest
 from lorasweep.data import captions
-from lorasweep.trial.judge.encoders.frozen_base import FrozenBase, pixels, repeated, whole_frames
+from lorasweep.trial.judge.encoders.frozen_base import FrozenBase, noised, pixels, repeated, whole_frames
 
 if TYPE_CHECKING:
     import torch
@@ -65,12 +64,9 @@ def foreground(base: Base, pictures: Sequence[Image.Image], subject: str) -> tor
         latent_BCHW = base.encode_images(pixels(pictures))[0]
         texts = [repeated(base.encode_captions([words]), len(pictures)) for words in (subject, "")]
         frames = whole_frames(base, latent_BCHW)
-        t_B = base.path.as_noisy_as(TIMESTEP).expand(len(pictures)).to(base.device)
         difference_BHW = torch.zeros_like(latent_BCHW[:, 0])
         for draw in range(NOISES):
-            generator = torch.Generator("cpu").manual_seed(seeds.derive(0, "mask", draw))
-            noise_CHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW)
-            noisy_BCHW = base.path.add(latent_BCHW, noise_CHW.expand_as(latent_BCHW), t_B)
+            noisy_BCHW, t_B, _ = noised(base, latent_BCHW, TIMESTEP, "mask", draw)
             with_words, without = (base.predict(noisy_BCHW, t_B, text, frames) for text in texts)
             difference_BHW += (with_words - without).abs().mean(1)
     smooth_BHW = torch.nn.functional.avg_pool2d(difference_BHW[:, None], 3, stride=1, padding=1)[:, 0]

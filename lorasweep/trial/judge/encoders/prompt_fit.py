@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorasweep.core import seeds
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import digest
-from lorasweep.trial.judge.encoders.frozen_base import FrozenBase, pixels, repeated, whole_frames
+from lorasweep.trial.judge.encoders.frozen_base import FrozenBase, noised, pixels, repeated, whole_frames
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +54,7 @@ class FitByBase:
             texts = [repeated(row, count) for row in rows]
             error_BK = torch.zeros(count, len(self.prompts))
             for timestep in TIMESTEPS:
-                generator = torch.Generator("cpu").manual_seed(seeds.derive(0, "fit", timestep))
-                noise_CHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW)
-                noise_BCHW = noise_CHW.expand_as(latent_BCHW)
-                t_B = base.path.as_noisy_as(timestep).expand(count).to(base.device)
-                noisy_BCHW = base.path.add(latent_BCHW, noise_BCHW, t_B)
+                noisy_BCHW, t_B, noise_BCHW = noised(base, latent_BCHW, timestep, "fit", timestep)
                 target_BCHW = base.path.target(latent_BCHW, noise_BCHW, t_B)
                 for place, text in enumerate(texts):
                     said_BCHW = base.predict(noisy_BCHW, t_B, text, frames)
