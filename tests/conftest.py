@@ -121,3 +121,13 @@ def tiny_sdxl_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_sdxl import make_tiny_sdxl
 
     return make_tiny_sdxl(tmp_path_factory.mktemp("bases") / "tiny_sdxl_v", v_and_zero_snr=True)
+
+
+@pytest.fixture
+def training_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the workers of sweeps that are driven here with torch imported: that takes longer than a small trial."""
+    from ready_processes import TrainingProcess, start_ready
+
+    from lorasweep.sweep.workers import pool
+
+    start_ready(monkeypatch, pool, TrainingProcess)

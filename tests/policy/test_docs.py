@@ -17,7 +17,8 @@ from lorasweep.config.places import groups
 from lorasweep.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-PAGES = [p for p in ROOT.glob("**/*.md") if not {".venv", "outputs", "mlruns"} & set(p.relative_to(ROOT).parts)]
+PLACES = [place for place in ROOT.iterdir() if place.name not in (".git", ".venv", "outputs", "mlruns")]  # not walked
+PAGES = [page for place in PLACES for page in ([place] if place.suffix == ".md" else place.rglob("*.md"))]
 TOLD = [
     *(page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.name != "decisions"),
     *ROOT.glob("docs/*.ipynb"),

@@ -102,7 +102,11 @@ def test_a_rung_that_is_answered_with_false_is_the_last(home: Path) -> None:
 
 
 def test_the_notebook_runs_and_everything_shows_itself(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    training_workers: None,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     known: dict[str, Any] = {}

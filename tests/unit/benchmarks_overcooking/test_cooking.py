@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ready_processes import TrainingProcess, start_ready
 
 from benchmarks.overcooking import cooking, grid, table
 from benchmarks.overcooking.__main__ import main
@@ -15,7 +16,8 @@ from lorasweep.core import files
 RUN = grid.runs(setting=grid.Setting(steps=4, rungs=1))[0]
 
 
-def test_nothing_starts_when_the_budget_is_spent(tmp_path: Path) -> None:
+def test_nothing_starts_when_the_budget_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_ready(monkeypatch, cooking, TrainingProcess)
     found = list(cooking.cook_all([RUN], tmp_path, processes=1, until=time.time() - 1, counts=Counts()))
     assert found == []
     assert cooking.status_of(tmp_path / "runs" / RUN.name) is None

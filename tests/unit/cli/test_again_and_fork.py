@@ -30,6 +30,9 @@ TINY = [
 ]
 
 
+pytestmark = pytest.mark.usefixtures("training_workers")
+
+
 @pytest.fixture(scope="session")
 def tiny(on_tiny_sd: list[str]) -> list[str]:
     return [*TINY, *on_tiny_sd]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from ready_processes import run_module
 from safetensors import safe_open
 
 import lorasweep
@@ -53,11 +51,11 @@ def test_an_adapter_is_one_python_file_and_one_yaml(home: Path, tmp_path: Path, 
     (copy / "conf/adapter/fictitious.yaml").write_text(YAML, encoding="utf-8")
 
     out = tmp_path / "fictitious.safetensors"
-    command = [sys.executable, "-c", CODE, str(out), *SMALL, *on_tiny_sd]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "LORASWEEP_HOME": str(home)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    (copy / "all_of_it.py").write_text(CODE, encoding="utf-8")
+    home_of_its_own = {"LORASWEEP_HOME": str(home)}
+    done = run_module("all_of_it", str(out), *SMALL, *on_tiny_sd, environment=home_of_its_own, path=[copy], trains=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "fictitious" in done.stdout
+    assert b"fictitious" in done.stdout
     with safe_open(out, "np") as file:
         assert len(list(file.keys())) > 10 and file.metadata()["ss_network_dim"] == "4"

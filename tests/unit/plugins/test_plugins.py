@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import ssh_machines
 import worked_plugin
+from ready_processes import run_module
 
 SMALL = ("train.max_steps=4", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "dataset.dollhouse.images=6")
 BOTH = ("optimizer=sign_sgd", "metrics=[generalisation,largest_change]")
@@ -26,9 +27,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lorasweep(site: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process that has the folder's distributions installed."""
-    environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
-    command = [sys.executable, "-m", "lorasweep", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return run(site, home, "lorasweep", *words)
+
+
+def run(site: Path, home: Path, name: str, *words: str, trains: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `python -m NAME` in such a process; it has imported torch already if it `trains`."""
+    done = run_module(name, *words, environment={"LORASWEEP_HOME": str(home)}, path=[site], trains=trains)
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def as_json(done: subprocess.CompletedProcess[str]) -> Any:
@@ -132,13 +137,11 @@ def test_it_is_found_where_it_is_written(home: Path, tmp_path: Path) -> None:
 
 
 def test_it_passes_the_suites_that_it_gets_by_an_import(site: Path, home: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
     tests = site.with_name("site-sources") / "tests"
     misspelled = tests.parent / "test_misspelled.py"
     misspelled.write_text('from lorasweep.testing.schedulers import *\n\nCHOICES = ["cosin"]\n', encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
-    command += [str(tests), str(misspelled)]
-    done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=300)
+    words = ("-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", str(tests), str(misspelled))
+    done = run(site, home, "pytest", *words, trains=True)
     assert done.returncode == 1 and "9 passed" in done.stdout and "1 error" in done.stdout, done.stdout
     assert "no conf/scheduler/cosin.yaml" in done.stdout
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ready_processes import Script, start_script
 from sweep_checks import assert_study_agrees, starts
 
 from lorasweep.core.files import read_json
@@ -24,10 +25,9 @@ STEP_S = 0.03
 PATIENCE_S = 60.0
 
 
-def start_driver(folder: Path, *, arms: int = ARMS, step_s: float = STEP_S) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(SCRIPT), str(folder), str(arms), str(step_s)]
+def start_driver(folder: Path, *, arms: int = ARMS, step_s: float = STEP_S) -> Script:
     # Its own session, as a terminal would give it, so that a signal to the group reaches driver and workers.
-    return subprocess.Popen(command, start_new_session=True)
+    return start_script(SCRIPT, str(folder), str(arms), str(step_s))
 
 
 def wait_until(condition, what: str) -> None:
@@ -67,7 +67,7 @@ def test_a_driver_killed_at_random_moments_ends_complete_and_cooks_nothing_twice
     for _ in range(3):
         driver = start_driver(tmp_path)
         # From before the first byte is written to well into the cooking.
-        time.sleep(chance.uniform(0.2, 2.5))
+        time.sleep(chance.uniform(0.0, 1.5))
         driver.kill()
         driver.wait()
         over = ended(tmp_path) if (tmp_path / "log.txt").exists() else {}
@@ -153,7 +153,8 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 def test_under_nohup_a_hang_up_changes_nothing(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` hands it down
     try:
-        driver = start_driver(tmp_path, arms=2, step_s=0.05)
+        command = [sys.executable, str(SCRIPT), str(tmp_path), "2", "0.05"]
+        driver = subprocess.Popen(command, start_new_session=True)
     finally:
         signal.signal(signal.SIGHUP, before)
     wait_until(lambda: len(worker_pids(tmp_path)) == 2, "both workers")

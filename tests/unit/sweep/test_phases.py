@@ -7,12 +7,11 @@ ended, and a study that agrees.
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from pretend_sweep import cook, numbered_arms, spec
+from ready_processes import start_script
 from sweep_checks import assert_study_agrees, by_arm, log
 
 from lorasweep.core.run_folder import RunFolder
@@ -45,8 +44,7 @@ DRIVER_DEATHS = {
 
 
 def drive(folder: Path, *death: str) -> int:
-    command = [sys.executable, str(SCRIPT), str(folder), str(ARMS), "0.01", *death]
-    return subprocess.run(command, timeout=PATIENCE_S, check=False, start_new_session=True).returncode
+    return start_script(SCRIPT, str(folder), str(ARMS), "0.01", *death).wait(PATIENCE_S)
 
 
 def over(folder: Path) -> set[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ import pretend_sweep
 import pytest
 from optuna.trial import TrialState
 from pretend_space import SPACE, slowed, sweep
+from ready_processes import start_script
 from sweep_checks import assert_study_agrees, log, starts
 
 from lorasweep.config.space import Axis, Choice, Space
@@ -310,16 +309,16 @@ def test_a_torn_line_was_never_asked(tmp_path: Path) -> None:
 
 
 def test_killed_at_any_moment_it_asks_no_number_twice(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), str(tmp_path), "6", "0.03"]
+    words = (str(tmp_path), "6", "0.03")
     for asked in (0, 2, 5):
-        driver = subprocess.Popen(command, start_new_session=True)
+        driver = start_script(SCRIPT, *words)
         until = time.monotonic() + PATIENCE_S
         while not (tmp_path / STUDY_FILE).exists() or len(numbers(tmp_path)) < asked:
             assert time.monotonic() < until and driver.poll() is None, f"it never asked for {asked}"
             time.sleep(0.02)
         driver.kill()
         driver.wait()
-    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+    assert start_script(SCRIPT, *words).wait(PATIENCE_S) == 0
 
     state = read_state(tmp_path)
     assert state.counts == {"COMPLETED": 6}

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
+from ready_processes import Script, start_script
 from sweep_checks import starts
 
 from lorasweep.cli import main
@@ -145,9 +145,8 @@ def test_a_sweep_takes_what_a_single_run_has_cooked(folder, home):
     assert not (swept / "0000-a-s0" / "lock").exists()
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    script = str(Path(__file__).parent / "drive_single.py")
-    running = subprocess.Popen([sys.executable, script, str(folder), "0.2"], start_new_session=True)
+def start(folder: Path) -> Script:
+    running = start_script(Path(__file__).parent / "drive_single.py", str(folder), "0.2")
     deadline = time.monotonic() + PATIENCE_S
     while len(_steps(folder)) < 2:
         assert time.monotonic() < deadline and running.poll() is None
