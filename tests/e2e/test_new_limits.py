@@ -142,6 +142,7 @@ def test_a_run_without_its_checkpoints_stays_as_it_was_judged_and_says_so(
     assert "judged by other limits than today's" in caplog.text and str(run) in caplog.text
 
 
+@pytest.mark.usefixtures("training_workers")
 def test_a_finished_sweep_is_judged_anew_all_of_it(home: Path, words: list[str]) -> None:
     command = ["sweep", *words, "adapter.dim=2,4", "launcher.workers=1", "launcher.pack=1", "--json"]
     assert main(command) == 0
