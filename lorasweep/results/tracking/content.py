@@ -36,6 +36,7 @@ from lorasweep.results import params
 from lorasweep.results.ratings import Rated
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
+from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
 DatasetUse = Literal["training", "held_out"]
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -53,6 +54,7 @@ RUN_STATUS: dict[Status, RunStatus] = {
 # The plan's word for a part of the images -> MLflow's for what they are there for.
 DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
 RETOLD = ("step", "system")  # streams of which a resumed trial tells some steps again, give or take a rounding
+HEADLINE = (UTILITY, SCORE, IDENTITY)
 PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
 PLACE = "lorasweep.place"  # the rank in five digits, since tags are ordered as texts
 FINAL = "final"  # stream of the trial's own numbers
@@ -224,7 +226,10 @@ def points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
                 streams[kind].setdefault((point.key, point.step), point)
     if trial.state.is_final:
         ended_ms = milliseconds(trial.status.get("ended_at")) or 0
-        for point in _numbers(trial.result.get("metrics") or {}, KEPT_STEP, ended_ms):
+        kept = trial.result.get("metrics") or {}
+        # What is sent first is what "Compare" draws before anybody chooses.
+        kept = {name: kept[name] for name in HEADLINE if name in kept} | kept
+        for point in _numbers(kept, KEPT_STEP, ended_ms):
             streams[FINAL][point.key, point.step] = point
     return {
         name: tuple(sorted(stream.values(), key=lambda point: point.step)) for name, stream in streams.items() if stream

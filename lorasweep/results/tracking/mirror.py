@@ -31,7 +31,7 @@ from lorasweep.core.run_folder import ADAPTER_FILE, MIRROR_LOCK_FILE, MLFLOW_FIL
 from lorasweep.results import params
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.address import masked
-from lorasweep.results.tracking.content import FINAL, Point, RunContent, points, trial_content, trial_key
+from lorasweep.results.tracking.content import FINAL, HEADLINE, Point, RunContent, points, trial_content, trial_key
 from lorasweep.results.tracking.push import Pushed, Pusher, read_state
 from lorasweep.results.tracking.reading import (
     SweepFiles,
@@ -43,7 +43,6 @@ from lorasweep.results.tracking.reading import (
 from lorasweep.results.tracking.store import Store, StoreUnavailable, open_store
 from lorasweep.results.tracking.sweep_content import sweep_content
 from lorasweep.results.tracking.view import push_view, sweep_view
-from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -57,7 +56,6 @@ DOCUMENTS = (ADAPTER_FILE, RECIPE_FILE, RESULT_FILE)
 DATA = "lora"  # the folder of these among the model's files
 MODEL_TYPE = "lora adapter"
 LOADER = "lorasweep.results.mlflow_model"
-HEADLINE = (UTILITY, SCORE, IDENTITY)
 
 
 @dataclass

@@ -150,6 +150,8 @@ def test_a_trials_numbers_are_those_of_the_checkpoint_it_kept(sweep: Any, holdin
         curve = held.history(child, "rung/overcook/utility")
         assert [step for step, _ in curve] == RUNGS, "and no jump at its end"
         assert 0.875 not in {value for _, value in curve}
+        told = [name for name in child.data.metrics if not name.startswith(("rung/", "train/", "system/"))]
+        assert told[:2] == ["overcook/utility", "overcook/score"], "which Compare draws first"
 
 
 @pytest.mark.parametrize(
