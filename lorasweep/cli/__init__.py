@@ -105,6 +105,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(words)
     if dashed := [word for word in rest if re.match(r"--?\w+\.\w", word)]:
         parser.error(f"{dashed[0]}: keys are typed without dashes, as KEY=VALUE: {dashed[0].lstrip('-')}")
+    for word in (word for word in rest if word.startswith("--")):
+        if theirs := _module("lorasweep.config.suggest").of_other_trainers(word[2:].partition("=")[0]):
+            parser.error(f"{word}: {theirs}; keys are typed without dashes, as KEY=VALUE")
     if any(word.startswith("-") or "=" not in word for word in rest) or not hasattr(options, "overrides"):
         parser.parse_args(words)  # says what is wrong and exits, unless there is nothing wrong
     else:
@@ -135,7 +138,7 @@ def _no_such_command(word: str) -> int:
     if "=" in word or advice:
         advice = f"to cook a recipe: {command('lorasweep', 'train', word if '=' in word else f'dataset.path={word}')}"
     message = suggest.unknown("no such command", word, sorted(COMMANDS))
-    hint = advice or f"commands: {', '.join(sorted(COMMANDS))}"
+    hint = advice or suggest.file_advice(word) or f"commands: {', '.join(sorted(COMMANDS))}"
     raise InputError(Problem(word, message, hint), subject="the command line")
 
 

@@ -7,7 +7,7 @@ the images that a recipe will meet: that is `plan`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lorasweep.config.bind import (
     with_owners,
 )
 from lorasweep.config.override import Override, parse, repeats, unsafe
-from lorasweep.config.suggest import unknown
+from lorasweep.config.suggest import of_other_trainers, unknown
 from lorasweep.config.tree import Tree, compose_tree
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
@@ -85,7 +85,8 @@ def check_recipe(overrides: Sequence[Override], problems: list[Problem]) -> Reci
     if found and parts.get("base"):
         found += _missing_base(parts["base"])
     once = {(problem.where, problem.message): problem for problem in found}
-    problems += [_with_file(problem, tree) for problem in once.values()]
+    strange = {problem.where for problem in found}
+    problems += [_with_file(_with_meant(problem, tree.values, strange), tree) for problem in once.values()]
     return None if problems else Recipe(**parts)
 
 
@@ -94,9 +95,6 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in [key for key in values if key not in known]:
         message, hint = unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}"
-        groups = [group for group in sorted(known & values.keys()) if isinstance(values[group], Mapping)]
-        if owners := [f"`{group}.{key}`" for group in groups if key in values[group]]:
-            message = f"unknown key in a recipe; did you mean {' or '.join(owners)}?"
         if key == "sweep":
             message, hint = "belongs to a sweep, and this is one recipe", "lorasweep sweep NAME sweep.KEY=..."
         problems.append(Problem(key, message, hint))
@@ -160,6 +158,21 @@ def _missing_base(base: BaseOptions) -> list[Problem]:
     if module is None or base.path is None or Path(base.path).expanduser().exists():
         return []
     return [Problem(f"base.{key}", message, hint) for key, message, hint in module.problems(base)]
+
+
+def _with_meant(problem: Problem, values: Mapping[str, Any], strange: Collection[str]) -> Problem:
+    """Say of an unknown key where its name is known: in another group, but for `strange` keys, or to another trainer."""
+    own, _, key = problem.where.rpartition(".")
+    if not problem.message.startswith("unknown key") or problem.hint.startswith("it belongs to") or "." in own:
+        return problem
+    groups = [group for group in sorted(values) if isinstance(values[group], Mapping) and key in values[group]]
+    if owners := [f"`{group}.{key}`" for group in groups if not {group, f"{group}.{key}"}.intersection(strange)]:
+        meant = f"did you mean {' or '.join(owners)}?"
+    elif theirs := of_other_trainers(key):
+        meant = f"it is {theirs}: see docs/flags.md"
+    else:
+        return problem
+    return dataclasses.replace(problem, message=f"{problem.message.partition(';')[0]}; {meant}")
 
 
 def _with_file(problem: Problem, tree: Tree) -> Problem:

@@ -29,7 +29,7 @@ from lorasweep.config import places
 from lorasweep.config.bind import bind_component
 from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
-from lorasweep.config.suggest import MOVED
+from lorasweep.config.suggest import MOVED, file_advice
 from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import once, paths, registry
@@ -69,7 +69,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     data = read_yaml(path)
     if not isinstance(data, Mapping) or set(data) != {KEY}:
         held = ", ".join(map(str, data)) if isinstance(data, Mapping) else "a list"
-        hint = f"put all of it under `{KEY}:`"
+        hint = file_advice(file, data) or f"put all of it under `{KEY}:`"
         if held == "sweep":
             hint = f"a sweep is run by: {command('lorasweep', 'sweep', file)}"
         elif (path.parent / PLAN_FILE).is_file():

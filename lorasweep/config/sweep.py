@@ -33,7 +33,7 @@ from lorasweep.config import places
 from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, is_override, parse, repeats
 from lorasweep.config.space_read import split
-from lorasweep.config.suggest import folder_advice, unknown
+from lorasweep.config.suggest import file_advice, folder_advice, unknown
 from lorasweep.config.sweep_arms import build_search, compose_arms
 from lorasweep.config.sweep_spec import (
     Objective,
@@ -107,7 +107,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
         if isinstance(data, Mapping) and set(data) == {"recipe"} and isinstance(data["recipe"], Mapping):
             spec = _sweep_of_recipe(data["recipe"], path, overrides)
             return dataclasses.replace(spec, typed=(name_or_file, *overrides))
-        hint = "see sweeps/quickstart.yaml; one recipe is put under `recipe`, for train and plan"
+        usual = "see sweeps/quickstart.yaml; one recipe is put under `recipe`, for train and plan"
+        hint = file_advice(name_or_file, data) or usual
         raise ConfigError(Problem(str(path), "must have one top-level key, `sweep`", hint))
     spec = _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
     return dataclasses.replace(spec, typed=(name_or_file, *overrides))
@@ -179,8 +180,8 @@ def find_sweep(name_or_file: str) -> Path:
         raise ConfigError(Problem(name_or_file, "is the name of two sweeps, lorasweep's and yours", hint))
     if found:
         return found[0]
-    if advice := folder_advice(name_or_file):
-        raise ConfigError(Problem(name_or_file, "is a folder, not a sweep", advice))
+    if advice := folder_advice(name_or_file) or file_advice(name_or_file):
+        raise ConfigError(Problem(name_or_file, "is no sweep", advice))
     if Path(f"{name_or_file}.yaml").is_file():
         hint = f"give its file: {name_or_file}.yaml"
         raise ConfigError(Problem(name_or_file, "is not among the sweeps, and is a file here", hint))

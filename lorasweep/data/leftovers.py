@@ -123,7 +123,7 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     """List files that are neither read nor anybody's leftovers."""
     told_elsewhere = set(other_captions(used, folders))
     files = [file.path for folder in folders for file in folder.files] if unused else []
-    with_image = {paths.whole(path.with_suffix("")) for path in files if is_image(path)}
+    with_image = {paths.whole(path.with_suffix("")) for path in files if is_image(path) or is_unread(path)}
     trained = {paths.whole(path.with_suffix("")) for path in used.images.values()} if unused else set()
     unread, astray, tables, others = [], [], [], []
     for path in unused:

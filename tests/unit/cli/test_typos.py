@@ -23,6 +23,23 @@ from lorasweep.config import sweeps_dir
         (["train", "FOLDER"], "dataset.path=FOLDER"),
         (["sweep", "FOLDER"], "dataset.path=FOLDER"),
         (["plan", "quickstart", "FOLDER"], "dataset.path=FOLDER"),
+        (["train", "my.toml"], "lorasweep import my.toml -o my.yaml"),
+        (["plan", "config.json"], "lorasweep import config.json -o my.yaml"),
+        (["sweep", "config.json"], "lorasweep import config.json -o my.yaml"),
+        (["my.toml"], "lorasweep import my.toml -o my.yaml"),
+        (["train", "my.safetensors"], "lorasweep judge my.safetensors"),
+        (["train", "max_train_steps=100"], "kohya's name of `train.max_steps`"),
+        (["plan", "quickstart", "network_dim=16"], "kohya's name of `adapter.dim`"),
+        (["train", "lora_dropout=0.1"], "SimpleTuner's name of `adapter.dropout`"),
+        (["train", "adapter.network_dim=16"], "kohya's name of `adapter.dim`"),
+        (["train", "train.resolution=512"], "did you mean `base.resolution`?"),
+        (
+            ["train", "train.resolution=512", "sample.resolution=512"],
+            "unknown key for `sample`; did you mean `base.res",
+        ),
+        (["train", "dataset.trigger=zkw"], "did you mean `captions.trigger`?"),
+        (["plan", "base=sd1.5"], "did you mean `stable_diffusion`?"),
+        (["plan", "base=Illustrious"], "did you mean `sdxl`?"),
     ],
 )
 def test_slips_are_answered_with_what_was_meant(
@@ -72,6 +89,24 @@ def test_a_part_given_by_its_name_is_picked_by_its_file(tmp_path: Path, capsys: 
     assert cli.main(["plan", str(file)]) == 2
     assert "override: optimizer=lion" in capsys.readouterr().err
     assert cli.main(["plan", "--json", "optimizer.name=adamw"]) == 0
+
+
+@pytest.mark.parametrize("words", [["--network_dim=16"], ["--network_dim", "16", "seed=1"]])
+def test_another_trainers_option_is_answered_with_the_key(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", *words])
+    assert ended.value.code == 2
+    assert "kohya's name of `adapter.dim`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "sweep"])
+def test_ai_toolkits_yaml_is_answered_with_its_import(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "theirs.yaml"
+    file.write_text("job: extension\nconfig: {name: x, process: []}\n")
+    assert cli.main([command, str(file)]) == 2
+    assert f"lorasweep import {file}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "plan"])
