@@ -161,7 +161,7 @@ def _missing_base(base: BaseOptions) -> list[Problem]:
 
 
 def _with_meant(problem: Problem, values: Mapping[str, Any], strange: Collection[str]) -> Problem:
-    """Say of an unknown key where its name is known: in another group, but for `strange` keys, or to another trainer."""
+    """Say of an unknown key who knows its name: another group, but for `strange` keys, or another trainer."""
     own, _, key = problem.where.rpartition(".")
     if not problem.message.startswith("unknown key") or problem.hint.startswith("it belongs to") or "." in own:
         return problem

@@ -58,7 +58,7 @@ def file_advice(word: str, content: Any = None) -> str:
 
 
 def of_other_trainers(option: str) -> str:
-    """Say ``kohya's name of `adapter.dim` ``, by what `lorasweep import` knows; empty for a word that no trainer has."""
+    """Say ``kohya's name of `adapter.dim` ``, by what `lorasweep import` knows; empty for other words."""
     label, keys = _of_other_trainers().get(option, ("", ()))
     return f"{label}'s name of {', '.join(f'`{key}`' for key in keys)}" if keys else ""
 

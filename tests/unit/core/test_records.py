@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lorasweep import config
 from lorasweep.config import places
-from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
+from lorasweep.core.findings import Finding
+from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.plan import make_plan
 
 
 def test_recipe_round_trip() -> None:
     recipe = config.compose_recipe(["seed=3", "dataset.repeats=2", "sample.weights=[0.5,1.0]"])
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
+
+
+def test_the_plan_of_ones_own_folder_survives_as_workers_get_it(tmp_path: Path) -> None:
+    for number in range(5):
+        Image.new("RGB", (64, 64), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    made = make_plan(config.compose_recipe([f"dataset.path={tmp_path}"]))
+    assert any(isinstance(each, Finding) for each in made.warnings)
+    again = from_dict(Plan, to_dict(made))
+    assert again == made and {type(each) for each in again.warnings} == {str}
 
 
 CHOICES = [

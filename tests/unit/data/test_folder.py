@@ -133,11 +133,11 @@ def test_zero_repeats_are_refused(tmp_path: Path) -> None:
 
 def test_files_that_look_used_and_are_not_are_named(tmp_path: Path) -> None:
     put(tmp_path / "a.png", "a tag")
-    for name in ("phone.HEIC", "b.txt", "a.png.txt", ".hidden.txt", "notes.md"):
+    for name in ("phone.HEIC", "phone.txt", "b.txt", "a.png.txt", ".hidden.txt", "notes.md"):
         (tmp_path / name).write_text("x")
 
     unread, astray, others = find_images(tmp_path, caption_extension=".txt").warnings
 
     assert "left out" in unread and "phone.HEIC" in unread
-    assert "captions of no image: a.png.txt, b.txt" in astray and astray.endswith("e.g. a.txt")
+    assert "captions of no image: a.png.txt, b.txt" in astray and astray.endswith("e.g. a.txt")  # not phone.txt
     assert others == "not used: notes.md"

@@ -11,6 +11,7 @@ from typing import Any
 from lorasweep.config import Arm, Search, SweepSpec
 from lorasweep.config.space import Space
 from lorasweep.config.sweep_spec import SamplerOptions
+from lorasweep.core.findings import Finding
 from lorasweep.core.records import (
     BaseOptions,
     Bucket,
@@ -79,6 +80,7 @@ def plan(recipe: Recipe) -> Plan:
         exposures_per_image=float(STEPS),
         rungs=(STEPS // 2, STEPS),
         prompts={},
+        warnings=(Finding("as a folder of one's own has some", level="should"),),
     )
 
 
