@@ -65,7 +65,8 @@ def of_other_trainers(option: str) -> str:
 
 @functools.cache
 def _of_other_trainers() -> dict[str, tuple[str, Sequence[str]]]:
-    here, found = Path(__file__).parent, {}
+    here = Path(__file__).parent
+    found: dict[str, tuple[str, Sequence[str]]] = {}
     for file in (*sorted((here / "trainers").glob("*.yaml")), here / "kohya" / "options.yaml"):  # the last one counts
         table = yaml.safe_load(file.read_text(encoding="utf-8"))
         found |= {option: (table["label"], row.get("keys", ())) for option, row in table["translated"].items()}
