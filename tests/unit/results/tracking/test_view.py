@@ -249,6 +249,29 @@ def test_a_key_of_the_grid_says_the_prompt_where_all_trials_draw_the_same(tmp_pa
             assert len({picture.key for picture in found}) == 4
 
 
+@pytest.mark.parametrize(
+    ("arms", "space", "shared"),
+    [
+        ([{"dim": 4}, {"dim": 8}], (), True),
+        ([{"base": {"unrelated_prompts": ["a tree"]}}, {"dim": 4}], (), False),
+        ([None, None], ("adapter.dim", "optimizer[adamw]"), True),
+        ([{"captions": {"trigger": "x"}}, None, None], ("adapter.dim",), True),
+        ([None], ("captions[folder].dropout",), False),
+        ([None], ("base",), False),
+        ([{"overrides": ["captions.trigger=abc"]}, None], ("adapter.dim",), False),
+        ([], (), False),
+    ],
+)
+def test_prompts_are_shared_where_nothing_that_writes_them_differs(
+    tmp_path: Path, arms: list[dict[str, Any] | None], space: tuple[str, ...], shared: bool
+) -> None:
+    """Points of a space are known by their overrides alone; single runs have no arms."""
+    sweep = read_sweep(write_sweep(tmp_path / "s", [Cooked(arm="a")]))
+    declared = [{"recipe": each or {}, "overrides": (each or {}).get("overrides", [])} for each in arms]
+    manifest = {"arms": declared, "space": dict.fromkeys(space, "choice(1,2)")}
+    assert replace(sweep, manifest=manifest).shares_prompts is shared
+
+
 def announced(trial: TrialFiles) -> TrialFiles:
     """The same with an event for each rung's pictures."""
     return replace(trial, events=tuple({**event, "kind": "samples"} for event in trial.events))
