@@ -262,7 +262,8 @@ def test_of_two_objectives_the_front_is_told_everywhere(home: Path, capsys: pyte
     assert (told["further"], told["front"]) == ({"burn/score": "minimize"}, ["a", "b", "d"])
 
     text = (folder / "report.html").read_text(encoding="utf-8")
-    said, means = Read(text).text, "no other is as good in both and better in one (more identity/score, less burn/score)"
+    said = Read(text).text
+    means = "no other is as good in both and better in one (more identity/score, less burn/score)"
     assert f"On the front, where {means}: “a”, “b” and “d”." in said
     assert "identity/score against burn/score" in said and said.count("on the front are") == 1
     assert text.count("<td>on the front</td>") == 3

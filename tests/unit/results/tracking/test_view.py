@@ -235,7 +235,7 @@ def test_of_two_objectives_the_front_is_a_tag_and_a_column_and_the_chart(tmp_pat
 def test_a_key_of_the_grid_says_the_prompt_where_all_trials_draw_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where captions differ so do prompts, and pictures line up by number; words of many would not fit into the view."""
+    """Where captions differ so do prompts, and pictures line up by number; words of many find no room in the view."""
     long = PROMPTS["in_distribution"] + ", hand on hip, looking at the viewer/reader"
     for name, overrides, wanted, most in (
         ("same", ["optimizer=prodigy"], "class_0 1girl green hair indoors", 4),
