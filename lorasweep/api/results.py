@@ -136,9 +136,9 @@ def rate(
     if not 0 <= (port or 0) < 1 << 16:
         raise InputError(Problem("--port", f"must be from 1 to 65535, got {port}"), subject="rate")
     folder = runs.find_sweep_or_run(named_by(named), subject="rate")
-    paths.require_writable(folder)
     session = Session(contest=contest(folder), rater=rater, most=most)
     if not session.why_over():
+        paths.require_writable(folder)
         serve(session, port=port or 0, open_browser=open_browser)
     return read_rated(folder)
 

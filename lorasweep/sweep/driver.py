@@ -22,7 +22,7 @@ from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, RunFolder, SweepFolder, folders_in
+from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, SweepFolder, folders_in
 from lorasweep.plan import make_plan
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.loop import SweepLoop
@@ -35,7 +35,7 @@ from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.search.study import SweepStudy
-from lorasweep.sweep.trial_writer import TrialWriter, judged_by_today, recover, write_invalid
+from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_invalid
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
@@ -124,7 +124,7 @@ def run_sweep(
             on_end=on_end,
         )
         if count := _to_judge_anew(source.trials):
-            announcer.note(f"the limits are others now: {count} finished trials are judged anew, without training")
+            announcer.note(f"finished trials that are judged anew by today's limits, without training: {count}")
         writer = _writer(spec, source.left_out, study)
         gate = PruningGate(spec, source.trials, left_out=source.left_out)
         cache = None if fresh else ResultCache(folder.parent, own=folder)
@@ -153,7 +153,7 @@ def run_sweep(
     state = read_state(folder)  # nobody cooks any more, whatever could not be noted
     return SweepResult(
         state=state,
-        interrupted=stop.gently and state.finished < state.total,
+        interrupted=stop.gently and not source.done,
         halted=loop.halted,
         mirrored=report,
     )
@@ -253,11 +253,11 @@ def _load_trials(
             message = "was cooked from another recipe, other images or another base than is declared now"
             message = f"cannot be cooked any more: {reason}" if reason else message
             strangers.append(Problem(str(trial.folder), message, "move it away, or give the sweep another name"))
-        elif judge_anew and trial.recipe is not None:
-            record = judged_by_today(RunFolder(trial.folder), record, trial.recipe)
         trial.record = record or trial.record
         trial.step = trial.record.step
         trial.take_results()
+        if judge_anew and record is not None and not strangers:
+            judge_by_today(trial)
         trials.append(trial)
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")

@@ -40,7 +40,7 @@ from lorasweep.sweep.queue import Trial, job_of
 from lorasweep.sweep.ranking.announce import Mirror, MirrorReport, last_look
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
-from lorasweep.sweep.trial_writer import TrialWriter, judged_by_today, recover
+from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import note_end
@@ -138,9 +138,8 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     if record is not None and fresh and record.reused_from:
         _forget(folder)
         record = None
-    if record is not None:
-        record = judged_by_today(RunFolder(folder), record, recipe)
-    else:
+    begun = record is not None
+    if record is None:
         record = TrialRecord(
             number=0,
             arm=ARM,
@@ -150,7 +149,11 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
             steps=plan.steps,
             attempt=0,
         )
-    return Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
+    trial = Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
+    if begun:
+        trial.take_results()
+        judge_by_today(trial)
+    return trial
 
 
 def _attempt(

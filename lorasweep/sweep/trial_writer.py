@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_spec import Constraint, Objective
-from lorasweep.core.files import link_or_copy, write_json, write_jsonl, write_text
+from lorasweep.core.files import link_or_copy, write_json, write_text
 from lorasweep.core.records import Outcome, Recipe, Status, to_dict
 from lorasweep.core.run_folder import (
     DRIVERS_FILES,
     ERROR_FILE,
-    EVENTS_FILE,
     OUTCOME_FILE,
     PLAN_FILE,
     RECIPE_FILE,
@@ -34,7 +33,7 @@ from lorasweep.plan.lora_files import has_files
 from lorasweep.sweep.launchers import Place
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
-from lorasweep.sweep.retry import DRIVER_GONE, next_record
+from lorasweep.sweep.retry import DRIVER_GONE, FAILURES, MEASURED, next_record
 from lorasweep.sweep.workers.lock import holder, sweep_lock
 from lorasweep.trial.judge import score, verdict
 
@@ -179,7 +178,8 @@ def recover(
     """Read where a trial stands, when nobody drives it any more, and note an end that nobody noted; None: never begun.
 
     `metric` is the sweep's, measured without the symptoms in `left_out`; after an end in `again` it is cooked again,
-    since the command was given again: a crash says more about the machine than about the recipe.
+    since the command was given again: a crash says more about the machine than about the recipe. So does any failure
+    where there is a result: it was completed before, and failed while it was judged anew.
     """
     record = RunFolder(run_folder).record
     if record is None:
@@ -189,40 +189,43 @@ def recover(
         if outcome is not None:
             record = _next_record(record, outcome, metric, left_out)
             RunFolder(run_folder).write_record(record)
-    if record.status in again:
+    if record.status in again or (record.status in FAILURES and RunFolder(run_folder).result["verdict"]):
         record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
-def judged_by_today(run: RunFolder, record: TrialRecord, recipe: Recipe) -> TrialRecord:
-    """Score what a run has measured by today's limits; one completed by others WAITS to choose its checkpoint by them.
+def judge_by_today(trial: Trial) -> None:
+    """Score what a trial has measured by today's limits; one completed by others WAITS to choose its checkpoint anew.
 
-    That trains nothing: it goes on from its last rung, which is judged. Without its checkpoints it stays, and says so;
-    what was pruned by the numbers of then stays too.
+    That trains nothing: it goes on from its last rung, which is judged, and its worker scores the rungs in its folder.
+    Without its checkpoints it stays, and says so; what was pruned by the numbers of then stays too.
     """
-    completed = record.status is Status.COMPLETED
-    judged_by = run.judged_by if completed else ""
-    if judged_by is None or (record.status.is_final and not completed):
-        return record
-    today = calibration.of_today(recipe)
+    record, run = trial.record, RunFolder(trial.folder)
+    judged_by = trial.verdict.get("calibration") if record.status in MEASURED else ""
+    if trial.recipe is None or judged_by is None:
+        return
+    today = calibration.of_today(trial.recipe)
     if judged_by == today.digest:
-        return record
-    rungs = run.rungs()
-    if completed and not _can_be_judged(run, rungs, recipe):
-        log.warning("%s was judged by other limits than today's, and stays so: its checkpoints are gone", run.path)
-        return record
-    now = verdict.rescored(rungs, today)
-    if now != rungs:
-        rows = iter(now)
-        write_jsonl(run.path / EVENTS_FILE, [next(rows) if row["kind"] == "rung" else row for row in run.events()])
-    return dataclasses.replace(record, status=Status.WAITING) if completed else record
+        return
+    rungs = verdict.rescored(run.rungs(), today)
+    trial.rungs = {row["exposures_per_image"]: row["metrics"] for row in rungs}
+    if record.status is not Status.COMPLETED:
+        return
+    if _can_be_judged(run, rungs, trial.recipe):
+        trial.record = dataclasses.replace(record, status=Status.WAITING)
+    else:
+        why = "its checkpoints are gone, or do not travel (launcher.ship)"
+        log.warning("%s was judged by other limits than today's, and stays so: %s", run.path, why)
 
 
 def _can_be_judged(run: RunFolder, rungs: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
-    """Tell whether the weights of all rungs are here, and what training goes on from: else it would begin anew."""
+    """Tell whether the weights of all rungs are at hand, and what training goes on from: else it would begin anew."""
     weights = [run.weights(rung["step"]) for rung in rungs]
-    state = [] if has_files(recipe) else [file.with_name(STATE_FILE) for file in weights[-1:]]
-    return bool(rungs) and all(file.exists() for file in (*weights, *state))
+    if not has_files(recipe):
+        if recipe.launcher.options.get("ship", "state") != "state":
+            return False
+        weights += [file.with_name(STATE_FILE) for file in weights[-1:]]
+    return bool(rungs) and all(file.exists() for file in weights)
 
 
 def settle(held: Path, run_folders: Iterable[Path], *, metric: str, left_out: Collection[str] = ()) -> None:

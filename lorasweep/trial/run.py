@@ -373,14 +373,16 @@ class TrialRun:
         return row
 
     def _rewind_events(self, step: int) -> None:
-        """Keep the events up to the restored step: later ones will happen again."""
+        """Keep the events up to the restored step, scored by today's limits: later ones will happen again."""
+        from lorasweep.trial.judge import verdict
+
         path = self.folder / EVENTS_FILE
         rows = [row for row in self.files.events() if row["step"] <= step]
-        for row in rows:
-            if row["kind"] == "rung":
-                self.judged[row["step"]] = Rung(**{field.name: row[field.name] for field in fields(Rung)})
+        rungs = verdict.rescored([row for row in rows if row["kind"] == "rung"], self._calibrated.calibration)
+        self.judged |= {row["step"]: Rung(**{field.name: row[field.name] for field in fields(Rung)}) for row in rungs}
         if path.exists():
-            files.write_jsonl(path, rows)
+            scored = iter(rungs)
+            files.write_jsonl(path, [next(scored) if row["kind"] == "rung" else row for row in rows])
 
 
 def _facts(rung: Rung) -> dict[str, Any]:

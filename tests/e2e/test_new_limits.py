@@ -14,6 +14,7 @@ from lorasweep.api import training
 from lorasweep.cli import main
 from lorasweep.components import bases
 from lorasweep.core import files
+from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder
 from lorasweep.plan import calibration
 from lorasweep.plan.calibration import Calibration
@@ -149,6 +150,8 @@ def test_a_finished_sweep_is_judged_anew_all_of_it(home: Path, words: list[str])
     (sweep,) = (SweepFolder(path) for path in (home / "outputs").iterdir())
     before = {run.path: trained(run.path) for run in sweep.runs}
     made = calibrate(words)
+    first = sweep.runs[0]  # as if judging it anew had found no memory
+    first.write_record(dataclasses.replace(first.record, status=Status.OUT_OF_MEMORY, value=None))
     assert main(command) == 0
     for run in sweep.runs:
         assert run.judged_by == made.digest and trained(run.path) == before[run.path]

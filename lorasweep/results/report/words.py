@@ -53,6 +53,7 @@ def verdict(findings: Findings) -> list[str]:
     ranked, trials = [row for row in findings.arms if row.value is not None], findings.state.trials
     if not ranked:
         return [f"No answer yet: no trial has a value ({findings.state.spoken_counts})."]
+    verdicts = [trial.verdict for trial in trials if trial.status is Status.COMPLETED]
     told = [
         _best(findings, ranked),
         noise.sentence(findings.noise, again=findings.state.again) if findings.state.question else "",
@@ -62,7 +63,7 @@ def verdict(findings: Findings) -> list[str]:
         _judged(ranked, "undercooked", "Not learned yet"),
         _failed(findings),
         _unfinished(findings),
-        *(f"Trials were {by}." for by in comparable.several_calibrations(each.verdict for each in trials)),
+        *(f"Trials were {by}." for by in comparable.several_calibrations(verdicts)),
         *(f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)),
         *(f"{note[:1].upper()}{note[1:]}." for note in findings.state.notes),
         *(f"Trials were {on}." for on in comparable.several_devices(each.device for each in trials)),

@@ -172,10 +172,11 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
     reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
     front = f"; * on the front: {front_means(state)}" if state.further else ""
     caption = _text(f"by {state.metric}, {better}{reading}{front}", style="dim")
+    ranked = [trial.verdict for trial in state.trials if trial.status is Status.COMPLETED]
     warnings = [
         *comparable.told(state.left_out),
         *(f"trials were {on}" for on in comparable.several_devices(trial.device for trial in state.trials)),
-        *(f"trials were {by}" for by in comparable.several_calibrations(trial.verdict for trial in state.trials)),
+        *(f"trials were {by}" for by in comparable.several_calibrations(ranked)),
     ]
     return Group(
         heading, table, caption, *_noise(state), *_warned(warnings), *_sentences(rows, named=not state.has_space)

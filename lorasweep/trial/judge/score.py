@@ -27,6 +27,7 @@ from lorasweep.plan.symptoms import SYMPTOMS
 
 SCORE, UTILITY, FIDELITY = "overcook/score", "overcook/utility", "overcook/fidelity"
 IDENTITY, HELD_OUT = "identity/score", "generalisation/held_out"
+NOTHING = "no symptom could be measured"  # or has a limit
 OVERCOOKED = 0.5  # O above which a checkpoint is called overcooked: one symptom at its limit
 
 Kind = Literal["identity", "held_out"]  # what F is read from
@@ -67,7 +68,7 @@ def summarise(
     not_a_number = [s.metric for s in SYMPTOMS if s.metric in broken and s.name in calibration.limits]
     if not_a_number or not grades:
         why = "; ".join(f"{name} {missing.get(name, 'was not a number')}" for name in not_a_number)
-        found.missing[SCORE] = found.missing[UTILITY] = why or "no symptom could be measured"
+        found.missing[SCORE] = found.missing[UTILITY] = why or NOTHING
         return found
     found.values[SCORE] = overcook(grades)
     learned = fidelity(metrics, calibration, kind)

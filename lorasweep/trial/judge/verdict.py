@@ -92,7 +92,7 @@ class Verdict:
 
 
 def rescored(rungs: Sequence[Mapping[str, Any]], calibration: Calibration) -> list[dict[str, Any]]:
-    """Score a trial's rungs by other limits, from what was measured at them; one that has no score gets none.
+    """Score a trial's rungs by other limits, from what was measured at them; one that was not a number gets no score.
 
     Args:
         rungs: oldest first, with "metrics", "missing" and "replicates" as `finish.Rung` has them.
@@ -100,7 +100,8 @@ def rescored(rungs: Sequence[Mapping[str, Any]], calibration: Calibration) -> li
     """
     found: list[dict[str, Any]] = []
     for rung in rungs:
-        if SCORE not in rung["metrics"]:
+        scored = SCORE in rung["metrics"]
+        if not scored and (rung.get("missing") or {}).get(SCORE) != score.NOTHING:
             found.append(dict(rung))
             continue
         metrics, missing = _measured(rung["metrics"]), _measured(rung.get("missing") or {})
@@ -108,7 +109,8 @@ def rescored(rungs: Sequence[Mapping[str, Any]], calibration: Calibration) -> li
         now = score.summarise(metrics, calibration, missing=missing, kind=kind)
         kind = kind or score.kind_of([metrics | now.values])
         parts = [
-            (own := _measured(part)) | (score.summarise(own, calibration, kind=kind).values if SCORE in part else {})
+            (own := _measured(part))
+            | (score.summarise(own, calibration, kind=kind).values if SCORE in part or not scored else {})
             for part in rung.get("replicates") or ()
         ]
         values = replicates.with_errors(metrics | now.values, parts)

@@ -19,9 +19,10 @@ from sweep_checks import assert_study_agrees, by_arm, log, starts
 from lorasweep.cli import main
 from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
-from lorasweep.core.files import read_json
+from lorasweep.core.files import read_json, write_json, write_jsonl
 from lorasweep.core.records import LauncherOptions, Status, TrainOptions
-from lorasweep.core.run_folder import PRUNING_FILE
+from lorasweep.core.run_folder import EVENTS_FILE, PRUNING_FILE, RESULT_FILE, STATE_FILE, SweepFolder
+from lorasweep.plan import calibration
 from lorasweep.sweep.driver import TIMING_FILE
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
@@ -29,6 +30,7 @@ from lorasweep.sweep.search.study import LONGEST_PATH, STUDY_FILE, SweepStudy
 from lorasweep.sweep.workers import pool
 from lorasweep.sweep.workers.lock import holder, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
+from lorasweep.trial.judge import score
 
 
 def test_a_sweep_completes_and_a_second_call_cooks_nothing(tmp_path):
@@ -220,6 +222,54 @@ def test_stopping_twice_does_not_wait_for_the_step(tmp_path):
     assert time.monotonic() - began < 200  # it would be 300 and more
     assert result.exit_code == 130
     assert result.state.counts == {"CANCELLED": 2}
+
+
+def stopped():
+    stop = StopSignal()
+    stop.request()
+    return stop
+
+
+def judged_by_others(run, **status):
+    """Leave a run as if other limits than today's had scored it; returns what today's say of its rungs."""
+    result, measured = read_json(run.path / RESULT_FILE), {"prior_drift/class": 0.3, "generalisation/held_out": 0.8}
+    write_json(run.path / RESULT_FILE, result | {"verdict": result["verdict"] | {"calibration": "others"}})
+    then = {"overcook/score": 0.9, "overcook/utility": 0.05, "overcook/fidelity": 0.5, **measured}
+    rows = [row | {"metrics": then} if row["kind"] == "rung" else row for row in run.events()]
+    write_jsonl(run.path / EVENTS_FILE, rows)
+    for rung in run.rungs():
+        write_json(run.weights(rung["step"]), {})
+    write_json(run.weights(STEPS).with_name(STATE_FILE), {})
+    write_json(run.path / "status.json", run.status | status)
+    return score.summarise(measured, calibration.of_today(pretend_sweep.recipe())).values["overcook/utility"]
+
+
+def test_what_waits_to_be_judged_anew_is_no_end_and_stays_as_it_was_until_then(tmp_path):
+    declared = spec({"a": {}, "b": {"tag": 1}})
+    cook(declared, tmp_path)
+    runs = SweepFolder(tmp_path).runs
+    now = [judged_by_others(run, status=status) for run, status in zip(runs, ("COMPLETED", "PRUNED"), strict=True)]
+    before = [(run.path / EVENTS_FILE).read_bytes() for run in runs]
+    result = cook(declared, tmp_path, stop=stopped())
+    assert (result.interrupted, result.exit_code) == (True, 130)
+    assert [(run.path / EVENTS_FILE).read_bytes() for run in runs] == before
+    (pruned,) = (trial for trial in SweepStudy(tmp_path, read_manifest(tmp_path)).trials())
+    assert pruned.intermediate_values == {STEPS // 2: now[1], STEPS: now[1]}, "scores of one calibration are compared"
+    result = cook(declared, tmp_path)
+    assert result.exit_code == 0 and starts(tmp_path)[2:] == [f"start {runs[0].path.name} {STEPS}"]
+
+
+def test_what_cannot_go_on_elsewhere_is_not_judged_anew(tmp_path, caplog):
+    declared = spec({"a": {}})
+    cook(declared, tmp_path)
+    judged_by_others(*SweepFolder(tmp_path).runs)
+    assert cook(declared, tmp_path, stop=stopped()).exit_code == 130
+    elsewhere = LauncherOptions(name="ssh", options={"ship": "results"})
+    arms = tuple(
+        dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, launcher=elsewhere)) for arm in declared.arms
+    )
+    assert cook(dataclasses.replace(declared, arms=arms), tmp_path, stop=stopped()).exit_code == 0
+    assert "stays so: its checkpoints are gone, or do not travel (launcher.ship)" in caplog.text
 
 
 @pytest.mark.parametrize("damage", [None, b"rubbish"])

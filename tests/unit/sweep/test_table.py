@@ -73,6 +73,8 @@ def test_scores_by_other_limits_are_not_compared_in_silence():
         table.render_leaderboard, sweep(one, other)
     )
     assert "calibration" not in shown(table.render_leaderboard, sweep(one, one))
+    pruned = dataclasses.replace(other, status=Status.PRUNED)
+    assert "calibration" not in shown(table.render_leaderboard, sweep(one, pruned)), "it is ranked with nobody"
 
 
 def test_the_leaderboard_has_values_verdicts_and_reasons():

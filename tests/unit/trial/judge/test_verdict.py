@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from lorasweep.core.records import Measurement
 from lorasweep.plan.calibration import Calibration
 from lorasweep.plan.symptoms import Limit
-from lorasweep.trial.judge import score, summary, verdict
+from lorasweep.trial.judge import replicates, score, summary, verdict
 from lorasweep.trial.judge.ladder import BestWeight, best_weight
 
 CALIBRATION = Calibration(
@@ -232,3 +233,18 @@ def test_one_checkpoint_whose_error_reaches_the_limit_is_not_flatly_burned() -> 
     for sure in (told(fine, burned(200, wave=0.01)), told(fine, burned(200, wave=0.3), burned(300, wave=0.3))):
         assert sure["burned_at"] == 200 and "burned_doubt" not in sure and "within" not in sure["sentence"]
     assert "burned_doubt" not in told(fine, judged(200, 0.9, memorisation__copy_rate=0.095)), "no error is known"
+
+
+def test_rungs_without_a_limit_are_scored_by_limits_that_come_later_and_go_again() -> None:
+    def rung(calibration: Calibration) -> dict[str, Any]:
+        found = score.summarise(HEALTHY, calibration)
+        part = HEALTHY | found.values
+        values = replicates.with_errors(part, [part] * 4)
+        return {"step": 8, "metrics": values, "missing": found.missing, "replicates": [part] * 4}
+
+    nothing = dataclasses.replace(CALIBRATION, limits={})
+    assert score.SCORE not in rung(nothing)["metrics"]
+    assert verdict.rescored([rung(nothing)], CALIBRATION) == [rung(CALIBRATION)]
+    assert verdict.rescored([rung(CALIBRATION)], nothing) == [rung(nothing)]
+    spoiled = rung(nothing) | {"missing": {score.SCORE: "generalisation/gap was not a number"}}
+    assert verdict.rescored([spoiled], CALIBRATION) == [spoiled]
