@@ -44,7 +44,12 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if not (drawn := folder / digest([options])).exists():
             draw(options, whole := Path(tempfile.mkdtemp(dir=folder)))
             whole.rename(drawn)
-        shutil.copytree(drawn, draft, dirs_exist_ok=True)
+        for file in (
+            path for path in drawn.rglob("*") if path.is_file()
+        ):  # copytree hides why a file cannot be written
+            place = draft / file.relative_to(drawn)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dollhouse_dataset, "_write_dataset", copy)

@@ -44,7 +44,8 @@ def typed(path: str | Path) -> Path:
 
 def whole(path: Path) -> Path:
     """Return a path whose accented letters are one character each, as typed: macOS takes those of names apart."""
-    return Path(unicodedata.normalize("NFC", str(path)))
+    name = str(path)
+    return path if unicodedata.is_normalized("NFC", name) else Path(unicodedata.normalize("NFC", name))
 
 
 def is_portable(name: str) -> bool:

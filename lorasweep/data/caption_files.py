@@ -138,13 +138,14 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
     return Metadata(file=file, captions=captions, repeated=tuple(repeated), unread=unread)
 
 
-def among(table: Metadata, images: Iterable[Path]) -> Metadata:
-    """Return the table with images called as their files are, whose accented letters may be taken apart."""
-    there = set(images)
-    by_name = {paths.whole(path): path for path in there}
+def among(table: Metadata, images: Mapping[Path, Path]) -> Metadata:
+    """Return the table with images called as their files are, whose accented letters may be taken apart.
+
+    `images` are files by their own names, and by those with whole letters.
+    """
     captions: dict[Path, str] = {}
     for path, text in table.captions.items():
-        captions.setdefault(path if path in there else by_name.get(paths.whole(path), path), text)
+        captions.setdefault(images.get(path) or images.get(paths.whole(path), path), text)
     return dataclasses.replace(table, captions=captions)
 
 

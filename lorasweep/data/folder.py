@@ -107,8 +107,9 @@ def find_images(
     folders = [folder for folder in tree.folders if _regularization_above(folder.path, root) is None]
     every = [file.path for folder in folders for file in folder.files]
     tables = [file for file in every if file.name in caption_files.METADATA_NAMES]
-    pictures = [file for file in every if is_image(file)]
-    metadata = [caption_files.among(caption_files.read_metadata(file, problems), pictures) for file in tables]
+    pictures = [file for file in every if is_image(file)] if tables else []
+    called = {**{paths.whole(file): file for file in pictures}, **{file: file for file in pictures}}
+    metadata = [caption_files.among(caption_files.read_metadata(file, problems), called) for file in tables]
     concepts = _concepts(root, folders)
     images = _once(_images_of(root, folders, concepts, metadata))
     named = caption_files.by_image(every, caption_extension)

@@ -51,9 +51,9 @@ def find(
         if meant := [row.found for row in rows if is_meant(row.facts)]:
             yield aside(recipe, said.format(some([image.short for image in meant])), meant, level=level)
     yield from _copies(recipe, rows, groups)
-    stems: dict[Path, list[Row]] = {}
+    stems: dict[tuple[Path, str | None], list[Row]] = {}
     for row in rows:
-        stems.setdefault(paths.whole(row.found.path.with_suffix("")), []).append(row)
+        stems.setdefault((paths.whole(row.found.path.with_suffix("")), row.found.caption), []).append(row)
     if doubled := [row for same in stems.values() for row in same[1:]]:
         places = [row.found.short for row in doubled]
         yield Finding(

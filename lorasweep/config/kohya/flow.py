@@ -54,7 +54,7 @@ _AS_DRAWN = {"flux_shift": "flux1_dev", "qwen_shift": "qwen_image", "krea2_shift
 def base_of(draft: Draft) -> str | None:
     """Name the base of flow matching that a network is for; sd-scripts has one for FLUX.1 and Chroma.
 
-    LyCORIS is for any: its own presets know FLUX.1's blocks, which is told by the text encoder.
+    LyCORIS is for any, of which FLUX.1 and Chroma are told by the text encoder.
     """
     module = draft.take("network_module")
     is_flux = module in LYCORIS and draft.given("t5xxl") and not draft.given("clip_g")  # as Stable Diffusion 3 has

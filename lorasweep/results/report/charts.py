@@ -156,7 +156,7 @@ def _side(name: str, is_less: bool) -> str:
 def _axis(values: Sequence[float], start_px: float, end_px: float, *, whole: bool) -> Scale:
     """Return the scale of scores in [0, 1], or of what was measured, with some room around."""
     low, high = (0.0, 1.0) if whole else (min(values), max(values))
-    room = 0.0 if whole else 0.05 * (high - low)
+    room = 0.0 if whole else 0.05 * (high - low or abs(high) or 1.0)
     return Scale(low - room, high + room, start_px, end_px)
 
 

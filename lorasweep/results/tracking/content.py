@@ -59,6 +59,7 @@ PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has 
 PLACE = "lorasweep.place"  # the rank in five digits, since tags are ordered as texts
 FINAL = "final"  # stream of the trial's own numbers
 KEY_LETTERS = 40  # of a prompt, in the key of the image grid
+NAMED_AT_MOST = 40  # prompts: the saved view, which MLflow limits, has all keys
 _NOT_IN_KEYS = r"[^A-Za-z0-9_\-. ]"  # of pictures; MLflow allows `/` too, and writes `~` for it
 _IN_QUOTES = r"['\\]"
 KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
@@ -297,7 +298,7 @@ def _samples(trial: TrialFiles, *, named: bool) -> Iterator[Picture | Artifact]:
     """List what the indexes hold that the events announce, by step, each once; one that is gone shows nothing.
 
     A picture per prompt goes to the grid: at the judged weight, from the first seed. All others are artifacts.
-    `named`: whether keys have the prompt's words; where trials draw other prompts, they line up by tier and number.
+    `named`: whether keys have the words of prompts that are not many; else they line up by tier and number alone.
     """
     weight = (trial.recipe.get("sample") or {}).get("weight", 0.7)
     announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples"}
@@ -309,6 +310,7 @@ def _samples(trial: TrialFiles, *, named: bool) -> Iterator[Picture | Artifact]:
         yield Artifact(file=path / INDEX_FILE, folder=folder)
         entries = pictures_in(path)
         seed = next((entry["seed"] for _, entry in entries if entry["weight"] == weight), None)
+        named = named and len({(entry["tier"], entry["prompt"]) for _, entry in entries}) <= NAMED_AT_MOST
         places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place
         for file, entry in entries:
             tier = entry["tier"]

@@ -97,6 +97,8 @@ class Pusher:
             return False
         if content.status in TERMINAL and _changed(content, state):
             return False  # it was judged anew; while that goes on for others, the sweep's run waits
+        if _called_otherwise(content, state):
+            return False
         known = (state.run_id, content.key)
         if known not in self._there and self._is_ours(*known):
             self._there.add(known)
@@ -181,9 +183,8 @@ class Pusher:
                 state.artifacts[name] = stamp
 
     def _push_pictures(self, content: RunContent, state: SyncState, state_file: Path) -> None:
-        last = -1 if state.pictures is None else state.pictures
         # All are read first: what cannot be read leaves nothing half sent.
-        unsent = [(picture, _opened(picture.file)) for picture in content.pictures if picture.step > last]
+        unsent = [(picture, _opened(picture.file)) for picture in content.pictures if picture.step > _last(state)]
         if not unsent:
             return
         state.whole = False
@@ -198,6 +199,7 @@ class Pusher:
                 synchronous=True,  # the default loses images when the process ends
             )
         state.pictures = unsent[-1][0].step
+        state.picture_keys = sorted({*state.picture_keys, *(picture.key for picture, _ in unsent)})
         state.whole = True
 
 
@@ -214,6 +216,19 @@ def _told(content: RunContent, state: SyncState) -> dict[str, str]:
 def _changed(content: RunContent, state: SyncState) -> set[str]:
     """Return the streams of which something else was sent than they say now; MLflow forgets no point."""
     return {stream for stream, told in _told(content, state).items() if state.told.get(stream, told) != told}
+
+
+def _called_otherwise(content: RunContent, state: SyncState) -> bool:
+    """Tell whether pictures were sent under other keys than they have now, by which the grid lines them up.
+
+    Until 2026-11-29 keys had no prompts, and no mark told them.
+    """
+    sent = {picture.key for picture in content.pictures if picture.step <= _last(state)}
+    return any(key not in state.picture_keys and (state.picture_keys or " " in key) for key in sent)
+
+
+def _last(state: SyncState) -> int:
+    return -1 if state.pictures is None else state.pictures
 
 
 def _opened(file: Path) -> Image.Image:
@@ -257,6 +272,7 @@ class SyncState:
     points: dict[str, int] = field(default_factory=dict)  # by stream, the last step whose points were sent
     told: dict[str, str] = field(default_factory=dict)  # by stream, a digest of these points
     pictures: int | None = None  # the last step whose pictures were sent, or None
+    picture_keys: list[str] = field(default_factory=list)  # under which
     artifacts: dict[str, list[int]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:

@@ -9,6 +9,7 @@ A file that is absent reads as empty, and so does one that cannot be parsed or w
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from lorasweep.sweep.manifest import read_manifest
 _TRIAL_FILES = (
     STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE,
 )  # fmt: skip
+_TO_PROMPTS = ("dataset", "captions", "base")  # of a recipe: what prompts are written from
 _OF_IMAGE = {"file": str, "split": str, "sha256": str, "caption": str, "repeats": int}  # what is read of a plan's
 
 
@@ -66,11 +68,13 @@ class SweepFiles:
 
     @property
     def shares_prompts(self) -> bool:
-        """Tell whether all trials draw the same prompts, which follow from the images and captions of a recipe."""
-        recipes = [arm.get("recipe") or {} for arm in self.manifest.get("arms") or ()]
-        searched = {str(axis).split(".")[0] for axis in self.manifest.get("space") or ()}
-        parts = ("dataset", "captions")
-        return not searched & {*parts} and all(each.get(p) == recipes[0].get(p) for each in recipes for p in parts)
+        """Tell whether all trials draw the same prompts, as far as is declared; single runs may be of anything."""
+        space = self.manifest.get("space") or ()
+        arms = [arm for arm in self.manifest.get("arms") or () if arm.get("recipe")]  # points of the space have none
+        beside = [str(override) for arm in arms for override in arm.get("overrides") or ()] if space else []
+        told = {re.split(r"\W", text.lstrip("+~"), maxsplit=1)[0] for text in (*space, *beside)}
+        same = all(each["recipe"].get(part) == arms[0]["recipe"].get(part) for each in arms for part in _TO_PROMPTS)
+        return bool(space or arms) and same and told.isdisjoint(_TO_PROMPTS)
 
     @property
     def declared(self) -> int:

@@ -75,8 +75,8 @@ def _front(rows: Iterable[ArmRow], state: SweepState) -> set[str]:
 def front_means(state: SweepState) -> str:
     """Say what it is to be on the front of several objectives."""
     goals = {state.metric: state.goal, **state.further}
-    sides = " and ".join(f"{'less' if goal == 'minimize' else 'more'} {name}" for name, goal in goals.items())
-    return f"no other has {sides} at once"
+    sides = ", ".join(f"{'less' if goal == 'minimize' else 'more'} {name}" for name, goal in goals.items())
+    return f"no other is as good in both and better in one ({sides})"
 
 
 def undominated(points: Sequence[tuple[float, ...]]) -> list[int]:

@@ -15,6 +15,7 @@ from clean_dataset import CONCEPT, doll, make_clean, tags
 from PIL import Image, ImageFilter
 
 from lorasweep.cli import main
+from lorasweep.core import paths
 from lorasweep.core.hydra_text import write_text
 from lorasweep.data import mending
 
@@ -477,3 +478,30 @@ def test_rows_of_metadata_name_images_whose_letters_macos_has_taken_apart(
     assert sorted(each["caption"] for each in json.loads(capsys.readouterr().out)["images"]) == sorted(
         map(tags, range(4))
     )
+
+
+def test_two_images_that_macos_takes_for_one_keep_their_own_captions(clean: Path, audit: Audit) -> None:
+    folder = clean / CONCEPT
+    for form, number in (("NFC", 3), ("NFD", 5)):
+        for suffix in (".png", ".txt"):
+            (folder / f"{number}{suffix}").rename(folder / normalize(form, f"zoé{suffix}"))
+    assert [each for each in audit(clean) if each["level"] != "note"] == []
+    (folder / normalize("NFD", "zoé.txt")).unlink()
+    (found,) = (each for each in audit(clean) if each["level"] != "note")
+    assert "with the name, and so the caption, of another image" in found["reason"]
+
+
+def test_names_are_made_whole_once_however_many_tables_there_are(
+    clean: Path, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    for tables in (1, 20):
+        for number in range(tables):
+            folder = clean / f"more{number}"
+            folder.mkdir(exist_ok=True)
+            (folder / "metadata.csv").write_text("file_name,text\n")
+        seen: list[Path] = []
+        monkeypatch.setattr(paths, "whole", lambda path, seen=seen: seen.append(path) or path)
+        audit(clean)
+        counts.append(len(seen))
+    assert counts[0] == counts[1] > 0

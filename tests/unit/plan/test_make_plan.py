@@ -118,7 +118,7 @@ def test_no_held_out_image_is_trained_on_nor_a_copy_of_one(recipe_of: MakeRecipe
         copy = next(image for image in plan.images if image.file.endswith("copy.jpg"))
         assert copy.split == sides["1.png"]
         assert len(plan.held_out_images()) == 2
-    assert any("near-duplicates" in warning for warning in plan.warnings)
+    assert any("in several concepts" in warning for warning in plan.warnings)
 
 
 def test_four_images_are_all_trained_on_with_a_warning(recipe_of: MakeRecipe, photos: Path) -> None:

@@ -207,7 +207,8 @@ def test_of_several_objectives_the_front_is_marked_with_what_it_means():
     text = shown(table.render_leaderboard, state, width=120)
     marked = {line.split()[1:3][-1] for line in text.splitlines() if line.split()[1:2] == ["*"]}
     assert marked == {"arm0", "arm1"} and "0.300" in text, "and the second objective is a column"
-    assert "* on the front: no other has more identity/score and less burn/score at once" in " ".join(text.split())
+    means = "no other is as good in both and better in one (more identity/score, less burn/score)"
+    assert f"* on the front: {means}" in " ".join(text.split())
     status = " ".join(shown(table.render_state, state, max_rows=9).split())
-    assert "on the front, where no other has more identity/score and less burn/score at once: arm0, arm1" in status
+    assert f"on the front, where {means}: arm0, arm1" in status
     assert "front" not in shown(table.render_leaderboard, alone)

@@ -7,16 +7,19 @@ Runs where lycoris-lora is installed; `test_lycoris_files` has its formulas for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import shipped
 import torch
+from fresh_bases import fresh
 from safetensors.torch import load_file, save_file
 
 from lorasweep.core import registry
 from lorasweep.core.protocols import Base
+from lorasweep.core.records import BaseOptions
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "loha": ("LohaModule", {"dim": 4, "alpha": 2.0, "targets": "full"}),
@@ -96,3 +99,48 @@ def test_files_that_it_saves_are_read_as_it_does(kind: str, base: Base, tmp_path
         assert wanted.abs().max() > 1e-3
         assert torch.allclose(adapter.delta(adapter.layers[path]), wanted, atol=1e-5), path
     adapter.remove()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LokrModule", {"lora_dim": 4, "alpha": 2.0}),
+        ("LokrModule", {"lora_dim": 1, "alpha": 3.0, "decompose_both": True, "factor": 4}),
+        ("LokrModule", {"lora_dim": 100, "alpha": 16.0, "factor": 4}),
+        ("GLoRAModule", {"lora_dim": 4, "alpha": 2.0}),
+        ("LohaModule", {"lora_dim": 4, "alpha": 2.0}),
+    ],
+)
+def test_files_of_modules_that_are_several_here_are_read_as_it_does(
+    kind: str, options: dict[str, Any], tiny_flow: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """kohya's FLUX.1 has one module where diffusers has queries, keys, values and a single block's MLP."""
+    lycoris = pytest.importorskip("lycoris.modules", reason="lycoris-lora is not installed")
+    base = fresh(BaseOptions(name="flux1_dev", path=str(tiny_flow("flux1_dev")), resolution=32, bucket_step=8))
+    weights = {path: module.weight for path, module in base.parts["transformer"].named_modules()
+               if isinstance(module, torch.nn.Linear)}  # fmt: skip
+    generator, file, wanted = torch.Generator().manual_seed(1), {}, {}
+    for theirs, ours in (
+        ("double_blocks_0_txt_attn_qkv", [f"transformer_blocks.0.attn.add_{one}_proj" for one in "qkv"]),
+        ("single_blocks_0_linear1", [f"single_transformer_blocks.0.{one}" for one in
+                                     ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]),
+    ):  # fmt: skip
+        sizes = [len(weights[path]) for path in ours]
+        fused = torch.nn.Linear(weights[ours[0]].shape[1], sum(sizes))
+        fused.weight.copy_(torch.cat([weights[path] for path in ours]))
+        own = getattr(lycoris, kind)(f"lora_unet_{theirs}", fused, 1.0, **options)
+        for parameter in own.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        file |= {f"lora_unet_{theirs}.{key}": tensor for key, tensor in own.state_dict().items()}
+        ones = torch.eye(fused.in_features)
+        plain = fused(ones)
+        own.apply_to()
+        moved = (own(ones) - plain).T.split(sizes)
+        wanted |= {f"transformer.{path}": rows for path, rows in zip(ours, moved, strict=True)}
+    save_file(file, tmp_path / "x.safetensors")
+    adapter = registry.load("adapter", "file").build(base, seed=0, path=str(tmp_path / "x.safetensors"))
+    assert adapter.layers.keys() == wanted.keys()
+    for path, rows in wanted.items():
+        assert rows.abs().max() > 1e-3
+        assert torch.allclose(adapter.delta(adapter.layers[path]), rows, atol=1e-5), path

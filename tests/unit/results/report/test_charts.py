@@ -66,3 +66,12 @@ def test_front_by_brute_force() -> None:
         front = undominated([(overcook, -identity) for overcook, identity in points])
         assert {points[i] for i in front} == unbeaten
         assert [points[i] for i in front] == sorted(points[i] for i in front)
+
+
+def test_of_two_objectives_one_recipe_has_room_around_it_and_round_numbers(tmp_path: Path) -> None:
+    goals = {"identity/score": "maximize", "burn/score": "minimize"}
+    chart = charts.pareto(read_findings(write_sweep(tmp_path / "m", [Cooked(arm="alone")], objectives=goals)))
+    assert chart is not None
+    for scale, value in ((chart.x, chart.marks[0].x), (chart.y, chart.marks[0].y)):
+        assert scale(value) == (scale.start_px + scale.end_px) / 2
+        assert len(scale.ticks()) > 3 and all(len(f"{tick:g}") < 6 for tick in scale.ticks())

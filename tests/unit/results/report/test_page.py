@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from chromium import browser
 from sweep_folders import Cooked, write_sweep
 
 import lorasweep as ls
@@ -261,7 +262,8 @@ def test_of_two_objectives_the_front_is_told_everywhere(home: Path, capsys: pyte
     assert (told["further"], told["front"]) == ({"burn/score": "minimize"}, ["a", "b", "d"])
 
     text = (folder / "report.html").read_text(encoding="utf-8")
-    said, means = Read(text).text, "no other has more identity/score and less burn/score at once"
+    said = Read(text).text
+    means = "no other is as good in both and better in one (more identity/score, less burn/score)"
     assert f"On the front, where {means}: “a”, “b” and “d”." in said
     assert "identity/score against burn/score" in said and said.count("on the front are") == 1
     assert text.count("<td>on the front</td>") == 3
@@ -298,3 +300,17 @@ def test_a_recipe_with_odd_values_is_shown_all_the_same(
     assert "Done at step 160" in (folder / "report.html").read_text(encoding="utf-8")
     sweep = read_sweep(folder)
     assert [trial_content(read_trial(path), sweep, ()).name for path in sweep.trials] == ["a", "b"]
+
+
+def test_on_a_phone_no_number_of_a_leaderboard_of_two_objectives_covers_another(tmp_path: Path) -> None:
+    trials = [Cooked(arm="a", identity=0.9, overcook=0.6), Cooked(arm="b")]
+    goals = {"identity/score": "maximize", "burn/score": "minimize"}
+    html, _ = write_report(write_sweep(tmp_path / "two", trials, objectives=goals))
+    with browser(tmp_path / "browser") as chromium:
+        tab = chromium.open(html.as_uri())
+        tab.resize(400, 800, is_phone=True)
+        cells = "[...document.querySelectorAll('.ranked tbody td.n')]"
+        wide = tab.evaluate(f"{cells}.filter((cell) => cell.scrollWidth > cell.clientWidth).map((c) => c.textContent)")
+        assert wide == [] and tab.evaluate(f"{cells}.length") == 12
+        left = tab.evaluate(f"{cells}.map((cell) => cell.getBoundingClientRect().left)")
+        assert min(left) > tab.evaluate("document.querySelector('.ranked .rank').getBoundingClientRect().right")

@@ -184,6 +184,34 @@ def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], 
         )
 
 
+@pytest.mark.parametrize("since", ["an old version", "an arm with other captions"])
+def test_pictures_line_up_with_those_of_earlier_syncs(sweep: Any, since: str, holdings: Callable[[], Any]) -> None:
+    """Keys had no prompts once, and have none where arms differ in them: the grid has a row per key."""
+    manifest, wanted = sweep.folder / "sweep.yaml", KEYS
+    declared = yaml.safe_load(manifest.read_text())
+    declared["arms"][0]["recipe"]["captions"]["trigger"] = "another"
+    without = [key.partition(" ")[0] for key in KEYS]
+    if since == "an old version":
+        whole = manifest.read_text()
+        files.write_text(manifest, yaml.safe_dump(declared))
+        sync(sweep)
+        files.write_text(manifest, whole)
+        for state in sweep.folder.rglob("mlflow.json"):
+            data = files.read_json(state)
+            del data["mirrored"]["picture_keys"]
+            files.write_json(state, data)
+    else:
+        sync(sweep)
+        files.write_text(manifest, yaml.safe_dump(declared))
+        wanted = without
+    assert sync(sweep).problems == []
+    held = holdings()
+    assert len(held.children) == 2
+    for child in held.children.values():
+        assert held.pictures(child) == sorted((key, step) for key in wanted for step in RUNGS)
+    assert sync(sweep).updated == 0
+
+
 def test_an_index_may_only_name_its_neighbours(sweep: Any, holdings: Callable[[], Any], tmp_path: Path) -> None:
     """Somebody else's outputs must not have files of ours copied into the mirror."""
     (tmp_path / "private.png").write_bytes(b"mine")
@@ -409,6 +437,7 @@ def test_single_runs_are_mirrored_as_a_sweep_named_train(
     (child,) = held.children.values()
     assert child.data.params["optimizer.name"] == "adamw"
     assert child.info.run_name == "0000-adamw_one_bucket-s0", "an arm named `train` would say nothing"
+    assert {key for key, _ in held.pictures(child)} == {key.partition(" ")[0] for key in KEYS}, "of any dataset"
 
 
 @pytest.mark.parametrize("same_process", [True, False])

@@ -20,6 +20,7 @@ from sweep_folders import PROMPTS, Cooked, write_sweep
 
 from lorasweep.core.records import TrackingOptions
 from lorasweep.core.run_folder import MLFLOW_FILE
+from lorasweep.results.tracking import content
 from lorasweep.results.tracking.content import Picture, RunContent, trial_content
 from lorasweep.results.tracking.mirror import sync_sweep
 from lorasweep.results.tracking.push import read_state
@@ -116,7 +117,8 @@ def test_a_setting_that_a_run_lacks_is_a_column_and_no_axis(make_sweep: Callable
 def test_a_long_view_fits_into_a_tag() -> None:
     draw = random.Random(0)
     words = ["".join(draw.choices(string.ascii_lowercase, k=draw.randint(3, 9))) for _ in range(200)]
-    keys = [f"in_distribution_{place} {' '.join(draw.choices(words, k=6))[:40]}" for place in range(20)]
+    said = (" ".join(draw.choices(words, k=6))[: content.KEY_LETTERS] for _ in range(content.NAMED_AT_MOST))
+    keys = [f"in_distribution_{place} {prompt}" for place, prompt in enumerate(said)]
     params = [f"optimizer.some_long_option_{place}" for place in range(40)]
     view = View(sweep="s", run_id=RUN, metric="m", params=params, axes=params[:8],
                 tags=["lorasweep.verdict"], picture_keys=keys, grid_step=1)  # fmt: skip
@@ -230,13 +232,17 @@ def test_of_two_objectives_the_front_is_a_tag_and_a_column_and_the_chart(tmp_pat
     assert (trade["xaxis"]["key"], trade["yaxis"]["key"]) == ("burn/score", "identity/score")
 
 
-def test_a_key_of_the_grid_says_the_prompt_where_all_trials_draw_the_same(tmp_path: Path) -> None:
-    """Where captions differ so do prompts, and pictures line up by number."""
+def test_a_key_of_the_grid_says_the_prompt_where_all_trials_draw_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where captions differ so do prompts, and pictures line up by number; words of many find no room in the view."""
     long = PROMPTS["in_distribution"] + ", hand on hip, looking at the viewer/reader"
-    for name, overrides, wanted in (
-        ("same", ["optimizer=prodigy"], "class_0 1girl green hair indoors"),
-        ("other", ["captions=cleaned"], "class_0"),
+    for name, overrides, wanted, most in (
+        ("same", ["optimizer=prodigy"], "class_0 1girl green hair indoors", 4),
+        ("other", ["captions=cleaned"], "class_0", 4),
+        ("many", ["optimizer=prodigy"], "class_0", 3),
     ):
+        monkeypatch.setattr(content, "NAMED_AT_MOST", most)
         folder = write_sweep(tmp_path / name, [Cooked(arm="a"), Cooked(arm="b", overrides=overrides)])
         for index in folder.glob("*/samples/*/index.json"):
             index.write_text(index.read_text().replace(PROMPTS["in_distribution"], long))
@@ -247,6 +253,29 @@ def test_a_key_of_the_grid_says_the_prompt_where_all_trials_draw_the_same(tmp_pa
             assert {picture.step for picture in found if picture.key == wanted} == {80, 160, 240, 320}
             assert all(re.fullmatch(r"[\w\-. ]{1,60}", picture.key, re.ASCII) for picture in found)
             assert len({picture.key for picture in found}) == 4
+
+
+@pytest.mark.parametrize(
+    ("arms", "space", "shared"),
+    [
+        ([{"dim": 4}, {"dim": 8}], (), True),
+        ([{"base": {"unrelated_prompts": ["a tree"]}}, {"dim": 4}], (), False),
+        ([None, None], ("adapter.dim", "optimizer[adamw]"), True),
+        ([{"captions": {"trigger": "x"}}, None, None], ("adapter.dim",), True),
+        ([None], ("captions[folder].dropout",), False),
+        ([None], ("base",), False),
+        ([{"overrides": ["captions.trigger=abc"]}, None], ("adapter.dim",), False),
+        ([], (), False),
+    ],
+)
+def test_prompts_are_shared_where_nothing_that_writes_them_differs(
+    tmp_path: Path, arms: list[dict[str, Any] | None], space: tuple[str, ...], shared: bool
+) -> None:
+    """Points of a space are known by their overrides alone; single runs have no arms."""
+    sweep = read_sweep(write_sweep(tmp_path / "s", [Cooked(arm="a")]))
+    declared = [{"recipe": each or {}, "overrides": (each or {}).get("overrides", [])} for each in arms]
+    manifest = {"arms": declared, "space": dict.fromkeys(space, "choice(1,2)")}
+    assert replace(sweep, manifest=manifest).shares_prompts is shared
 
 
 def announced(trial: TrialFiles) -> TrialFiles:
