@@ -544,7 +544,9 @@ def to_dict(record: Any) -> Any:
         return {str(key): to_dict(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
         return [to_dict(item) for item in record]
-    return record.value if isinstance(record, enum.Enum) else record
+    if isinstance(record, enum.Enum):
+        return record.value
+    return str(record) if isinstance(record, str) else record  # a finding is a text with more to say
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, Any]:

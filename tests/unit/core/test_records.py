@@ -10,7 +10,9 @@ import pytest
 
 from lorasweep import config
 from lorasweep.config import places
-from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
+from lorasweep.core.findings import Finding
+from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.plan import make_plan
 
 
 def test_recipe_round_trip() -> None:
@@ -65,3 +67,9 @@ def test_fingerprint_ignores_where_it_runs_and_where_it_is_logged() -> None:
 def test_zero_is_a_seed() -> None:
     assert config.compose_recipe(["seed=0"]).seed == 0
     assert config.compose_recipe(["seed=0"]).fingerprint() != config.compose_recipe(["seed=1"]).fingerprint()
+
+
+def test_a_finding_among_the_warnings_of_a_plan_reaches_a_worker_as_its_sentence() -> None:
+    recipe = config.compose_recipe(["dataset.dollhouse.images=8"])
+    plan = dataclasses.replace(make_plan(recipe), warnings=(Finding("cropped", level="should"),))
+    assert from_dict(Plan, to_dict(plan)).warnings == ("cropped",)
