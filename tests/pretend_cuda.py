@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -155,6 +156,8 @@ def pretend_cuda() -> Iterator[None]:
     state = torch.zeros(16, dtype=torch.uint8)
     future: Any = torch.__future__
     with (
+        mock.patch("torch.cuda.device_count", lambda: 1),
+        mock.patch("torch.cuda.get_device_properties", lambda *_: SimpleNamespace(total_memory=80 * 2**30)),
         mock.patch("torch.cuda.get_rng_state", lambda *_: state),
         mock.patch("torch.cuda.set_rng_state", lambda *_: None),
         mock.patch("torch.cuda.manual_seed_all", lambda *_: None),

@@ -277,9 +277,9 @@ size. Every symptom gets its limit half way between what the harmless and the ru
 that base, with that kind of dataset, at that LoRA weight and guidance, find the file by themselves; scores
 with the same digest in metrics.json are comparable. The same command continues where it stopped.""",
         _OVERRIDES,
-        _arg("--times", type=_count, default=10, help="times the recipe's exposures (10)"),
-        _arg("--rungs", type=_count, default=12, help="times each control is judged (12)"),
-        _arg("--seeds", type=_count, default=2, help="runs of each control (2)"),
+        _arg("--times", type=_count, help="times the recipe's exposures (10)"),
+        _arg("--rungs", type=_count, help="times each control is judged (12)"),
+        _arg("--seeds", type=_count, help="runs of each control (2)"),
         _arg("--ratings", metavar="SWEEP|SWEEP/TRIAL", help="instead of controls: what was rated there"),
         _RATER,
         _arg("--name", help="of the calibration, for people; default: the base's"),

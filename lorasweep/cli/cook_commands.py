@@ -259,15 +259,19 @@ def run_calibrate(options: argparse.Namespace) -> int:
     from lorasweep.api import calibration
 
     words, to = options.overrides, {"name": options.name, "out": options.out}
+    how = {key: given for key in ("times", "rungs", "seeds") if (given := getattr(options, key)) is not None}
     if options.ratings:
-        if words:
-            problem = Problem(words[0], "has no effect: the recipe is that of the rated runs", "take it out")
-            raise ConfigError(problem, subject="calibrate --ratings")
+        unread, why = [*words, *(f"--{key}" for key in how)], "nothing is cooked, the recipe is that of the rated runs"
+    else:
+        unread, why = ["--rater"] * (options.rater != "me"), "only --ratings reads answers"
+    if unread:
+        problems = [Problem(word, f"has no effect: {why}", "take it out") for word in unread]
+        raise ConfigError(problems, subject="calibrate")
+    if options.ratings:
         file = calibration.calibrate_by_ratings(options.ratings, rater=options.rater, **to)
     else:
-        how = {"times": options.times, "rungs": options.rungs, "seeds": options.seeds, **to}
         with table.live(quiet=options.json) as show:
-            file = calibration.calibrate(*words, warn=print_warning, on_change=show, **how)
+            file = calibration.calibrate(*words, warn=print_warning, on_change=show, **how, **to)
     if options.json:
         print(json.dumps({"file": str(file), **files.read_json(file)}, indent=1))
         return 0

@@ -170,7 +170,9 @@ class Pusher:
             if point.step > state.points.get(stream, -1)
         ]
         self._log(state, "metrics", unsent)
-        state.points |= {stream: points[-1].step for stream, points in content.points.items() if points}
+        for stream, points in content.points.items():
+            if points:  # never back: the steps of a log that was cut come again, at other times
+                state.points[stream] = max(points[-1].step, state.points.get(stream, -1))
         state.told |= {stream: told for stream, told in _told(content, state).items() if stream not in changed}
 
     def _push_artifacts(self, content: RunContent, state: SyncState) -> None:

@@ -324,3 +324,18 @@ def test_limits_are_placed_by_what_somebody_called_ruined(sweep: Path, capsys: p
     assert burn["burned"] == min(values[item] for item in made["made"]["ruined"])
     assert burn["null"] < burn["limit"] < burn["burned"]
     assert Path(made["file"]).exists() and "memorisation" in made["unplaced"]
+
+
+@pytest.mark.parametrize(
+    ("words", "unread"),
+    [
+        (["--ratings", "mine/2", "--times", "20", "--seeds", "2"], ["--times", "--seeds"]),
+        (["train.max_steps=4", "--rater", "anna"], ["--rater"]),
+    ],
+)
+def test_what_a_way_to_calibrate_does_not_read_is_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], unread: list[str]
+) -> None:
+    assert main(["calibrate", *words]) == 2
+    said = capsys.readouterr().err
+    assert all(f"{word}  has no effect" in said for word in unread) and not list(home.iterdir())

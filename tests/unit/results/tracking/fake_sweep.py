@@ -97,6 +97,7 @@ class FakeSweep:
     seeds: tuple[int, ...] = (0,)
     steps: int = 20
     rung_count: int = 2
+    late_s: float = 0.0  # by which what is told from now on happens later
     question: str = "AdamW or Prodigy? One bucket or four?"
 
     @property
@@ -236,7 +237,7 @@ class FakeSweep:
         }
 
     def _event(self, number: int, kind: str, step: int, **details: Any) -> None:
-        time = START + 10 * number + step / 2
+        time = START + 10 * number + step / 2 + self.late_s
         row = {"kind": kind, "time": time, "step": step, **details}
         files.append_jsonl(self.run_folder(number) / "events.jsonl", row)
 

@@ -340,13 +340,14 @@ def test_growth_sends_only_what_is_new(
     assert held.pictures(child) == sorted((key, step) for key in KEYS for step in FOUR_RUNGS)
 
 
+@pytest.mark.parametrize("rung_count", [4, 2])  # 30 was judged, or logged only
 def test_a_resumed_trial_that_repeats_steps(
-    make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any]
+    make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any], rung_count: int
 ) -> None:
-    """After a crash at step 30 the log is cut back to the checkpoint at 20, and 30 happens again."""
+    """After a crash at step 30 the log is cut back to the checkpoint at 20, and 30 happens again, later."""
     from lorasweep.core import files
 
-    sweep = make_sweep(cooked=False, steps=40, rung_count=4)
+    sweep = make_sweep(cooked=False, steps=40, rung_count=rung_count)
     mirror = SweepMirror(sweep.folder, TrackingOptions())
     sweep.cook(0, 30)
     mirror.sync()
@@ -354,6 +355,7 @@ def test_a_resumed_trial_that_repeats_steps(
     kept = [row for row in files.read_jsonl(log) if row["step"] <= 20]
     files.write_text(log, "".join(json.dumps(row) + "\n" for row in kept))
     mirror.sync()
+    sweep.late_s = 60
     sweep.cook(0, 40, from_step=20)
     sweep.end(0)
     sweep.status(0, "COMPLETED", step=40, attempt=2)
@@ -361,7 +363,8 @@ def test_a_resumed_trial_that_repeats_steps(
     held = holdings()
     child = held.children["0000-adamw_one_bucket-s0"]
     assert [step for step, _ in held.history(child, "train/loss")] == FOUR_RUNGS
-    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in FOUR_RUNGS)
+    assert [step for step, _ in held.history(child, "rung/overcook/utility")] == sweep.rungs
+    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in sweep.rungs)
     assert child.data.tags["lorasweep.retry"] == "1"
     assert child.info.status == "FINISHED"
 
