@@ -163,7 +163,7 @@ def mode_problems(
     if pruner.goal is not None and pruner.metric is None:
         found.append(Problem("sweep.pruner.goal", "belongs to pruner.metric, which is not given"))
     if pruner.metric is not None and pruner.goal is None and pruner.metric != objectives[0].name:
-        hint = "pruner: {goal: minimize, ...}"
+        hint = "pruner: {goal: maximize, ...}, or minimize"
         found.append(Problem("sweep.pruner.goal", f"must say which way {pruner.metric} is better", hint))
     return found
 
