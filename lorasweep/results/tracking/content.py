@@ -323,15 +323,11 @@ def _samples(trial: TrialFiles, *, named: bool) -> Iterator[Picture | Artifact]:
                 yield Artifact(file=file, folder=folder)
 
 
-def _part(value: Any) -> Mapping[str, Any]:
-    """Return a part of a recipe that somebody may have changed by hand; empty where it is none."""
-    return value if isinstance(value, Mapping) else {}
-
-
 def datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:
     """Return the images that were trained on and those that only judged, each part with a digest of its own."""
-    path, dollhouse = (_part(trial.recipe.get("dataset")).get(key) for key in ("path", "dollhouse"))
-    subject = _part(dollhouse).get("subject", "")
+    options = trial.recipe.get("dataset") or {}
+    path = options.get("path")
+    subject = (options.get("dollhouse") or {}).get("subject", "")
     for split, use in DATASETS.items():
         images = [image for image in trial.plan.get("images") or () if image.get("split") == split]
         if images:

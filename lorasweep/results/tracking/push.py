@@ -221,7 +221,7 @@ def _changed(content: RunContent, state: SyncState) -> set[str]:
 def _called_otherwise(content: RunContent, state: SyncState) -> bool:
     """Tell whether pictures were sent under other keys than they have now, by which the grid lines them up.
 
-    Until 2026-11-29 keys had no prompts, and no mark told them.
+    Until 2026-11-30 keys had no prompts, and no mark told them.
     """
     sent = {picture.key for picture in content.pictures if picture.step <= _last(state)}
     return any(key not in state.picture_keys and (state.picture_keys or " " in key) for key in sent)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,13 @@ def test_commands_are_not_torn_by_a_narrow_terminal(
     assert "pip install 'lorasweep[cuda,cluster,caption]'" in said and "no onnxruntime" in " ".join(said.split())
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a script in the driver's place")
 def test_a_card_that_torch_does_not_see_is_told(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    nvidia_smi: Callable[[str], None],
 ) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA RTX 4070 (UUID: GPU-1)'\n")
-    (tools / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    nvidia_smi("echo 'GPU 0: NVIDIA RTX 4070 (UUID: GPU-1)'")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
     assert main(["doctor", "--no-cook", "--json"]) == 0

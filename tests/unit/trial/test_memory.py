@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -308,12 +307,9 @@ def test_workers_that_share_a_card_each_trade_for_their_part_and_the_plan_says_s
     home: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    nvidia_smi: Callable[[str], None],
 ) -> None:
-    tools = home / "tools"
-    tools.mkdir()
-    (tools / "nvidia-smi").write_text(f"#!/bin/sh\necho '0, GPU-1, {total_mib}'\n")
-    (tools / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    nvidia_smi(f"echo '0, GPU-1, {total_mib}'")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     (home / "q.yaml").write_text(json.dumps({"sweep": {"question": "?", "seeds": [0, 1], "arms": {"a": {}}}}))
     words = [str(home / "q.yaml"), *AT_1024, f"launcher.workers={workers}"]
@@ -330,13 +326,12 @@ def test_workers_that_share_a_card_each_trade_for_their_part_and_the_plan_says_s
 
 
 def test_a_driver_that_hangs_is_told_instead_of_planning_for_no_gpu(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    nvidia_smi: Callable[[str], None],
 ) -> None:
-    tools = home / "tools"
-    tools.mkdir()
-    (tools / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
-    (tools / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    nvidia_smi("exec sleep 60")
     monkeypatch.setattr("lorasweep.sweep.workers.pool._DRIVER_PATIENCE_S", 0.2)
     assert main(["plan", *AT_1024]) == 2
     assert "does not answer" in capsys.readouterr().err
