@@ -7,9 +7,14 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from lorasweep.config.kohya.flow import RENAMED
+from lorasweep.config.kohya.options import KNOWN
+
 _CONTINUED = re.compile(r"[ \t]*[\\^`][ \t]*\r?\n")  # in a shell, in cmd and in PowerShell
 _START = re.compile(r"^(?!\s*(?:#|rem\b|::)).*?(\w*)train_network\.py[\"']?[ \t](.*)$", re.IGNORECASE)
-_ENDS = {"&&", "||", "|", ";", ">", ">>", "2>&1"}
+_ENDS = re.compile(r"&&?|\|\|?|;|\d?>.*|#.*")
+# Before a command, for it alone: `CUDA_VISIBLE_DEVICES=0 accelerate launch ...`.
+_ENVIRONMENT = re.compile(r"""\s*(?:\w+=(?:"[^"]*"|'[^']*'|[^\s"']*)[ \t]+)+(?=\S)""")
 _SET_IN_CMD = re.compile(r"\s*set\s+(\"?)(?P<name>\w+)=(?P<value>.*?)\1\s*$", re.IGNORECASE)
 _SET = re.compile(
     r"\s*(?:export\s+|\$(?:env:)?)?(?P<name>\w+)\s*=\s*(?P<quote>[\"']?)(?P<value>.*?)(?P=quote)\s*(?:[;#].*)?$",
@@ -30,12 +35,13 @@ def options(text: str) -> dict[str, Any] | None:
     variables: dict[str, str] = {}
     for line in _CONTINUED.sub(" ", text).splitlines():
         line = _USED.sub(lambda used: variables.get(next(filter(None, used.groups())).lower(), used[0]), line)
-        if found := _SET_IN_CMD.match(line) or _SET.match(line):
+        command = _START.match(_ENVIRONMENT.sub("", line, count=1)) if _ENVIRONMENT.match(line) else None
+        if command is None and (found := _SET_IN_CMD.match(line) or _SET.match(line)):
             name, value = found["name"].lower(), found["value"]
             # One that is set again may be so in a branch, and what a list grows to is not read.
             is_known = variables.get(name, value) == value and not value.startswith(_LISTS)
             variables[name] = value if is_known else f"${name}"
-        elif found := _START.match(line):
+        elif found := command or _START.match(line):
             return _read(found[2], sdxl=found[1].lower() == "sdxl_")
     return None
 
@@ -48,7 +54,7 @@ def unset(options: Mapping[str, Any]) -> list[str]:
 
 def _read(command: str, *, sdxl: bool) -> dict[str, Any] | None:
     lexer = shlex.shlex(command, posix=True)
-    lexer.whitespace_split = True
+    lexer.whitespace_split, lexer.commenters = True, ""  # which would end a line within a word
     if re.search(r"\\\w", command):  # a path of Windows, not an escape
         lexer.escape = ""
     try:
@@ -57,11 +63,21 @@ def _read(command: str, *, sdxl: bool) -> dict[str, Any] | None:
         return None
     given: dict[str, list[str]] = {"sdxl": []} if sdxl else {}
     for word in words:
-        if word in _ENDS:
+        if _ENDS.fullmatch(word):
             break
         if word.startswith("--"):
             option, equals, value = word[2:].partition("=")
+            option = _whole(option)
+            given.pop(option, None)
             given[option] = [value] if equals else []
         elif given:
             given[[*given][-1]].append(word)
     return {option: values[0] if len(values) == 1 else values or True for option, values in given.items()}
+
+
+def _whole(option: str) -> str:
+    """Return the option that its beginning stands for, where it is of one alone: argparse takes it so."""
+    if option in KNOWN or option in RENAMED:
+        return option
+    found = [name for name in (*KNOWN, *RENAMED) if name.startswith(option) and "." not in name]
+    return found[0] if len(found) == 1 else option

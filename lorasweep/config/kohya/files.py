@@ -17,7 +17,7 @@ from typing import Any
 from lorasweep.config.importing.document import named_by_keys, named_by_text, strange_numbers
 from lorasweep.config.importing.draft import Note
 from lorasweep.config.importing.images import Given, beside
-from lorasweep.config.kohya import command_line, flow, gui, sample_prompts
+from lorasweep.config.kohya import command_line, flow, gui, metadata, sample_prompts
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.yaml_file import read_text
 from lorasweep.core.errors import ConfigError, Problem
@@ -40,13 +40,18 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
     """
     names: dict[str, str] = {}
     left_out: list[Note] = []
+    notes: list[Note] = []
     if content is not None and gui.is_of_kohya_ss(content):
         content, names, left_out = gui.as_options(content, config)
-    else:
+    elif content is not None and metadata.is_kept(content):
+        notes.append(metadata.not_kept(content))
+        content = {"caption_extension": ".txt", **content}
+    elif content is None or not _names_a_network(content):
         content = _read_toml(config)
+    elif other := named_by_keys(content):
+        raise _refused(config, f"is {other[0]}", other[1])
     if gui.is_of_easy_training(content):
         content = gui.in_sections(content, config)
-    notes: list[Note] = []
     training = _renamed(_flat({key: value for key, value in content.items() if key != "datasets"}, notes), names)
     described = {key: content[key] for key in _DATASET_SECTIONS if key in content and "datasets" in content}
     _require_training_options(training, config, has_datasets=bool(described))
@@ -74,6 +79,12 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
         pictures=sample_prompts.read(training, config),
         table=flow.table_of({**training, **own}, names),
     )
+
+
+def _names_a_network(content: Mapping[str, Any]) -> bool:
+    """Tell whether options in JSON or YAML are sd-scripts', in sections or not: other trainers have like words."""
+    sections = (value for value in content.values() if isinstance(value, Mapping))
+    return "network_module" in content or any("network_module" in section for section in sections)
 
 
 def _is_regularization(subset: Mapping[str, Any]) -> bool:
@@ -130,22 +141,20 @@ def _renamed(options: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any
     return {flow.RENAMED.get(option, option): value for option, value in options.items()}
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML's content, or the options of the command line that starts a training."""
+def _read_toml(path: Path, *, is_named: bool = False) -> dict[str, Any]:
+    """Return a TOML's content or, where no command names it, the options of the command line that starts a training."""
     text = read_text(path, subject=_SUBJECT)
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        if found := command_line.options(text):
-            if named := found.get("config_file"):
-                hint = "import that TOML, with these options written into it: they win over it"
-                raise _refused(path, f"is a command line that reads {named}", hint) from error
+        if not is_named and (found := command_line.options(text)):
             if unset := command_line.unset(found):
                 hint = "write its value in its place"
                 raise _refused(
                     path, f"has variables that it does not set, or not to one value: {', '.join(unset)}", hint
                 ) from error
-            return found
+            named = found.pop("config_file", None)
+            return found if named is None else {**_config_file(path, str(named)), "the command line": found}
         if other := named_by_text(text):
             raise _refused(path, f"is {other[0]}", other[1]) from error
         is_path = "\\" in text and ("Unescaped" in str(error) or "hex" in str(error))
@@ -158,6 +167,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if strange := next(strange_numbers("", content), None):
         raise _refused(path, strange, "mend the TOML")
     return content
+
+
+def _config_file(script: Path, named: str) -> dict[str, Any]:
+    """Read the TOML that a command line names, without the ending or with it; its own options win, as they come last."""
+    if path := beside(script, named if named.endswith(".toml") else f"{named}.toml"):
+        return _read_toml(path, is_named=True)
+    hint = "lay that TOML beside it, or import it with these options written into it: they win over it"
+    raise _refused(script, f"is a command line that reads {named}, which is not here", hint)
 
 
 def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ MUSUBI = {
 }
 BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", **MUSUBI}
 LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")  # of any base
+NO_LYCORIS = "LyCORIS is translated for Stable Diffusion, FLUX.1 and Chroma alone: write a recipe by docs/flags.md"
 RENAMED = {"dit": "pretrained_model_name_or_path", "image_directory": "image_dir"}  # musubi-tuner's, sd-scripts'
 _MUSUBI_DEFAULTS = {
     **{"bucket_reso_steps": 16, "caption_extension": ".txt", "network_train_unet_only": True},

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from lorasweep.config.importing.draft import Note
-from lorasweep.config.kohya.options import TABLE
+from lorasweep.config.kohya.options import KNOWN
 from lorasweep.core.errors import ConfigError, Problem
 
 _TABLE: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -25,7 +25,6 @@ _OWN = {*_TABLE["own"].split()}
 _OF_OTHER_BASES = tuple(_TABLE["prefixes"].split())
 _MARKS = ("LoRA_type", "max_resolution")
 _OFF: tuple[Any, ...] = (None, False, "", 0, "0", 0.0, [])
-_KNOWN = {*TABLE.translated, *TABLE.unsupported, *TABLE.harmless}
 _PARTS = {"args", "dataset_args"}
 
 
@@ -48,7 +47,7 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
             what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL, or of LoRA_type Flux1"
             raise ConfigError(Problem(box, what, "write a recipe by docs/flags.md"), subject=str(path))
     names = {theirs: own for own, theirs in _TABLE["renamed"].items() if own in fields}
-    handed_on = {*_TABLE["renamed"], *(_KNOWN - _OWN)}
+    handed_on = {*_TABLE["renamed"], *(KNOWN - _OWN)}
     options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if field in handed_on}
     options |= _network(fields, names)
     _budget(fields, options, names)
@@ -67,7 +66,7 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
     if isinstance(arguments := options.get("optimizer_args"), str):
         options["optimizer_args"] = arguments.replace('"', "")
     rest = [field for field, value in fields.items() if field not in {*options, *names.values()} and value not in _OFF]
-    own = [field for field in rest if field in _OWN or field in _KNOWN or field.startswith(_OF_OTHER_BASES)]
+    own = [field for field in rest if field in _OWN or field in KNOWN or field.startswith(_OF_OTHER_BASES)]
     options |= {field: fields[field] for field in rest if field not in own}
     reason = "of the window alone, of another base or kind of network, or without effect there"
     return options, names, [Note(", ".join(own), None, reason)] if own else []

@@ -28,9 +28,8 @@ def translate_network(draft: Draft) -> None:
     elif is_musubi or (module and _OF_OTHER_BASES.fullmatch(module)):
         here = "Qwen-Image, Z-Image, FLUX.2 klein or Krea 2" if is_musubi else "Stable Diffusion, FLUX.1 or Anima"
         what = f"must be of {here}, got {module}"
-        draft.problem(
-            "network_module", what, "networks of other bases are not translated: write a recipe by docs/flags.md"
-        )
+        hint = "networks of other bases are not translated: write a recipe by docs/flags.md"
+        draft.problem("network_module", what, flow.NO_LYCORIS if module in flow.LYCORIS else hint)
         name = _lora(draft)
     elif module in flow.LYCORIS:
         name = _lycoris(draft)

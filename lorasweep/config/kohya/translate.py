@@ -89,10 +89,12 @@ def _stable_diffusion(draft: Draft) -> None:
         draft.differ("max_token_length", "sd-scripts cuts captions after 75 tokens; here they are read whole")
     for option in flow.OPTIONS:
         draft.ignore(option, "is of flow matching")
+    is_lycoris = draft.take("network_module") in flow.LYCORIS
     for other, base in draft.table.more["other_bases"].items():
         if draft.given(other):
             what = f"is of a training of {base}, must be of a base that is here: {_TRAINED}"
-            draft.problem(other, what, "of FLUX.1 and Anima, network_module says so")
+            hint = flow.NO_LYCORIS if is_lycoris else "of FLUX.1 and Anima, network_module says so"
+            draft.problem(other, what, hint)
 
 
 def _buckets(draft: Draft) -> None:

@@ -1,0 +1,45 @@
+"""What a LoRA file keeps of the training that made it: sd-scripts', musubi-tuner's and OneTrainer's do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasweep.config.kohya import metadata
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.printable import command
+from lorasweep.core.safetensors_header import read_header, read_metadata
+
+_ONE_TRAINERS = "ot_config"  # its whole config as JSON, where it was told to include it
+_OURS = "lorasweep.recipe"
+
+
+def is_saved(path: Path) -> bool:
+    """Tell whether a file holds weights, by its name."""
+    return path.suffix.lower() == ".safetensors"
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """Return the config of the training; raises ConfigError where it is no LoRA file, or does not say."""
+    try:
+        tensors, told = read_header(path), read_metadata(path)
+    except ValueError as error:
+        raise _refused(path, f"must be a LoRA file or a config, not a file {error}") from error
+    if _OURS in told:
+        hint = f"its recipe is in its run folder, and {command('lorasweep', 'fork')} trains on from a rung"
+        raise _refused(path, "was trained by lorasweep: there is nothing to translate", hint)
+    try:
+        if isinstance(config := json.loads(told.get(_ONE_TRAINERS, "null")), Mapping):
+            return config
+    except (ValueError, RecursionError) as error:
+        raise _refused(path, f"has a config of OneTrainer that is not JSON: {error}") from error
+    if metadata.NEEDED <= told.keys():
+        return metadata.as_options(told, tensors.keys())
+    hint = f"give its trainer's config; to train on from it, adapter.init={path.name}"
+    raise _refused(path, "does not say how it was trained, as files of sd-scripts and OneTrainer do", hint)
+
+
+def _refused(path: Path, message: str, hint: str = "") -> ConfigError:
+    return ConfigError(Problem(str(path), message, hint), subject="the trainer's config")
