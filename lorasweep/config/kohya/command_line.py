@@ -10,7 +10,7 @@ from typing import Any
 from lorasweep.config.kohya.flow import RENAMED
 from lorasweep.config.kohya.options import KNOWN
 
-_CONTINUED = re.compile(r"[ \t]*[\\^`][ \t]*\r?\n")  # in a shell, in cmd and in PowerShell
+_CONTINUED = re.compile(r"[ \t]*[\\^`][ \t]*(?:\r?\n|\Z)")  # in a shell, in cmd and in PowerShell
 _START = re.compile(r"^(?!\s*(?:#|rem\b|::)).*?(\w*)train_network\.py[\"']?[ \t](.*)$", re.IGNORECASE)
 _ENDS = re.compile(r"&&?|\|\|?|;|\d?>.*|#.*")
 # Before a command, for it alone: `CUDA_VISIBLE_DEVICES=0 accelerate launch ...`.
@@ -21,6 +21,8 @@ _SET = re.compile(
     re.IGNORECASE,
 )
 _USED = re.compile(r"%(\w+)%|\$\{(?:env:)?(\w+)\}|\$(?:env:)?(\w+)", re.IGNORECASE)
+_OR_ELSE = re.compile(r"\$\{(\w+):?-([^{}]*)\}")
+_OUTPUTS = ("output_dir", "output_name", "logging_dir", "log_tracker_name", "wandb_run_name", "wandb_api_key")
 _LISTS = ("(", "@(", "[")
 _UNSET = re.compile(r"%~|%\w+%|\$[\w{(@]")
 
@@ -32,8 +34,9 @@ def options(text: str) -> dict[str, Any] | None:
         Text by option, a list where it has several values, true where it has none. None where there is no
         command, or its quotes do not close.
     """
-    variables: dict[str, str] = {}
+    variables = {"home": "~"}
     for line in _CONTINUED.sub(" ", text).splitlines():
+        line = _OR_ELSE.sub(lambda used: variables.get(used[1].lower()) or used[2], line)
         line = _USED.sub(lambda used: variables.get(next(filter(None, used.groups())).lower(), used[0]), line)
         command = _START.match(_ENVIRONMENT.sub("", line, count=1)) if _ENVIRONMENT.match(line) else None
         if command is None and (found := _SET_IN_CMD.match(line) or _SET.match(line)):
@@ -47,8 +50,9 @@ def options(text: str) -> dict[str, Any] | None:
 
 
 def unset(options: Mapping[str, Any]) -> list[str]:
-    """List words that name a variable, or an array, which the script does not set."""
-    words = (word for value in options.values() for word in (value if isinstance(value, list) else [value]))
+    """List words that name a variable, or an array, which the script does not set, but for where its files go."""
+    matter = (value for option, value in options.items() if option not in _OUTPUTS or isinstance(value, list))
+    words = (word for value in matter for word in (value if isinstance(value, list) else [value]))
     return [word for word in words if isinstance(word, str) and _UNSET.search(word)]
 
 

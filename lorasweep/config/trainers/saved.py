@@ -14,6 +14,7 @@ from lorasweep.core.safetensors_header import read_header, read_metadata
 
 _ONE_TRAINERS = "ot_config"  # its whole config as JSON, where it was told to include it
 _OURS = "lorasweep.recipe"
+_CONFIG = "give its trainer's config"
 
 
 def is_saved(path: Path) -> bool:
@@ -35,9 +36,11 @@ def read(path: Path) -> Mapping[str, Any]:
             return config
     except (ValueError, RecursionError) as error:
         raise _refused(path, f"has a config of OneTrainer that is not JSON: {error}") from error
+    if told.get("ss_network_dim") == "Dynamic":  # sd-scripts' networks/resize_lora.py
+        raise _refused(path, "was cut to ranks of its own since: the dim of its training is lost", _CONFIG)
     if metadata.NEEDED <= told.keys():
         return metadata.as_options(told, tensors.keys())
-    hint = f"give its trainer's config; to train on from it, adapter.init={path.name}"
+    hint = f"{_CONFIG}; to train on from it, adapter.init={path.name}"
     raise _refused(path, "does not say how it was trained, as files of sd-scripts and OneTrainer do", hint)
 
 

@@ -245,6 +245,11 @@ def test_a_command_of_sd_scripts_is_read_as_its_toml_is(tmp_path: Path, capsys: 
             '$M = "D:\\my models" # where\n$lr = 2e-4\n$env:X = 1\n$file = "./train_network.py"\n'
             'python $file `\n --unet_lr=$lr `\n --base="$M\\x.safetensors"',
         ),
+        (
+            "e.sh",  # variables for one command, a default for what is told from outside
+            "M=\"${MODELS:-D:\\my models}\"\nA=0 B='x y' python train_network.py --unet_lr=${LR-2e-4} "
+            "--base=\"$M\\x.safetensors\"",
+        ),
     ],
 )
 def test_variables_that_the_script_sets_are_filled_in(
@@ -286,3 +291,49 @@ def test_variables_that_it_does_not_set_are_refused_by_name(
     assert main(["import", str(tmp_path / "t.sh")]) == 2
     err = capsys.readouterr().err
     assert "variables that it does not set" in err and word.partition("=")[2].strip('"') in err
+
+
+@pytest.mark.parametrize("ending", ["> log.txt 2>&1 &\n", ">log.txt\n", "| tee log\n", "# --seed=9\n", "", " \\"])
+def test_what_stands_behind_a_command_is_none_of_its_options(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"--network_module=networks.lora --output_name=a#b --output_dir=$OUT --seed=3 {ending}"
+    (tmp_path / "t.sh").write_text(f"accelerate launch train_network.py {words}", encoding="utf-8")
+    assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["seed"] == 3
+
+
+def test_an_option_may_be_begun_as_argparse_has_it_and_the_last_of_two_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "--max_train_epoch 50 --max_train_steps 400 --network_arg conv_dim=4 --seed 1 --network_args conv_dim=8 --lr 1"
+    (tmp_path / "t.sh").write_text(f"train_network.py --network_module=networks.lora {words}\n", encoding="utf-8")
+    assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recipe"]["train.epochs"] == 50 and found["recipe"]["train.max_steps"] is None
+    assert found["recipe"]["adapter.conv_dim"] == 8 and found["recipe"]["seed"] == 1
+    assert [note["option"] for note in found["untranslated"] if "known here" in note["reason"]] == ["lr"]  # of several
+
+
+@pytest.mark.parametrize("named", ["mine.toml", "mine", "configs/mine.toml"])
+def test_a_command_that_reads_a_toml_is_that_toml_with_its_own_options_over_it(
+    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = 'max_train_steps = 9\n[a]\nnetwork_module = "networks.lora"\nnetwork_dim = 4\nseed = 5\n'
+    place = tmp_path / (named if named.endswith(".toml") else f"{named}.toml")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(toml, encoding="utf-8")
+    command = f"accelerate launch --config_file=a.yaml sdxl_train_network.py --config_file={named} --network_dim=8\n"
+    (tmp_path / "t.sh").write_text(command, encoding="utf-8")
+    assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = {"base": "sdxl", "adapter.dim": 8, "seed": 5, "train.max_steps": 9}
+    assert {key: found["recipe"][key] for key in wanted} == wanted
+    (lost,) = (note for note in found["untranslated"] if note["option"] == "network_dim")
+    assert lost["value"] == 4 and "as in [the command line]" in lost["reason"]
+
+
+def test_a_command_whose_toml_is_itself_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.toml").write_text("python train_network.py --config_file=t.toml\n", encoding="utf-8")
+    assert main(["import", str(tmp_path / "t.toml")]) == 2
+    assert "a command line" in capsys.readouterr().err

@@ -71,6 +71,14 @@ def test_one_file_may_hold_the_training_options_under_general_and_the_datasets(
     assert recipe["base.resolution"] == 768 and recipe["adapter.dim"] == 32 and recipe["dataset.path"] == "/a"
 
 
+def test_sections_may_be_json_as_notebooks_print_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sections = {"network": {"network_module": "networks.lora", "network_dim": 8, "network_dropout": None}, "b": {"seed": 2}}
+    (tmp_path / "c.json").write_text(json.dumps(sections), encoding="utf-8")
+    assert main(["import", str(tmp_path / "c.json"), "--json"]) == 0
+    recipe = json.loads(capsys.readouterr().out)["recipe"]
+    assert recipe["adapter.dim"] == 8 and recipe["seed"] == 2
+
+
 def test_what_stands_in_two_sections_is_told_with_what_counts(answer: Callable[..., Answer]) -> None:
     found = answer(f"{BASE}[a]\nnetwork_dim = 8\nclip_skip = 2\n[b]\nnetwork_dim = 16\nclip_skip = 2\n")
     assert found["recipe"]["adapter.dim"] == 16
@@ -258,8 +266,8 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         (
             "k.sh",
             "accelerate launch sdxl_train_network.py --config_file=mine.toml --network_dim=8\n",
-            "a command line that reads mine.toml",
-            "import that TOML",
+            "a command line that reads mine.toml, which is not here",
+            "beside it",
         ),
         ("k.sh", "accelerate launch train_network.py --network_dim='8\n", "command line", "flags.md"),
         ("colab.ipynb", '{"nbformat": 4, "cells": []}', "notebook", "TOML"),
@@ -279,6 +287,11 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ("ltx.toml", 'network_module = "networks.lora_ltx2"\n', "lora_ltx2", "flags.md"),
         ("mine.yaml", "recipe:\n  seed: 1\n", "lorasweep already", "plan"),
         ("wan.toml", 'network_module = "networks.lora_lumina"\n', "lora_lumina", "flags.md"),
+        ("an.toml", 'network_module = "lycoris.kohya"\nqwen3 = "/m"\n', "Anima", "FLUX.1 and Chroma alone"),
+        ("z.toml", 'network_module = "lycoris.kohya"\ndit = "/m"\n', "got lycoris", "FLUX.1 and Chroma alone"),
+        ("o.json", '{"train": {"learning_rate": 1e-4, "seed": 1}}', "JSON", "flags.md"),
+        ("o.yaml", "learning_rate: 1e-4\nseed: 1\n", "YAML", "flags.md"),
+        ("w.json", '{"_source_script": "3", "network_module": "x"}', "a window over musubi-tuner", "flags.md"),
         ("hv.toml", 'network_module = "networks.lora"\ndit = "/m"\n', "must be of Qwen-Image, Z-Image", "flags.md"),
         ("kontext.toml", 'network_module = "networks.lora_flux"\ndit = "/m"\n', "must be of Qwen-Image", "flags.md"),
         (
