@@ -47,12 +47,13 @@ def as_options(told: Mapping[str, str], tensors: Collection[str]) -> dict[str, A
     name, has_arguments, arguments = options["optimizer_type"].partition("(")
     if has_arguments:
         options |= {"optimizer_type": name, "optimizer_args": [arguments.rstrip().removesuffix(")")]}
-    for option in ("network_args", "text_encoder_lr", *_DIRS):
-        if isinstance(found := _data(options.get(option)), Mapping | list):
-            options[option] = found
+    if isinstance(arguments := _data(options.get("network_args")), Mapping):
+        options["network_args"] = [f"{name}={value}" for name, value in arguments.items()]
+    if isinstance(rates := _data(options.get("text_encoder_lr")), list):
+        options["text_encoder_lr"] = rates
+    options |= {key: [*dirs] for key in _DIRS if isinstance(dirs := _data(options.get(key)), Mapping)}
     for part, only in (("lora_te", "unet"), ("lora_unet", "text_encoder")):
-        if not any(name.startswith(part) for name in tensors):
-            options[f"network_train_{only}_only"] = True
+        options[f"network_train_{only}_only"] = not any(name.startswith(part) for name in tensors)
     _images(options)
     return options
 
