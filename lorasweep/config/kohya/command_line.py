@@ -21,6 +21,7 @@ _SET = re.compile(
     re.IGNORECASE,
 )
 _USED = re.compile(r"%(\w+)%|\$\{(?:env:)?(\w+)\}|\$(?:env:)?(\w+)", re.IGNORECASE)
+_ASKED = re.compile(r"\$\([^()]* [^()]*\)")  # what a command says, as one word
 _OR_ELSE = re.compile(r"\$\{(\w+):?-([^{}]*)\}")
 _OUTPUTS = ("output_dir", "output_name", "logging_dir", "log_tracker_name", "wandb_run_name", "wandb_api_key")
 _LISTS = ("(", "@(", "[")
@@ -36,13 +37,14 @@ def options(text: str) -> dict[str, Any] | None:
     """
     variables = {"home": "~"}
     for line in _CONTINUED.sub(" ", text).splitlines():
+        line = _ASKED.sub("$(...)", line)
         line = _OR_ELSE.sub(lambda used: variables.get(used[1].lower()) or used[2], line)
         line = _USED.sub(lambda used: variables.get(next(filter(None, used.groups())).lower(), used[0]), line)
         command = _START.match(_ENVIRONMENT.sub("", line, count=1)) if _ENVIRONMENT.match(line) else None
         if command is None and (found := _SET_IN_CMD.match(line) or _SET.match(line)):
             name, value = found["name"].lower(), found["value"]
-            # One that is set again may be so in a branch, and what a list grows to is not read.
-            is_known = variables.get(name, value) == value and not value.startswith(_LISTS)
+            # One that is set again may be so in a branch; what a list grows to, or a command says, is not read.
+            is_known = variables.get(name, value) == value and not (value.startswith(_LISTS) or "$(" in value)
             variables[name] = value if is_known else f"${name}"
         elif found := command or _START.match(line):
             return _read(found[2], sdxl=found[1].lower() == "sdxl_")

@@ -24,6 +24,7 @@ from lorasweep.core.errors import ConfigError, Problem
 
 _SUBJECT = "the kohya files"
 _DATASET_SECTIONS = ("general", "datasets")
+_SDXL_SECTION = "sdxl_arguments"  # of the colab notebooks for SDXL
 _OTHER_NAMES = {"batch_size": "train_batch_size", "num_repeats": "dataset_repeats"}  # in the training options
 
 
@@ -53,6 +54,8 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
     if gui.is_of_easy_training(content):
         content = gui.in_sections(content, config)
     training = _renamed(_flat({key: value for key, value in content.items() if key != "datasets"}, notes), names)
+    if _SDXL_SECTION in content:
+        training.setdefault("sdxl", True)
     described = {key: content[key] for key in _DATASET_SECTIONS if key in content and "datasets" in content}
     _require_training_options(training, config, has_datasets=bool(described))
     named = training.get("dataset_config")

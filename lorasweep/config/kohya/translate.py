@@ -70,10 +70,14 @@ def _stable_diffusion(draft: Draft) -> None:
     is_sdxl = said == "sdxl" or draft.take(said) == "sdxl-lora"
     path = draft.take(option)
     found = bases.detect(Path(path).expanduser()) if path else None
-    kind = "sdxl" if is_sdxl else found or "stable_diffusion"
+    is_told = is_sdxl or found or draft.given("sdxl") or draft.given("model_train_type")
+    caches = str(draft.options.get("cache_text_encoder_outputs")).lower() in ("true", "1")  # of SDXL's trainer alone
+    kind = "sdxl" if is_sdxl or (caches and not is_told) else found or "stable_diffusion"
     draft.put("base", kind, said if is_sdxl else option, given=True)
     put_path(draft, option)
-    if not (is_sdxl or found or draft.given("sdxl") or draft.given("model_train_type")):
+    if not is_told and caches:
+        draft.differ(option, "is not here: taken for an SDXL, whose trainer alone has cache_text_encoder_outputs")
+    elif not is_told:
         draft.differ(option, "is not here, and nothing says which base it is: for an SDXL, give base=sdxl")
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")

@@ -294,11 +294,12 @@ def test_variables_that_it_does_not_set_are_refused_by_name(
 
 
 @pytest.mark.parametrize("ending", ["> log.txt 2>&1 &\n", ">log.txt\n", "| tee log\n", "# --seed=9\n", "", " \\"])
-def test_what_stands_behind_a_command_is_none_of_its_options(
+def test_what_stands_behind_a_command_and_where_its_files_go_is_none_of_its_options(
     ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = f"--network_module=networks.lora --output_name=a#b --output_dir=$OUT --seed=3 {ending}"
-    (tmp_path / "t.sh").write_text(f"accelerate launch train_network.py {words}", encoding="utf-8")
+    words = "--network_module=networks.lora --output_name a#b-$(date +%Y_%m) --output_dir=$OUT/x --logging_dir $LOG --seed=3"
+    script = f'OUT="$(cd "$(dirname "$0")/.." && pwd)"\naccelerate launch train_network.py {words} {ending}'
+    (tmp_path / "t.sh").write_text(script, encoding="utf-8")
     assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["seed"] == 3
 

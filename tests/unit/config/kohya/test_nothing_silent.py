@@ -79,6 +79,12 @@ def test_sections_may_be_json_as_notebooks_print_them(tmp_path: Path, capsys: py
     assert recipe["adapter.dim"] == 8 and recipe["seed"] == 2
 
 
+def test_a_section_of_sdxls_own_says_the_base(answer: Callable[..., Answer]) -> None:
+    assert answer(f"{BASE}[sdxl_arguments]\nno_half_vae = true\n")["recipe"]["base"] == "sdxl"
+    assert answer(f"{BASE}cache_text_encoder_outputs = true\n")["recipe"]["base"] == "sdxl"
+    assert answer(f"{BASE}cache_text_encoder_outputs = false\n")["recipe"]["base"] == "stable_diffusion"
+
+
 def test_what_stands_in_two_sections_is_told_with_what_counts(answer: Callable[..., Answer]) -> None:
     found = answer(f"{BASE}[a]\nnetwork_dim = 8\nclip_skip = 2\n[b]\nnetwork_dim = 16\nclip_skip = 2\n")
     assert found["recipe"]["adapter.dim"] == 16
