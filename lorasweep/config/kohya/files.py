@@ -173,7 +173,7 @@ def _read_toml(path: Path, *, is_named: bool = False) -> dict[str, Any]:
 
 
 def _config_file(script: Path, named: str) -> dict[str, Any]:
-    """Read the TOML that a command line names, without the ending or with it; its own options win, as they come last."""
+    """Read the TOML that a command line names, with its ending or without."""
     if path := beside(script, named if named.endswith(".toml") else f"{named}.toml"):
         return _read_toml(path, is_named=True)
     hint = "lay that TOML beside it, or import it with these options written into it: they win over it"

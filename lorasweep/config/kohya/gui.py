@@ -42,13 +42,20 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
     if "LoRA_type" not in fields:
         what = "is of kohya_ss, but of no LoRA: it has no LoRA_type"
         raise ConfigError(Problem(str(path), what, "only LoRAs are trained here"), subject="the kohya files")
-    for box, base in _TABLE["other_bases"].items():
-        if fields.get(box) is True and fields["LoRA_type"] != "Flux1":
-            what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL, or of LoRA_type Flux1"
-            raise ConfigError(Problem(box, what, "write a recipe by docs/flags.md"), subject=str(path))
+    for box, (base, *types) in _TABLE["other_bases"].items():
+        if fields.get(box) is True and not str(fields["LoRA_type"]).startswith(tuple(types)):
+            what = f"is of a training of {base} with {fields['LoRA_type']}, must be of Stable Diffusion 1.x, 2.x or XL"
+            problem = Problem(box, f"{what}, or of LoRA_type Flux1 or Anima", "write a recipe by docs/flags.md")
+            raise ConfigError(problem, subject=str(path))
     names = {theirs: own for own, theirs in _TABLE["renamed"].items() if own in fields}
+    if fields["LoRA_type"] == "Anima":
+        names |= {field.removeprefix("anima_"): field for field in fields if field.startswith("anima_")}
+        kept = {field: value for field, value in fields.items() if field not in _TABLE["of_flux"].split()}
+        fields = kept | {theirs: fields[own] for theirs, own in names.items()}
     handed_on = {*_TABLE["renamed"], *(KNOWN - _OWN)}
     options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if field in handed_on}
+    if fields.get("flux1_checkbox") is True:  # told by that text encoder, of LyCORIS too
+        options["t5xxl"] = fields.get("t5xxl") or "not given"
     options |= _network(fields, names)
     _budget(fields, options, names)
     for option in ("seed", "unet_lr", "text_encoder_lr", "max_timestep", "min_timestep"):

@@ -46,7 +46,13 @@ BY_FILE = {
                 **{"min_bucket_reso": 512, "max_bucket_reso": 2048, "tag_frequency": {"10_zkw": {"zkw": 44}}},
                 "subsets": [
                     {"is_reg": True, "shuffle_caption": False, "keep_tokens": 0, "image_dir": "reg"},
-                    {"is_reg": False, "shuffle_caption": True, "keep_tokens": 1, "flip_aug": True, "caption_prefix": None},
+                    {
+                        "is_reg": False,
+                        "shuffle_caption": True,
+                        "keep_tokens": 1,
+                        "flip_aug": True,
+                        "caption_prefix": None,
+                    },
                 ],
             },
             {"resolution": [768, 768], "subsets": []},
@@ -78,7 +84,13 @@ def test_a_lora_file_becomes_the_recipe_of_its_training(images: dict[str, str], 
         **{"base": "sdxl", "base.path": "it.safetensors", "base.resolution": 1024, "buckets": "kohya"},
         **{"buckets.min_side": 256, "buckets.max_side": 1024, "dataset.path": "???", "captions.extension": ".txt"},
         **{"captions.shuffle": True, "captions.keep_tokens": 1, "captions.dropout": 0.05, "captions.tag_dropout": 0.1},
-        **{"adapter": "locon", "adapter.dim": 16, "adapter.alpha": 8.0, "adapter.conv_dim": 8, "adapter.conv_alpha": 4.0},
+        **{
+            "adapter": "locon",
+            "adapter.dim": 16,
+            "adapter.alpha": 8.0,
+            "adapter.conv_dim": 8,
+            "adapter.conv_alpha": 4.0,
+        },
         **{"adapter.text_encoder": True, "optimizer": "adamw8bit", "optimizer.weight_decay": 0.1},
         **{"optimizer.betas": [0.9, 0.99], "optimizer.lr": 2e-4, "optimizer.text_encoder_lr": 5e-5},
         **{"scheduler": "cosine", "scheduler.warmup": 0.05, "train.max_steps": 440, "train.batch_size": 4},
@@ -136,7 +148,9 @@ def test_a_file_that_says_nothing_of_use_is_refused(
     assert what in said and next_step in said
 
 
-@pytest.mark.parametrize(("content", "what"), [(b"PK\x03\x04", "pickle"), (b"\0" * 99, "header"), (None, "No such file")])
+@pytest.mark.parametrize(
+    ("content", "what"), [(b"PK\x03\x04", "pickle"), (b"\0" * 99, "header"), (None, "No such file")]
+)
 def test_what_is_no_lora_file_is_refused(
     content: bytes | None, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -248,7 +248,7 @@ def test_a_command_of_sd_scripts_is_read_as_its_toml_is(tmp_path: Path, capsys: 
         (
             "e.sh",  # variables for one command, a default for what is told from outside
             "M=\"${MODELS:-D:\\my models}\"\nA=0 B='x y' python train_network.py --unet_lr=${LR-2e-4} "
-            "--base=\"$M\\x.safetensors\"",
+            '--base="$M\\x.safetensors"',
         ),
     ],
 )
@@ -297,8 +297,8 @@ def test_variables_that_it_does_not_set_are_refused_by_name(
 def test_what_stands_behind_a_command_and_where_its_files_go_is_none_of_its_options(
     ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = "--network_module=networks.lora --output_name a#b-$(date +%Y_%m) --output_dir=$OUT/x --logging_dir $LOG --seed=3"
-    script = f'OUT="$(cd "$(dirname "$0")/.." && pwd)"\naccelerate launch train_network.py {words} {ending}'
+    words = "--network_module=networks.lora --output_name a#b-$(date +%Y_%m) --output_dir=$OUT/x --logging_dir $LOG"
+    script = f'OUT="$(cd "$(dirname "$0")/.." && pwd)"\naccelerate launch train_network.py {words} --seed=3 {ending}'
     (tmp_path / "t.sh").write_text(script, encoding="utf-8")
     assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["seed"] == 3
@@ -307,7 +307,9 @@ def test_what_stands_behind_a_command_and_where_its_files_go_is_none_of_its_opti
 def test_an_option_may_be_begun_as_argparse_has_it_and_the_last_of_two_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = "--max_train_epoch 50 --max_train_steps 400 --network_arg conv_dim=4 --seed 1 --network_args conv_dim=8 --lr 1"
+    words = (
+        "--max_train_epoch 50 --max_train_steps 400 --network_arg conv_dim=4 --seed 1 --network_args conv_dim=8 --lr 1"
+    )
     (tmp_path / "t.sh").write_text(f"train_network.py --network_module=networks.lora {words}\n", encoding="utf-8")
     assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

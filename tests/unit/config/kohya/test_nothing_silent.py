@@ -72,7 +72,10 @@ def test_one_file_may_hold_the_training_options_under_general_and_the_datasets(
 
 
 def test_sections_may_be_json_as_notebooks_print_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sections = {"network": {"network_module": "networks.lora", "network_dim": 8, "network_dropout": None}, "b": {"seed": 2}}
+    sections = {
+        "network": {"network_module": "networks.lora", "network_dim": 8, "network_dropout": None},
+        "b": {"seed": 2},
+    }
     (tmp_path / "c.json").write_text(json.dumps(sections), encoding="utf-8")
     assert main(["import", str(tmp_path / "c.json"), "--json"]) == 0
     recipe = json.loads(capsys.readouterr().out)["recipe"]

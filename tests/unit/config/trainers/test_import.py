@@ -344,7 +344,8 @@ def test_problems_and_origins_have_the_names_of_the_window(tmp_path: Path, capsy
         ({**SIMPLE_TUNER, "--model_type": "full"}, "must be lora"),
         ({"job": "extension", "config": {"process": [{"type": "slider"}]}}, "slider"),
         ({"job": "extension", "config": []}, "sd_trainer"),
-        ({**GUI, "flux1_checkbox": True}, "FLUX.1"),
+        ({**GUI, "flux1_checkbox": True, "LoRA_type": "Standard"}, "FLUX.1 with Standard"),
+        ({**GUI, "anima_checkbox": True, "LoRA_type": "Kohya LoHa"}, "Anima with Kohya LoHa"),
         ({"max_resolution": "512,512", "learning_rate_te": 1e-5}, "no LoRA_type"),
         (BACKENDS, "--dataset"),
     ],
@@ -511,6 +512,25 @@ def test_the_window_of_flux(run: Run) -> None:
     assert has(found, base="flux1_dev", adapter="lora", adapter__targets="full", noise__shift=3.1582)
     left = told(found, "untranslated")
     assert "told 1" in left["guidance_scale"] and "model_prediction_type" not in left
+
+
+def test_the_window_of_flux_has_chroma_and_lycoris_too(run: Run) -> None:
+    flux = {**GUI, "flux1_checkbox": True, "model_type": "chroma", "t5xxl": "/m/t5.safetensors", "rank_dropout": 0.1}
+    found = run({**flux, "LoRA_type": "Flux1", "t5xxl_max_token_length": 256})
+    assert has(found, base="chroma", adapter="lora")
+    assert {"rank_dropout", "t5xxl_max_token_length"} <= told(found, "untranslated").keys()
+    assert has(run({**flux, "LoRA_type": "LyCORIS/LoKr"}), base="chroma", adapter="lokr")
+    no_file = {"LoRA_type": "LyCORIS/LoKr", "model_type": "flux", "t5xxl": ""}
+    assert has(run({**flux, **no_file}), base="flux1_dev", adapter="lokr")
+
+
+def test_the_window_of_anima(run: Run) -> None:
+    anima = {"LoRA_type": "Anima", "anima_checkbox": True, "anima_vae": "/m/vae", "anima_qwen3": "/m/qwen3"}
+    anima |= {"anima_timestep_sampling": "shift", "anima_discrete_flow_shift": 2.5, "anima_sigmoid_scale": 1.5}
+    of_flux = {"timestep_sampling": "sigma", "discrete_flow_shift": 3, "guidance_scale": 3.5, "t5xxl": "/m/t5"}
+    found = run({**GUI, **of_flux, **anima, "anima_t5_max_token_length": 512, "anima_split_attn": True})
+    assert has(found, base="anima", adapter="lora", noise__levels="logit_normal", noise__shift=2.5, noise__std=1.5)
+    assert not {"guidance_scale", "anima_t5_max_token_length", "anima_vae"} & told(found, "untranslated").keys()
 
 
 EARLIER = {  # a file of OneTrainer as it was before 2024, which it renames when it opens one
