@@ -14,12 +14,17 @@ from typing import Any
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Note
 from lorasweep.config.importing.images import tables
+from lorasweep.config.kohya.flow import LYCORIS
 from lorasweep.config.kohya.options import KNOWN, TABLE
 
 NEEDED = {"ss_network_module", "ss_optimizer"}  # a file that has both tells how it was trained
 _RENAMED = {
     **{"optimizer": "optimizer_type", "batch_size_per_device": "train_batch_size", "vae_name": "vae"},
     **{"sd_model_name": "pretrained_model_name_or_path", "debiased_estimation": "debiased_estimation_loss"},
+}
+_FLUX = {"t5xxl": "in no LoRA file"}  # by which the base is told, of LyCORIS too
+_BASES: dict[str, dict[str, Any]] = {  # by the beginning of what is told of the base; LyCORIS is translated for these
+    **{"sdxl": {"sdxl": True}, "flux1": _FLUX, "chroma": {**_FLUX, "model_type": "chroma"}, "sd_": {}},
 }
 _COUNTED = ("ss_tag_frequency", "ss_bucket_info")  # of the images that were there
 _DIRS, _DATASETS = ("ss_dataset_dirs", "ss_reg_dataset_dirs"), "ss_datasets"
@@ -29,6 +34,12 @@ _NOT_KEPT = (
     *("caption_extension", "caption_separator", "bucket_no_upscale", "network_weights"),
     *("lr_scheduler_type", "lr_scheduler_num_cycles", "min_timestep", "max_timestep"),
 )
+
+
+def is_of_another_base(told: Mapping[str, str]) -> bool:
+    """Tell whether a file is LyCORIS' for a base that it is not translated for."""
+    version = told.get("ss_base_model_version", "sd_")
+    return told.get("ss_network_module") in LYCORIS and not version.startswith(tuple(_BASES))
 
 
 def as_options(told: Mapping[str, str], tensors: Collection[str]) -> dict[str, Any]:
@@ -71,8 +82,7 @@ def not_kept(options: Mapping[str, Any]) -> Note:
 
 def _base(options: dict[str, Any], told: Mapping[str, str]) -> None:
     version = told.get("ss_base_model_version", "")
-    if version.startswith("sdxl"):
-        options["sdxl"] = True
+    options |= next((said for beginning, said in _BASES.items() if version.startswith(beginning)), {})
     if version.endswith("_v") or told.get("modelspec.prediction_type") == "v":
         options["v_parameterization"] = True
 

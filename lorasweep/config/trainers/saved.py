@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config.importing.document import strange_numbers
 from lorasweep.config.kohya import metadata
+from lorasweep.config.kohya.flow import NO_LYCORIS
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.printable import command
 from lorasweep.core.safetensors_header import read_header, read_metadata
@@ -32,12 +34,17 @@ def read(path: Path) -> Mapping[str, Any]:
         hint = f"its recipe is in its run folder, and {command('lorasweep', 'fork')} trains on from a rung"
         raise _refused(path, "was trained by lorasweep: there is nothing to translate", hint)
     try:
-        if isinstance(config := json.loads(told.get(_ONE_TRAINERS, "null")), Mapping):
-            return config
+        config = json.loads(told.get(_ONE_TRAINERS, "null"))
     except (ValueError, RecursionError) as error:
         raise _refused(path, f"has a config of OneTrainer that is not JSON: {error}") from error
+    if what := next(strange_numbers(_ONE_TRAINERS, config), None):
+        raise _refused(path, what)
+    if isinstance(config, Mapping) and "training_method" in config:
+        return config
     if told.get("ss_network_dim") == "Dynamic":  # sd-scripts' networks/resize_lora.py
         raise _refused(path, "was cut to ranks of its own since: the dim of its training is lost", _CONFIG)
+    if metadata.is_of_another_base(told):
+        raise _refused(path, f"is LyCORIS of {told['ss_base_model_version']}", NO_LYCORIS)
     if metadata.NEEDED <= told.keys():
         return metadata.as_options(told, tensors.keys())
     hint = f"{_CONFIG}; to train on from it, adapter.init={path.name}"

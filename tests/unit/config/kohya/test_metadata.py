@@ -121,6 +121,13 @@ def test_what_the_base_predicts_is_told(told: dict[str, str], answer: Callable[.
     assert answer(TOLD | told)["recipe"]["base.prediction_type"] == "v_prediction"
 
 
+@pytest.mark.parametrize("version", ["flux1", "chroma"])
+def test_the_base_of_lycoris_is_told(version: str, answer: Callable[..., Answer]) -> None:
+    module = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "lokr", "factor": "8"}'}
+    found = answer(TOLD | module | {"ss_base_model_version": version}, UNET)["recipe"]
+    assert (found["base"], found["adapter"]) == ({"flux1": "flux1_dev"}.get(version, version), "lokr")
+
+
 def test_musubi_tuners_is_read_alike(answer: Callable[..., Answer]) -> None:
     module = {"ss_network_module": "networks.lora_qwen_image", "ss_timestep_sampling": "shift"}
     module |= {"ss_discrete_flow_shift": "2.2", "ss_num_train_items": "44", "ss_full_bf16": "False"}
@@ -136,6 +143,10 @@ def test_musubi_tuners_is_read_alike(answer: Callable[..., Answer]) -> None:
         ({"ss_network_module": "networks.lora", "ss_network_dim": "4"}, "does not say how", "adapter.init="),
         (TOLD | {"lorasweep.recipe": "{}"}, "was trained by lorasweep", "run folder"),
         ({"ot_config": "{"}, "OneTrainer that is not JSON", ""),
+        ({"ot_config": f'{{"epochs": {"9" * 99}}}'}, "larger number", ""),
+        ({"ot_config": "[1]"}, "does not say how it was trained", "adapter.init="),
+        (TOLD | {"ss_network_module": "lycoris.kohya", "ss_base_model_version": "anima"}, "LyCORIS of anima", "alone"),
+        (TOLD | {"ss_network_module": "networks.lora_sd3", "ss_base_model_version": "m"}, "lora_sd3", "flags.md"),
         (TOLD | {"ss_network_dim": "Dynamic"}, "the dim of its training is lost", "trainer's config"),
     ],
 )
