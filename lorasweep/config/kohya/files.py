@@ -49,8 +49,8 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
         content = {"caption_extension": ".txt", **content}
     elif content is None or not _names_a_network(content):
         content = _read_toml(config)
-    elif other := named_by_keys(content):
-        raise _refused(config, f"is {other[0]}", other[1])
+    elif known := named_by_keys(content):
+        raise _refused(config, f"is {known[0]}", known[1])
     if gui.is_of_easy_training(content):
         content = gui.in_sections(content, config)
     training = _renamed(_flat({key: value for key, value in content.items() if key != "datasets"}, notes), names)
