@@ -17,7 +17,8 @@ from lorasweep.config.importing.images import tables
 from lorasweep.config.kohya.flow import LYCORIS
 from lorasweep.config.kohya.options import KNOWN, TABLE
 
-NEEDED = {"ss_network_module", "ss_optimizer"}  # a file that has both tells how it was trained
+_NEEDED = ("ss_network_module", "ss_optimizer")  # a file that has both tells how it was trained
+_NOTHING = (None, "None", "")
 _RENAMED = {
     **{"optimizer": "optimizer_type", "batch_size_per_device": "train_batch_size", "vae_name": "vae"},
     **{"sd_model_name": "pretrained_model_name_or_path", "debiased_estimation": "debiased_estimation_loss"},
@@ -36,6 +37,11 @@ _NOT_KEPT = (
 )
 
 
+def tells(told: Mapping[str, str]) -> bool:
+    """Tell whether a file says how it was trained, not only what network it is."""
+    return not any(told.get(key) in _NOTHING for key in _NEEDED)
+
+
 def is_of_another_base(told: Mapping[str, str]) -> bool:
     """Tell whether a file is LyCORIS' for a base that it is not translated for."""
     version = told.get("ss_base_model_version", "sd_")
@@ -51,7 +57,7 @@ def as_options(told: Mapping[str, str], tensors: Collection[str]) -> dict[str, A
     """
     options: dict[str, Any] = {}
     for key, text in told.items():
-        if key.startswith("ss_") and key not in _COUNTED and text not in ("None", ""):
+        if key.startswith("ss_") and key not in _COUNTED and text not in _NOTHING:
             option = _RENAMED.get(key[3:], key[3:])
             options[key if key in KNOWN or option not in KNOWN else option] = text
     _base(options, told)

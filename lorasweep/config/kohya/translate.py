@@ -42,7 +42,7 @@ def _take_rates(draft: Draft) -> None:
     """Take a list of rates, which sd-scripts has for bases with several text encoders."""
     rates = draft.options.get("text_encoder_lr")
     if isinstance(rates, list):
-        if len({*rates}) > 1 and draft.lines["base"].value == "sdxl":
+        if any(rate != rates[0] for rate in rates) and draft.lines["base"].value == "sdxl":
             hint = f"for one each, optimizer.text_encoder_lr=[{rates[0]},{rates[1]}]"
             draft.differ("text_encoder_lr", f"both text encoders get the first, as sd-scripts has it for SDXL; {hint}")
         elif len(rates) > 1:

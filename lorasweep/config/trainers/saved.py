@@ -45,7 +45,7 @@ def read(path: Path) -> Mapping[str, Any]:
         raise _refused(path, "was cut to ranks of its own since: the dim of its training is lost", _CONFIG)
     if metadata.is_of_another_base(told):
         raise _refused(path, f"is LyCORIS of {told['ss_base_model_version']}", NO_LYCORIS)
-    if metadata.NEEDED <= told.keys():
+    if metadata.tells(told):
         return metadata.as_options(told, tensors.keys())
     hint = f"{_CONFIG}; to train on from it, adapter.init={path.name}"
     raise _refused(path, "does not say how it was trained, as files of sd-scripts and OneTrainer do", hint)

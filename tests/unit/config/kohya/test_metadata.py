@@ -141,12 +141,14 @@ def test_musubi_tuners_is_read_alike(answer: Callable[..., Answer]) -> None:
     [
         ({}, "does not say how it was trained", "adapter.init="),
         ({"ss_network_module": "networks.lora", "ss_network_dim": "4"}, "does not say how", "adapter.init="),
+        (TOLD | {"ss_optimizer": "None"}, "does not say how", "adapter.init="),
         (TOLD | {"lorasweep.recipe": "{}"}, "was trained by lorasweep", "run folder"),
         ({"ot_config": "{"}, "OneTrainer that is not JSON", ""),
         ({"ot_config": f'{{"epochs": {"9" * 99}}}'}, "larger number", ""),
         ({"ot_config": "[1]"}, "does not say how it was trained", "adapter.init="),
         (TOLD | {"ss_network_module": "lycoris.kohya", "ss_base_model_version": "anima"}, "LyCORIS of anima", "alone"),
         (TOLD | {"ss_network_module": "networks.lora_sd3", "ss_base_model_version": "m"}, "lora_sd3", "flags.md"),
+        (TOLD | {"ss_text_encoder_lr": "[[1]]"}, "text_encoder_lr  must be a number", ""),
         (TOLD | {"ss_network_dim": "Dynamic"}, "the dim of its training is lost", "trainer's config"),
     ],
 )
