@@ -11,7 +11,6 @@ from lorasweep.config.importing.document import strange_numbers
 from lorasweep.config.kohya import metadata
 from lorasweep.config.kohya.flow import NO_LYCORIS
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.printable import command
 from lorasweep.core.safetensors_header import read_header, read_metadata
 
 _ONE_TRAINERS = "ot_config"  # its whole config as JSON, where it was told to include it
@@ -31,7 +30,7 @@ def read(path: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise _refused(path, f"must be a LoRA file or a config, not a file {error}") from error
     if _OURS in told:
-        hint = f"its recipe is in its run folder, and {command('lorasweep', 'fork')} trains on from a rung"
+        hint = f"its recipe is in its run folder, and in the file's header as {_OURS}"
         raise _refused(path, "was trained by lorasweep: there is nothing to translate", hint)
     try:
         config = json.loads(told.get(_ONE_TRAINERS, "null"))
