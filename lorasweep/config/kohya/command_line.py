@@ -35,7 +35,7 @@ def options(text: str) -> dict[str, Any] | None:
         Text by option, a list where it has several values, true where it has none. None where there is no
         command, or its quotes do not close.
     """
-    variables = {"home": "~"}
+    variables = {"home": "~", "userprofile": "~"}
     for line in _CONTINUED.sub(" ", text).splitlines():
         line = _ASKED.sub("$(...)", line)
         line = _OR_ELSE.sub(lambda used: variables.get(used[1].lower()) or used[2], line)
