@@ -252,7 +252,7 @@ class SampleOptions:
     rung_seeds: Seeds = (0,)  # at rungs, and at the ladder's other weights
     class_seeds: Count = 1  # class prompts are drawn from so many of either: people differ more than noises
     sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
-    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    steps: Annotated[int, Field(ge=1, le=998)] = 20  # DPM-Solver++ takes one timestep of 1000 more, which must differ
     guidance: Annotated[float, Field(ge=0, le=100)] = 4.0
     guidance_rescale: Share | None = None  # None: 0.7 on zero terminal SNR with v, else 0
     width: Side | None = None  # px; None: the base's resolution

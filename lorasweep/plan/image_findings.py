@@ -159,7 +159,7 @@ def find_planned(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
     seen, train = plan.exposures_per_image, recipe.train
-    if seen >= _FEW_EXPOSURES:
+    if not 0 < seen < _FEW_EXPOSURES:  # of none, it is said that no image is seen
         return
     times = round(_ENOUGH_EXPOSURES / seen)
     if train.max_steps is not None:

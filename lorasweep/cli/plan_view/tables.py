@@ -254,7 +254,7 @@ def _exposure_table(data: dict[str, Any]) -> Table:
         name = f"concept {concept}" if concept else "all images"
         table.add_row(name, str(row["images"]), f"{row['per_image']:.0f}", str(row["exposures"]), "")
     largest = max(data["exposures"].values(), default=0)
-    several = len(data["exposures"]) > 1
+    several = len(data["exposures"]) > 1 and largest > 0
     for tag, times in list(data["tag_exposures"].items())[:_SHOWN_EXPOSURES]:
         table.add_row(f"tag {tag}", "", "", str(times), f"x {times / largest:.1f}" if several else "")
     return table

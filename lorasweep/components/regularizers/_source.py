@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
+
+from lorasweep.core.protocols import ImagePlanner
+from lorasweep.data.captions import has_trigger
 
 LossWeight = Annotated[float, Field(gt=0, le=100, description="1 counts in full")]
 ExposureShare = Annotated[float, Field(gt=0, le=10, description="1 doubles an epoch, as kohya does")]
@@ -26,3 +30,11 @@ class Source:
     target: Literal["noise", "base"] = "noise"
     only_alone = False
     needs_dataset = True
+
+
+def refuse_trigger(planner: ImagePlanner, key: str, words: Sequence[str], hint: str) -> None:
+    """Refuse words that call the subject, however they spell its trigger: the base's pictures would unteach it."""
+    called = [each for each in words if planner.trigger and has_trigger(each, planner.trigger)]
+    if called:
+        message = f"{called[0]!r} has the trigger: to keep what it means would unteach the subject"
+        raise planner.wrong(key, message, hint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words
+from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words, refuse_trigger
 from lorasweep.core.protocols import ImagePlanner, RegularizationImages
 from lorasweep.core.records import PlannedImage
 
@@ -36,13 +36,8 @@ class AntiBleed(Source):
                 f"there is no word to keep: {got}",
                 f"override: regularization.{planner.name}.words=[...]",
             )
-        itself = [word for word in words if trigger and word.casefold() == trigger.casefold()]
-        if itself:
-            raise planner.wrong(
-                "words",
-                f"{itself[0]!r} is the whole trigger: to keep what it means would unteach the subject",
-                "mona_taco would be taken apart; for one word, give those that it bleeds into",
-            )
+        hint = "mona_taco would be taken apart; for one word, give those that it bleeds into"
+        refuse_trigger(planner, "words", words, hint)
         return planner.drawn(words, each=self.each)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words
+from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words, refuse_trigger
 from lorasweep.core.protocols import ImagePlanner, RegularizationImages
 from lorasweep.core.records import PlannedImage
 from lorasweep.data import captions
@@ -35,11 +35,7 @@ class Neutralize(Source):
             message = f"no tag is in {self.captured:.0%} of the captions or more, besides the trigger"
             hint = f"override: regularization.{planner.name}.tags=[...], or a lower .captured"
             raise planner.wrong("tags", message, hint)
-        trigger = planner.trigger
-        called = [tag for tag in tags if trigger and captions.has_trigger(tag, trigger)]
-        if called:
-            message = f"{called[0]!r} has the trigger: to keep what it means would unteach the subject"
-            raise planner.wrong("tags", message, "take it out")
+        refuse_trigger(planner, "tags", tags, "take it out")
         return planner.drawn(tags, each=self.each)
 
 

@@ -21,7 +21,7 @@ from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, rank_trials, standing
 from lorasweep.sweep.ranking.noise import Ranking
 from lorasweep.sweep.ranking.state import SweepState, TrialState, read_state
-from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
+from lorasweep.trial.judge.score import FIDELITY, IDENTITY, SCORE, UTILITY
 
 __all__ = ["IDENTITY", "SCORE", "UTILITY", "Findings", "Rung", "TrialFindings", "read_findings"]
 
@@ -37,8 +37,9 @@ class Rung:
     @property
     def learned(self) -> float | None:
         """F in [0, 1], or what stood in for it: U = F (1 - O) holds at every rung."""
-        if IDENTITY in self.metrics:
-            return self.metrics[IDENTITY]
+        for name in (FIDELITY, IDENTITY):  # the latter in trials from before 2026-11-29
+            if name in self.metrics:
+                return self.metrics[name]
         over, utility = self.metrics.get(SCORE), self.metrics.get(UTILITY)
         return None if over is None or utility is None or over >= 1.0 else utility / (1.0 - over)
 

@@ -159,8 +159,9 @@ def _why(found: Verdict, kept: int) -> str:
 
 def burning(found: Verdict) -> str:
     """Warn during training: "burned from step 700 (30 exposures per image): ..."."""
-    burned_at = found.burned_at or 0
-    return f"burned from step {burned_at}{_in_brackets(_exposures(found, burned_at))}: {blamed(found.blame)}"
+    assert found.burned_at is not None and found.blame is not None, "only what has burned is warned of"
+    where = _in_brackets(_exposures(found, found.burned_at))
+    return f"burned from step {found.burned_at}{where}: {blamed(found.blame)}"
 
 
 def _exposures(found: Verdict, step: int) -> str:
@@ -174,16 +175,14 @@ def _in_brackets(*said: str) -> str:
     return f" ({told})" if told else ""
 
 
-def blamed(blame: MainSymptom | None) -> str:
+def blamed(blame: MainSymptom) -> str:
     """Say what the main symptom looks like, with its number and its limit."""
-    if blame is None:
-        return "it is overcooked"
     alone = f"{blame.says} ({blame.letter} {blame.value:.2f}, limit {blame.limit:.2f})"
     return alone if blame.alone else f"symptoms add up, above all {alone}"
 
 
 def _trouble(found: Verdict) -> str:
-    if found.burned_at is None:
+    if found.blame is None:
         return ""
     doubt = f", {_WITHIN_ERROR}" if found.within_error else ""
     return f"from {found.burned_at} {blamed(found.blame)}{doubt}"

@@ -79,7 +79,7 @@ class Verdict:
     @property
     def safe_window(self) -> float | None:
         """Exposures per image from the first learned and safe rung to `burned_at`; None without both."""
-        if self.learned_from is None or self.burned_at is None or self.burned_at < self.learned_from:
+        if self.learned_from is None or self.burned_at is None:
             return None
         return self.exposures[self.burned_at] - self.exposures[self.learned_from]
 
@@ -172,15 +172,13 @@ def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
     return "done" if learned is not None and learned >= calibration.learned else "undercooked"
 
 
-def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> MainSymptom | None:
-    """Return the gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
+def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> MainSymptom:
+    """Return the gravest symptom of a checkpoint that has a score; of equally grave ones the one that anyone sees."""
     found = [
         (round(symptom.severity * calibration.limits[symptom.name].grade(value), 2), symptom, value)
         for symptom in SYMPTOMS
         if symptom.name in calibration.limits and (value := symptom.value(metrics)) is not None
     ]
-    if not found:
-        return None
     _, symptom, value = max(found, key=lambda row: row[0])  # the first of equals
     limit = calibration.limits[symptom.name].limit
     return MainSymptom(

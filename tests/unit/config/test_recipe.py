@@ -179,6 +179,7 @@ def test_knobs_of_a_part_that_does_not_exist_are_not_held_against_another() -> N
         ("sample.seeds=[1,1]", "sample.seeds", "must not repeat"),
         ("sample.weights=[0.4,0.4]", "sample.weights", "must not repeat a weight"),
         ("sample.guidance=-1", "sample.guidance", "must be in [0, 100]"),
+        ("sample.steps=999", "sample.steps", "must be in [1, 998], got 999"),
         ("sample.guidance=1e9", "sample.guidance", "must be in [0, 100]"),
         ("sample.seeds=[-1]", "sample.seeds", "must be in [0"),
         ("launcher.threads=0", "launcher.threads", "must be in [1, 1024]"),

@@ -12,6 +12,7 @@ from lorasweep.core.records import CaptionOptions, CleanOptions
 from lorasweep.data.captions import (
     planned,
     replace_trigger,
+    spelling,
     tags,
     unmatched,
     vary,
@@ -196,3 +197,15 @@ def test_tag_dropout_leaves_out_its_share_and_never_the_first() -> None:
 def test_the_trigger_is_replaced_as_a_word_of_its_own() -> None:
     assert replace_trigger("Zkw, zkwx, a zkw", "zkw", r"<\1>") == r"<\1>, zkwx, a <\1>"
     assert replace_trigger("a, b", None, "x") == "a, b"
+
+
+def test_commas_of_other_scripts_separate_where_a_comma_does() -> None:
+    written = "zkw\N{FULLWIDTH COMMA}1girl\N{IDEOGRAPHIC COMMA} hat, red dress"
+    assert tags(written, PLAIN) == ["zkw", "1girl", "hat", "red dress"]
+    assert tags(written, CaptionOptions(separator="; ")) == [written]
+
+
+def test_a_trigger_is_spelt_as_most_captions_have_it() -> None:
+    assert spelling("zkw", ["ZKW, hat", "a ZKW in the rain", "zkw", "zkwette"]) == "ZKW"
+    assert spelling("mona taco", ["mona_taco, hat"]) == "mona_taco"
+    assert spelling("zkw", ["zkwette"]) == "zkw"

@@ -65,6 +65,13 @@ def test_seed_and_epoch_decide_the_order() -> None:
     assert order(0, 0) != order(1, 0)
 
 
+def test_which_shape_comes_first_in_the_folder_does_not_matter() -> None:
+    squares, talls = [image(SQUARE, 2)] * 3, [image(TALL, 1)] * 4
+    first = epoch_batches([*squares, *talls], batch_size=2, seed=5, epoch=0)
+    other = epoch_batches([*talls, *squares], batch_size=2, seed=5, epoch=0)
+    assert [[(index + 4) % 7 for index in batch] for batch in first] == other
+
+
 def test_short_batches_are_not_always_last() -> None:
     images = [image(SQUARE, 5)]
 

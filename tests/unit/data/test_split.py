@@ -49,3 +49,14 @@ def test_something_is_always_left_to_train_on() -> None:
 
     assert held_out(DIGESTS[:6], one_group, share=0.2, seed=0) == frozenset()
     assert held_out(DIGESTS[:6], two_groups, share=0.1, seed=0) == frozenset({0, 1})
+    for seed in range(8):
+        assert held_out(DIGESTS[:9], [[0, 1, 2, 3], [4, 5, 6], [7, 8]], share=0.1, seed=seed) == {7, 8}, "the smallest"
+        assert len(held_out(DIGESTS[:6], [[0, 1, 2], [3, 4, 5]], share=0.1, seed=seed)) == 3, "half may go"
+
+
+def test_what_rounding_leaves_of_a_share_goes_to_concepts_that_may_lose_one_more() -> None:
+    concepts = [str(index // 3) for index in range(18)]
+    for seed in range(8):
+        chosen = held_out(DIGESTS[:18], ALONE[:18], share=0.4, seed=seed, concepts=concepts)
+        lost = [sum(concepts[index] == str(concept) for index in chosen) for concept in range(6)]
+        assert sorted(lost) == [1, 1, 1, 1, 1, 2], "7 of 18, and one of three is not 0.4 of them"

@@ -90,6 +90,15 @@ def test_with_fixed_steps_they_take_their_share_of_the_exposures(planned: Planne
     assert f"is seen {round(plan.exposures_per_image, 1):g} times instead of" in sentence
 
 
+def test_a_dry_run_whose_only_image_is_a_regularization_image_is_planned(
+    home: Path, on_tiny_sd: list[str], photos: Path, girls: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", *on_tiny_sd, f"dataset.path={photos}", "train.batch_size=1", "train.max_steps=1"]
+    words += ["regularization=reg_images", f"regularization.reg_images.path={girls}"]
+    assert main([*words, "seed=6"]) == 0
+    assert "8 training images are never seen in 1 steps" in " ".join(capsys.readouterr().out.split())
+
+
 def test_images_beyond_what_is_needed_are_left_out_and_that_is_said(planned: Planned, girls: Path) -> None:
     reg = ["regularization=reg_images", f"regularization.reg_images.path={girls}"]
     _, plan = planned(*reg, "regularization.reg_images.share=0.2", "regularization.reg_images.prior_loss_weight=0.3")
@@ -229,7 +238,7 @@ def test_every_problem_is_said_at_once_and_ends_with_2(
     assert "4 problems" in said
     assert "1 of 1 images have neither a caption file nor a folder name" in said
     assert "1 of 1 images are also in the dataset, e.g. bare/copy.png" in said
-    assert "regularization.anti_bleed.words 'zkw' is the whole trigger" in said
+    assert "regularization.anti_bleed.words 'zkw' has the trigger" in said
     assert "no tag is in 100% of the captions" in said
 
 
@@ -248,7 +257,15 @@ def test_every_problem_is_said_at_once_and_ends_with_2(
         ),
         (
             ["regularization=anti_bleed", "regularization.anti_bleed.words=[ZKW]"],
-            "'ZKW' is the whole trigger",
+            "'ZKW' has the trigger",
+        ),
+        (
+            ["regularization=anti_bleed", "regularization.anti_bleed.words=[hat, a zkw hat]"],
+            "'a zkw hat' has the trigger",
+        ),
+        (
+            ["regularization=anti_bleed", "captions.trigger=mona_taco", "regularization.anti_bleed.words=[mona taco]"],
+            "'mona taco' has the trigger",
         ),
         (
             ["regularization=neutralize", "regularization.neutralize.tags=[zkw hat]"],

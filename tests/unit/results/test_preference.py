@@ -81,6 +81,27 @@ def test_close_and_little_known_pairs_tell_most() -> None:
     assert fit("abc", [("a", "b", "tie")] * 9).information("a", "c") > found.information("a", "c")
 
 
+def test_what_a_pair_would_teach_is_the_variance_of_the_score_of_its_answer() -> None:
+    """Fisher's information of the log strength of one over the other, by differences; both bad is an answer."""
+    found = fit("ab", [("a", "b", "left")] * 5 + [("a", "b", "both_bad")] * 4 + [("b", "a", "left")])
+    logits = found.log_P[[0, 1, -1]]
+
+    def chances(shift: float) -> np.ndarray:
+        return np.asarray(softmax(logits + np.array([shift / 2, -shift / 2, 0.0])))
+
+    score = (np.log(chances(1e-5)) - np.log(chances(-1e-5))) / 2e-5
+    taught = chances(0.0) @ score**2 - (chances(0.0) @ score) ** 2
+    assert found.information("a", "b") == pytest.approx(found.difference("a", "b")[1] ** 2 * taught)
+
+
+def test_the_evidence_of_a_pair_is_its_likelihood_ratio_whichever_is_named_first() -> None:
+    choices = [("c", "a", "left")] * 12 + [("c", "a", "right")] * 3 + [("b", "d", "left")] * 2
+    found = fit("abcd", choices, prior_sd=FLAT)
+    ratio = 12 * math.log(12 / 15) + 3 * math.log(3 / 15) - 15 * math.log(1 / 2)
+    for pair in (("c", "a"), ("a", "c")):
+        assert found.evidence(*pair) == pytest.approx(math.sqrt(2 * ratio), abs=1e-3)
+
+
 def test_kendalls_tau_is_scipys() -> None:
     truth = [2.0, 1.0, 0.0, -1.0, -2.0, -3.0]
     items = [str(i) for i in range(6)]

@@ -92,6 +92,17 @@ def test_intervals_cover_what_they_say(seeds, common):
     assert covered / sweeps / 3 > 0.915
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_the_unit_of_the_metric_changes_no_interval(unit):
+    chance = random.Random(3)
+    shared = [chance.gauss(0, 2) for _ in range(3)]
+    values = {f"arm{k}": {seed: shared[seed] + chance.gauss(0, 1) for seed in range(3)} for k in range(4)}
+    plain = arm_intervals(values)
+    scaled = arm_intervals({arm: {seed: unit * value for seed, value in own.items()} for arm, own in values.items()})
+    for arm, interval in plain.items():
+        assert (scaled[arm].low / unit, scaled[arm].high / unit) == pytest.approx((interval.low, interval.high))
+
+
 def test_the_level_is_shared_by_the_comparisons():
     a, b, c = (0.70, 0.55, 0.90), (0.60, 0.47, 0.77), (0.1, 0.3, 0.2)
     comparison = rank({"a": seeded(*a), "b": seeded(*b), "c": seeded(*c)}, goal="maximize").comparisons[0]

@@ -4,7 +4,7 @@ import pytest
 
 from lorasweep.core.records import Outcome, Status
 from lorasweep.core.run_folder import TrialRecord
-from lorasweep.sweep.retry import FailureWatch, next_record
+from lorasweep.sweep.retry import FailureWatch, NodeWatch, next_record
 
 METRIC = "overcook/utility"
 
@@ -86,3 +86,12 @@ def test_a_success_or_another_failure_between_resets_the_watch():
         bad,
     ]
     assert [watch.saw(each) for each in ends] == [""] * 7
+
+
+def test_what_crashes_alike_on_two_nodes_is_no_nodes_fault():
+    watch = NodeWatch()
+    assert not watch.crashed("a", 1, "CUDA error") and not watch.crashed("a", 1, "CUDA error"), "one trial, twice"
+    assert watch.crashed("a", 2, "CUDA error"), "two trials there, and nowhere else"
+    assert not watch.crashed("b", 3, "CUDA error") and not watch.crashed("b", 4, "CUDA error")
+    watch.fine("a", done=True)
+    assert watch.crashed("b", 4, "CUDA error"), "a has shown that it can"

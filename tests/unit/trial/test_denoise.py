@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tiny_sd import make_tiny_sd, zero_snr
 from tiny_sdxl import make_tiny_sdxl
 
 from lorasweep.components.bases import sdxl, stable_diffusion
-from lorasweep.core.records import BaseOptions, Frame
+from lorasweep.core.records import BaseOptions, Frame, SampleOptions
 from lorasweep.trial.denoise import denoise
 
 PROMPTS, NEGATIVES = ["zkw, red hair", "1girl, hat"], ["", "green hat"]
@@ -36,6 +37,15 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_latents_are_those_of_the_pipeline(base: Any, sampler: str, steps: int) -> None:
     found, wanted = drawn(base, sampler, steps), oracle(base, sampler, steps)
     assert wanted.abs().max() > 0.1 and (found - wanted).abs().max() < 1e-4 * max(1.0, wanted.abs().max())
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_the_most_steps_that_a_recipe_may_have_are_levels_of_their_own(base: Any, sampler: str) -> None:
+    """DPM-Solver++ divides by how far two are apart."""
+    (field,) = typing.get_type_hints(SampleOptions, include_extras=True)["steps"].__metadata__
+    most = field.metadata[-1].le
+    t = [int(t) for t, _, _ in base.path.sampling(sampler, most, (10, 6)).steps]
+    assert len(set(t)) == most == len(t) and t == sorted(t, reverse=True)
 
 
 def drawn(base: Any, sampler: str, steps: int, *, guidance: float = 5.0) -> torch.Tensor:

@@ -76,6 +76,8 @@ def test_the_resized_image_covers_the_bucket_and_the_crop_is_inside(width: int, 
         ((300, 500), Assignment(bucket(256, 448), (300, 500), (22, 26))),
         # above it: 682.67 x 384; 640/320 is 0.222 off, 640/384 is 0.111 off, so the height is kept
         ((1920, 1080), Assignment(bucket(640, 384), (683, 384), (21, 0))),
+        # 475.9 x 550.9; 448/512 is 0.011 off 0.864, 384/512 is 0.114 off, so the width is kept, and 448/0.864 = 518.6
+        ((520, 602), Assignment(bucket(448, 512), (448, 519), (0, 3))),
     ],
 )
 def test_without_upscale_buckets_are_made_on_demand(size: tuple[int, int], expected: Assignment) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy
 
 from lorasweep.components.metrics import _similarity as similarity
-from lorasweep.components.metrics import diversity
+from lorasweep.components.metrics import burn, diversity
+from lorasweep.core.judging import Picture
+from lorasweep.core.records import SampleOptions
 
 
 def test_vendi_in_closed_form() -> None:
@@ -73,3 +78,44 @@ def test_standardised_by_the_reference() -> None:
     assert torch.allclose(scaled.square().mean((0, 1)), torch.ones(6, dtype=torch.float64))
     constant = torch.ones(5, 1, 3)
     assert torch.isfinite(similarity.standardised(constant, constant)).all()
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e6])
+def test_the_unit_of_features_changes_nothing(unit: float) -> None:
+    noise = torch.randn(6, 4, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    features = torch.cat([pictures(6), 1 + 1e-12 * noise], dim=2)  # the last number varies by rounding only
+    same = 1 + 1e-9 * pictures(6)
+    plain, scaled = (similarity.standardised(each, each) for each in (features, unit * features))
+    assert torch.allclose(scaled, plain, atol=1e-4) and plain[:, :, -1].abs().max() < 1e-3
+    assert [similarity.is_one_picture(unit * each) for each in (features, same)] == [False, True]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_from_three_pictures_on_the_variety_is_that_over_the_bases(count: int) -> None:
+    base = pictures(3)[:count]
+    drawn = torch.cat([base[:1], base[:-1]])  # the first one twice
+    features: dict[Any, torch.Tensor] = {}
+
+    def shown(kind: str, of: torch.Tensor) -> list[Picture]:
+        features.update({f"{kind} {seed}": row for seed, row in enumerate(of)})
+        return [Picture(prompt="zkw", seed=seed, image=f"{kind} {seed}") for seed in range(count)]  # type: ignore[arg-type]
+
+    mine, theirs = shown("drawn", drawn), shown("base", base)
+    context = SimpleNamespace(
+        pictures=lambda *tiers: mine,
+        base_pictures=lambda *tiers: theirs,
+        features=lambda images, keep=False: {"features": torch.stack([features[image] for image in images])},
+    )
+    found = diversity.Diversity(tiers=("recombined",)).measure(context)  # type: ignore[arg-type]
+    assert ("diversity/relative" in found.values) == (count == 3)
+    if count == 3:
+        vendi = [similarity.vendi(diversity.kernel(each, base)) for each in (drawn, base)]
+        assert found.values["diversity/relative"] == pytest.approx(vendi[0] / vendi[1]) and vendi[0] < vendi[1]
+
+    recipe: Any = SimpleNamespace(
+        sample=SampleOptions(seeds=tuple(range(count))),
+        metrics={"diversity": {"tiers": ("recombined",)}, "burn": {"min_reference": 4}},
+    )
+    plan: Any = SimpleNamespace(prompts={"recombined": ("zkw",)}, train_images=lambda: [0] * 4)
+    assert (diversity.names(recipe, plan)["diversity/relative"] == "") == (count == 3)
+    assert (burn.names(recipe, plan)["burn/score"] == "") == (count == 3)

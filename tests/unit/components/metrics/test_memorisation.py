@@ -13,6 +13,7 @@ from PIL import Image
 
 from lorasweep.components.metrics import memorisation
 from lorasweep.core.judging import Gallery, Magnitudes
+from lorasweep.core.records import EncoderOptions, SampleOptions
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial.sample import Sample
 
@@ -142,3 +143,15 @@ def test_magnitudes_agree_with_a_plain_computation(context: Any, perturb: Any) -
         ]
     context.adapter.set_weight(1.0)
     assert float(found[0]) == pytest.approx(float((asked[0] - asked[1]).norm()), rel=1e-4)
+
+
+def test_without_prompts_that_call_the_subject_no_copies_are_offered() -> None:
+    recipe: Any = SimpleNamespace(
+        sample=SampleOptions(),
+        encoders=EncoderOptions(),
+        metrics={"memorisation": {"tiers": ("in_distribution",), "magnitude": False}},
+    )
+    undrawn = "no pictures with the trigger are drawn"
+    for prompts, why in (({"class": ("1girl",)}, undrawn), ({"in_distribution": ("zkw",)}, "")):
+        plan: Any = SimpleNamespace(prompts=prompts, train_images=lambda: [0] * 4, held_out_images=list)
+        assert set(memorisation.names(recipe, plan).values()) == {why}

@@ -239,6 +239,10 @@ def test_picture_statistics_in_closed_form() -> None:
     assert checkers["contrast"] == pytest.approx(0.5)
     assert checkers["grain"] == pytest.approx(4)
     assert checkers["saturation"] == 0
+    column = np.full((4, 8, 3), 128, dtype=np.uint8)
+    column[:, 0, 0] = 255  # one channel of one of eight columns
+    assert burn.statistics(column)["clipped"] == pytest.approx(1 / 8)
+    assert burn.statistics(column)["saturation"] == pytest.approx(127 / 255 / 8)
 
 
 def test_burn_needs_pictures_and_something_to_compare_with(context: Any, gallery: Gallery) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,3 +84,37 @@ def test_what_cannot_be_told_is_said(context: Any) -> None:
         resemblance.make_scale(context, "base", pictures(STRANGER, 1, seed=2))
     with pytest.raises(resemblance.CannotTell, match="dino"):
         resemblance.make_scale(context, "dino", pictures(STRANGER, 8, seed=2))
+
+
+def by_dino(train: np.ndarray, held_out: np.ndarray, base: np.ndarray) -> resemblance.SimilarityScale:
+    """Pictures are their own features, (D,) each, to an encoder that sees the subject only."""
+    about: Any = SimpleNamespace(
+        encoder=lambda name, *, subject_only: name if name == "dino" and subject_only else None,
+        gallery=SimpleNamespace(train=list(train), held_out=list(held_out)),
+        features=lambda pictures, *, encoder, keep=False: {encoder: None, "whole": torch.tensor(np.array(pictures))},
+    )
+    return resemblance.make_scale(about, "dino", list(base))  # type: ignore[arg-type]
+
+
+def mean_cosine(some: Any, others: Any) -> float:
+    """What DreamBooth has of two sets of pictures, pair by pair."""
+    return float(np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a in some for b in others if a is not b]))
+
+
+def test_by_a_published_encoder_it_is_the_mean_cosine_between_the_bases_pictures_and_unseen_ones() -> None:
+    rng = np.random.default_rng(0)
+    subject = rng.standard_normal(30)
+    train, held_out = (subject + 0.5 * rng.standard_normal((count, 30)) for count in (6, 3))
+    base, drawn = rng.standard_normal((5, 30)), 0.4 * subject + rng.standard_normal((4, 30))
+    for unseen in (held_out, held_out[:0]):
+        scale = by_dino(train, unseen, base)
+        none, mine = mean_cosine(base, train), mean_cosine(drawn, train)
+        full = mean_cosine(unseen, train) if len(unseen) else mean_cosine(rows := list(train), rows)
+        likeness, details = scale.likeness(list(drawn))  # type: ignore[arg-type]
+        assert none < mine < full and likeness == pytest.approx((mine - none) / (full - none))
+        named = {"resemblance": mine, "base_resemblance": none, "held_out_resemblance": full}
+        assert details == pytest.approx(named)
+        gained = scale.gain(list(drawn), list(base[:2]))  # type: ignore[arg-type]
+        assert gained == pytest.approx((mine - mean_cosine(base[:2], train)) / (full - none))
+    with pytest.raises(resemblance.CannotTell, match="dino cannot tell the subject"):
+        by_dino(train, held_out, train + 0.01)

@@ -153,7 +153,7 @@ def retold(total: int, *, cycles: int, warm: int, mult: float, gamma: float, low
     return found
 
 
-@pytest.mark.parametrize("mult", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("mult", [0.9, 1.0, 1.5, 2.0])
 @pytest.mark.parametrize("warm", [0, 3])
 @pytest.mark.parametrize("peak", [3e-4, 1.0])
 def test_annealed_walks_as_retold(mult: float, warm: int, peak: float) -> None:

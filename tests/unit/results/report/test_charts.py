@@ -11,7 +11,7 @@ from sweep_folders import Cooked, write_sweep
 
 from lorasweep.results.report import charts
 from lorasweep.results.report.charts import Scale, spread
-from lorasweep.results.report.reading import read_findings
+from lorasweep.results.report.reading import Rung, read_findings
 from lorasweep.sweep.ranking.leaderboard import undominated
 
 
@@ -46,6 +46,13 @@ def test_labels_keep_their_order_and_their_distance() -> None:
 
 def test_labels_with_room_stay_where_they_are() -> None:
     assert spread([10, 50, 90], gap=15, low=0, high=100) == [10, 50, 90]
+
+
+@pytest.mark.parametrize("score", [0.0, 0.2, 1.0])
+def test_what_was_learned_is_what_utility_is_made_of_also_where_an_identity_turned_up_later(score: float) -> None:
+    stand_in = {"overcook/fidelity": 0.5, "overcook/score": score, "overcook/utility": 0.5 * (1 - score)}
+    assert Rung(step=1, exposures=1.0, metrics=stand_in | {"identity/score": 0.9}).learned == 0.5
+    assert Rung(step=1, exposures=1.0, metrics=stand_in).learned == 0.5
 
 
 def test_of_a_crowd_the_fronts_arms_are_named(tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ def test_the_rungs_that_matter_when_little_is_lost() -> None:
             read_control("long", ruined)
     with pytest.raises(LorasweepError, match="fewer than twice"):
         read_control("long", rungs(0.9))
+    twice = read_control("long", rungs(0.7, 0.9))
+    assert (twice.healthy["step"], twice.burned["step"], twice.identity) == (100, 200, None)
+    assert read_control("long", rungs(0.7, 0.9, identity__score=0.6)).identity == 0.6
 
 
 def test_a_limit_is_half_way_and_grades_run_from_nothing_to_all() -> None:

@@ -21,3 +21,9 @@ def test_what_was_asked_is_never_taken_for_a_later_question(context: Any, build_
     gc.collect()
     assert old() is not None, "as long as its answers are kept, nothing else has its place"
     assert torch.equal(again.losses(name, 0.7).adapted, first)
+
+
+def test_of_another_weight_there_is_no_history(context: Any) -> None:
+    known = dataclasses.replace(context, history=[{"generalisation/held_out": 0.5}], left_out=(1, 4))
+    other = known.at_weight(0.4)
+    assert (other.weight, list(other.history), other.left_out) == (0.4, [], (1, 4))

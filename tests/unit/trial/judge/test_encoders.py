@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_encoders import write_clip, write_dino, write_sscd
 
 from lorasweep.components.metrics import _offers
 from lorasweep.core.records import CaptionOptions, EncoderOptions
@@ -31,22 +31,7 @@ PICTURES = [picture(seed) for seed in range(5)]
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> Path:
-    from transformers import CLIPConfig, CLIPModel
-
-    folder = tmp_path_factory.mktemp("clip")
-    text = json.loads((tiny_sd / "text_encoder" / "config.json").read_text())
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vision |= {"image_size": 24, "patch_size": 8}
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
-    CLIPModel(config).save_pretrained(folder, safe_serialization=True)
-    for file in (tiny_sd / "tokenizer").iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    how = {"do_resize": True, "size": {"shortest_edge": 24}, "resample": 3, "do_center_crop": True}
-    how |= {"crop_size": {"height": 24, "width": 24}, "do_normalize": True, "do_rescale": True}
-    how |= {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28], "rescale_factor": 1 / 255}
-    how["image_processor_type"] = "CLIPImageProcessor"
-    (folder / "preprocessor_config.json").write_text(json.dumps(how))
-    return folder
+    return write_clip(tmp_path_factory.mktemp("clip"), tiny_sd)
 
 
 def test_clip_gives_what_transformers_gives(clip_folder: Path) -> None:
@@ -76,20 +61,7 @@ def test_preparation_is_transformers_own(clip_folder: Path, size: tuple[int, int
 
 
 def test_dino_is_the_class_token(tmp_path: Path) -> None:
-    from transformers import ViTConfig, ViTModel
-
-    config = ViTConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=24,
-        patch_size=8,
-    )
-    model = ViTModel(config, add_pooling_layer=False).eval()
-    model.save_pretrained(tmp_path, safe_serialization=True)
-    how = {"do_resize": True, "size": {"height": 24, "width": 24}, "resample": 2, "image_mean": [0.5] * 3}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(how | {"image_std": [0.5] * 3}))
+    model = write_dino(tmp_path)
     found = local.Dino(tmp_path).encode(PICTURES[:2])["whole"]
     with torch.no_grad():
         expected = model(pixel_values=local.prepared(PICTURES[:2], tmp_path)).last_hidden_state[:, 0]
@@ -97,11 +69,9 @@ def test_dino_is_the_class_token(tmp_path: Path) -> None:
 
 
 def test_sscd_is_read_from_torchscript(tmp_path: Path) -> None:
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, stride=8), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # how its authors publish it
-        torch.jit.trace(net, torch.zeros(1, 3, 320, 320)).save(str(tmp_path / "sscd.torchscript.pt"))
-        found = local.Sscd(tmp_path / "sscd.torchscript.pt").encode(PICTURES[:3])["whole"]
+        found = local.Sscd(write_sscd(tmp_path / "sscd.torchscript.pt")).encode(PICTURES[:3])["whole"]
     assert found.shape == (3, 16) and not torch.allclose(found[0], found[1])
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny_encoders import write_clip, write_dino, write_sscd
 
 from lorasweep import config, plan
+from lorasweep.components.metrics import _resemblance
 from lorasweep.core import files, registry
 from lorasweep.core.records import BaseOptions
 from lorasweep.plan import calibration
@@ -40,19 +42,29 @@ BY_CHANCE = (
 )
 
 
-@pytest.mark.parametrize("kind", ["dollhouse", "stable_diffusion"])
-def test_what_is_offered_is_what_a_run_is_judged_by(kind: str, tiny_sd: Path, home: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of SSCD
+@pytest.mark.parametrize("kind", ["dollhouse", "stable_diffusion", "published encoders"])
+def test_what_is_offered_is_what_a_run_is_judged_by(
+    kind: str, tiny_sd: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lorasweep.components.bases import stable_diffusion
     from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook
 
     words = [*TINY]
-    if kind == "stable_diffusion":
+    if kind != "dollhouse":
         words += ["base=stable_diffusion", f"base.path={tiny_sd}", "base.resolution=32", "base.bucket_step=8"]
         words += ["adapter.text_encoder=true", "optimizer.lr=1e-2", "buckets=kohya"]
+    if kind == "published encoders":
+        (home / "dino").mkdir()
+        (home / "clip").mkdir()
+        write_dino(home / "dino")
+        words += [f"encoders.clip={write_clip(home / 'clip', tiny_sd)}", f"encoders.dino={home / 'dino'}"]
+        words += [f"encoders.sscd={write_sscd(home / 'sscd.pt')}"]
+        monkeypatch.setattr(_resemblance, "LEAST_SPAN", -1.0)  # random ones are blind
     recipe = config.compose_recipe(words)
     planned = plan.make_plan(recipe)
-    fingerprint = stable_diffusion.fingerprint if kind == "stable_diffusion" else _dollhouse_fingerprint
+    fingerprint = _dollhouse_fingerprint if kind == "dollhouse" else stable_diffusion.fingerprint
     limits = calibration.find(recipe, fingerprint(recipe.base)).calibration
     offer = offered.offer(recipe, planned, limits)
 
@@ -71,6 +83,9 @@ def test_what_is_offered_is_what_a_run_is_judged_by(kind: str, tiny_sd: Path, ho
         assert found["metrics"].keys() <= can, found["metrics"].keys() - can
         absent = can - found["metrics"].keys()
         assert all(name.startswith(BY_CHANCE) for name in absent), absent
+        if kind == "published encoders":
+            by_them = {"identity/held_out_resemblance", "memorisation/copy_rate_sscd", "prompt_control/accuracy"}
+            assert by_them <= found["metrics"].keys()
 
 
 def _dollhouse_fingerprint(options: BaseOptions) -> str:

@@ -50,6 +50,8 @@ def test_an_error_that_cannot_be_had_is_none() -> None:
     score, utility = "overcook/score", "overcook/utility"
     errors = replicates.with_errors({score: 1.0, utility: 2.0}, [{score: 0.0}, {score: 2.0}])
     assert errors == {score: 1.0, utility: 2.0, f"{score}_se": 1.0}
+    parts = [{score: 0.0, utility: 1.0}, {score: 2.0, utility: 1.5}]
+    assert replicates.with_errors({score: 1.0}, parts) == {score: 1.0, f"{score}_se": 1.0}, "no error without a number"
 
 
 def test_every_replicate_leaves_out_evidence_and_asks_nothing_new(

@@ -77,7 +77,8 @@ def test_utility_falls_back_on_what_was_gained_on_held_out_images() -> None:
         for value in (0.8, 0.95, 1.1)
     )
     assert 0 == none < worse < better < 1
-    assert "overcook/utility" in score.summarise({"burn/score": 0.0}, CALIBRATION).missing
+    missing = score.summarise({"burn/score": 0.0}, CALIBRATION).missing
+    assert missing["overcook/utility"] == "neither identity nor a held-out loss was measured"
 
 
 def test_the_catalogue_imports_without_torch() -> None:
@@ -123,6 +124,9 @@ def test_a_score_without_a_symptom_is_the_score_had_it_not_been_measured() -> No
     found = score.without(whole, {"burn"})
     assert (found[score.SCORE], found[score.UTILITY]) == (wanted[score.SCORE], wanted[score.UTILITY])
     assert whole[score.SCORE] > found[score.SCORE] > 0
+    # Of a trial from before 2026-11-29, which did not note what its utility is made of.
+    old = score.without({key: value for key, value in whole.items() if key != score.FIDELITY}, {"burn"})
+    assert old[score.UTILITY] == pytest.approx(wanted[score.UTILITY]) and score.FIDELITY not in old
     assert score.without(whole, ()) == whole
     assert score.SCORE not in score.without(whole, {symptom.name for symptom in SYMPTOMS})
 

@@ -139,6 +139,14 @@ def test_without_identity_and_loss_only_burning_is_told() -> None:
     assert [verdict.state_of(rung["metrics"], CALIBRATION) for rung in hot] == ["unknown", "overcooked"]
 
 
+def test_a_score_at_the_limit_is_not_over_it() -> None:
+    rungs = [judged(100 * k, 0.8) for k in (1, 2, 3)]
+    for rung in rungs:
+        rung["metrics"] |= {score.SCORE: 0.5, score.UTILITY: 0.4}
+    found = of(rungs)
+    assert (found.done_at, found.burned_at, verdict.state_of(rungs[0]["metrics"], CALIBRATION)) == (100, None, "done")
+
+
 def test_symptoms_that_only_together_pass_the_limit_are_not_blamed_alone() -> None:
     found = of([judged(100, 0.8), judged(200, 0.9, prior_drift__class=0.48, generalisation__gap=0.46)])
     assert found.burned_at == 200 and found.blame is not None and not found.blame.alone
@@ -198,6 +206,8 @@ def test_a_kept_checkpoint_that_is_no_longer_done_on_a_closer_look_is_said_to_be
         ({0.4: 0.6, 0.7: 0.8, 1.0: 0.4}, (0.7, 0.6, 0.75)),
         ({0.4: 0.8, 0.7: 0.4, 1.0: 0.1}, (0.4, 0.4, 0.45)),
         ({0.4: 0.1, 0.7: 0.5, 1.0: 0.9}, (1.0, 0.95, 1.0)),
+        ({0.4: 0.9, 0.7: 1.0, 1.0: 0.9}, (0.7, 0.4, 1.0)),  # drawn weights that just reach nine tenths are in
+        ({0.7: 0.8, 1.0: 0.8}, (0.7, 0.65, 1.0)),  # two weights do, and of equals the lesser is used
     ],
 )
 def test_the_ladder_gives_the_weight_to_use(
