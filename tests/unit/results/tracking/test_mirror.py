@@ -369,6 +369,29 @@ def test_a_resumed_trial_that_repeats_steps(
     assert child.info.status == "FINISHED"
 
 
+def test_steps_told_again_after_a_mirror_died_before_it_noted_them_are_shown_once(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any]
+) -> None:
+    from lorasweep.core import files
+
+    sweep = make_sweep(cooked=False, steps=40, rung_count=2)
+    sweep.cook(0, 20)
+    sync(sweep)
+    mark = sweep.run_folder(0) / "mlflow.json"
+    noted = mark.read_bytes()
+    sweep.cook(0, 30, from_step=20)
+    sync(sweep)
+    mark.write_bytes(noted)
+    log = sweep.run_folder(0) / "events.jsonl"
+    files.write_jsonl(log, [row for row in files.read_jsonl(log) if row["step"] <= 20])
+    sweep.late_s = 60
+    sweep.cook(0, 40, from_step=20)
+    sync(sweep)
+    held = holdings()
+    child = held.children["0000-adamw_one_bucket-s0"]
+    assert [step for step, _ in held.history(child, "train/loss")] == FOUR_RUNGS
+
+
 def test_a_trial_that_cannot_be_mirrored_is_named_and_the_others_are(sweep: Any, holdings: Callable[[], Any]) -> None:
     (sweep.run_folder(0) / "samples/step_000010/index.json").write_text("{}")
     report = sync(sweep)
