@@ -152,7 +152,7 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     trial = Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
     if begun:
         trial.take_results()
-        judge_by_today(trial)
+        judge_by_today(trial, UTILITY)
     return trial
 
 
