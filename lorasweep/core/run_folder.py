@@ -147,6 +147,15 @@ class RunFolder:
         return data
 
     @property
+    def lost(self) -> str:
+        """The file that a completed run has lost, or that was cut short, as far as that is seen; empty when none."""
+        if files.find_object(self.path / RESULT_FILE) is None:
+            return RESULT_FILE
+        copied = self.weights(int(self.result.get("step", 0)))
+        sizes = [file.stat().st_size if file.is_file() else None for file in (copied, self.adapter)]
+        return ADAPTER_FILE if sizes[0] is not None and sizes[0] != sizes[1] else ""
+
+    @property
     def judged_by(self) -> str | None:
         """The digest of the limits that its result was judged by; None where none are told."""
         limits = self.result.get("calibration")

@@ -35,7 +35,7 @@ from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.search.study import SweepStudy
-from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_invalid
+from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_invalid, write_lost_inputs
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
@@ -265,6 +265,7 @@ def _load_trials(
     for trial in trials:
         if trial.folder.exists() and not trial.record.status.is_final:
             require_writable(trial.folder)  # it may be somebody else's
+        write_lost_inputs(trial)
         writer.look_again(trial)
     return trials
 

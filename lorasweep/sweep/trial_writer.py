@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.components import bases
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_spec import Constraint, Objective
-from lorasweep.core.files import find_object, link_or_copy, write_json, write_text
-from lorasweep.core.records import Outcome, Recipe, Status, to_dict
+from lorasweep.core.files import link_or_copy, write_json, write_text
+from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
 from lorasweep.core.run_folder import (
     DRIVERS_FILES,
     ERROR_FILE,
     OUTCOME_FILE,
     PLAN_FILE,
     RECIPE_FILE,
-    RESULT_FILE,
     STATE_FILE,
     RunFolder,
     TrialRecord,
@@ -195,8 +194,8 @@ def recover(
             RunFolder(run_folder).write_record(record)
     if record.status in again or (record.status in FAILURES and RunFolder(run_folder).result["verdict"]):
         record = dataclasses.replace(record, status=Status.WAITING)
-    if record.status is Status.COMPLETED and find_object(run_folder / RESULT_FILE) is None:
-        log.warning("%s has lost its %s: it comes to its end again", run_folder, RESULT_FILE)
+    if record.status is Status.COMPLETED and (lost := RunFolder(run_folder).lost):
+        log.warning("%s has lost its %s: it comes to its end again", run_folder, lost)
         record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
@@ -258,6 +257,20 @@ def settle(held: Path, run_folders: Iterable[Path], *, metric: str, left_out: Co
 def _is_running(run_folder: Path) -> bool:
     record = RunFolder(run_folder).record
     return record is not None and record.status is Status.RUNNING
+
+
+def write_lost_inputs(trial: Trial) -> None:
+    """Write again what is cooked where the run folder of a trial that was begun does not say it any more."""
+    run = RunFolder(trial.folder)
+    if trial.recipe is None or run.record is None:
+        return
+    try:
+        from_dict(Recipe, run.recipe)
+        is_lost = not run.plan
+    except ValueError:
+        is_lost = True
+    if is_lost:
+        _write_inputs(trial)
 
 
 def _write_inputs(trial: Trial) -> None:

@@ -146,3 +146,27 @@ def test_pictures_of_the_base_that_were_cut_short_are_drawn_again(
         index.write_bytes(index.read_bytes()[:100])
     assert main(["train", *words]) == 0
     assert left(home) == left(whole)
+
+
+def test_a_finished_run_whose_adapter_was_cut_short_has_it_again(
+    homes: tuple[Path, Path], home: Path, words: list[str]
+) -> None:
+    _, whole = homes
+    shutil.copytree(whole, home, dirs_exist_ok=True)
+    cut("adapter.safetensors")(run_in(home).path)
+    assert main(["train", *words]) == 0
+    assert left(home) == left(whole)
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "plan.json"])
+def test_what_was_asked_of_a_finished_run_is_written_again(
+    homes: tuple[Path, Path], home: Path, words: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, whole = homes
+    shutil.copytree(whole, home, dirs_exist_ok=True)
+    run = run_in(home)
+    cut(name)(run.path)
+    assert main(["export", run.name]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert main(["train", *words]) == 0 and main(["export", run.name]) == 0
+    assert run.record is not None and run_in(whole).record == run.record, "nothing else was done"
