@@ -152,8 +152,8 @@ class RunFolder:
         if files.find_object(self.path / RESULT_FILE) is None:
             return RESULT_FILE
         copied = self.weights(int(self.result.get("step", 0)))
-        sizes = [file.stat().st_size if file.is_file() else None for file in (copied, self.adapter)]
-        return ADAPTER_FILE if sizes[0] is not None and sizes[0] != sizes[1] else ""
+        sizes = [file.stat().st_size if file.is_file() else 0 for file in (self.adapter, copied)]
+        return ADAPTER_FILE if sizes[0] < sizes[1] else ""
 
     @property
     def judged_by(self) -> str | None:
