@@ -356,13 +356,16 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
+NO_INDEX = (OSError, ValueError, KeyError, TypeError)  # of `pictures_in`: there is none, or it is damaged
+
+
 def pictures_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Read the index of a folder of pictures: each one's file, absolute, and what was asked for it.
 
     An index that came from somebody else may only name what lies beside or below it; all else is left out.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: there is no index, or none that can be read.
+        Any of `NO_INDEX`: there is no index, or none that can be read.
     """
     inside = folder.resolve()
     found = [((folder / entry["file"]).resolve(), entry) for entry in files.read_json(folder / INDEX_FILE)["images"]]

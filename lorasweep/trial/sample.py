@@ -22,7 +22,7 @@ from PIL import Image
 from lorasweep.core import files
 from lorasweep.core.protocols import Adapter, Base, Text
 from lorasweep.core.records import Frame, SampleOptions
-from lorasweep.core.run_folder import INDEX_FILE, pictures_in
+from lorasweep.core.run_folder import INDEX_FILE, NO_INDEX, pictures_in
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.denoise import denoise
@@ -170,7 +170,7 @@ def read_index(folder: Path) -> list[Sample]:
 def read_whole(folder: Path) -> dict[ImageRequest, Sample]:
     """Read the pictures of a folder that can be opened, by what was asked for; none where there is no whole index."""
     found = {}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(*NO_INDEX):
         for drawn in read_index(folder):
             with contextlib.suppress(OSError):
                 drawn.open()
