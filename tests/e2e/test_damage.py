@@ -162,7 +162,7 @@ def test_what_was_asked_of_a_finished_run_is_written_again(
     _, whole = homes
     shutil.copytree(whole, home, dirs_exist_ok=True)
     run = run_in(home)
-    for name in ("recipe.yaml", "plan.json"):
+    for name in ("plan.json", "recipe.yaml"):
         cut(name)(run.path)
         assert main(["export", run.name]) == 2
         assert name in capsys.readouterr().err
