@@ -108,7 +108,7 @@ def sync(*named: Named) -> dict[str, SyncReport]:
 
     folders = [runs.find_sweep(named_by(name), subject="sync") for name in named] or runs.sweep_folders()
     for folder in folders:
-        with suppress(InputError):  # a damaged sweep.yaml: what can be mirrored of it is
+        with suppress(InputError):  # a damaged sweep.yaml: the mirror names it
             runs.settle(folder)
     if wrong := address.address_problem(address.tracking_uri()):
         raise InputError(wrong, subject="sync")

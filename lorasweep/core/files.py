@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 # Windows replaces no file that somebody reads just now, which takes milliseconds.
 READ_PATIENCE_S = 5.0 if os.name == "nt" else 0.0
 
+_UMASK = os.umask(0o077)  # what others may not, which Python tells to who changes it
+os.umask(_UMASK)
 _LARGE_BYTES = 2**28  # an SDXL of 7 GB takes a quarter of a minute to read
 _digests: dict[str, str] = {}  # path and stamp -> SHA-256 of the content
 
@@ -43,7 +45,7 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
     temporary = Path(name)
     try:
         write(temporary)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_UMASK)
         with open(temporary, "rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         _replace(temporary, path)
@@ -80,7 +82,7 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     try:
         fill(temporary)
         sync_folder(temporary)
-        os.chmod(temporary, 0o755)
+        os.chmod(temporary, 0o777 & ~_UMASK)
         os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -117,8 +117,10 @@ def unwritable(folder: Path, error: OSError, *, what: str = "results", option: s
 
 def make_room(reason: str) -> str:
     """Say what helps where there is no room left, by the words of the error."""
-    limited = os.strerror(errno.EFBIG).lower() in reason.lower()
-    return "raise the limit on the size of a file (`ulimit -f`)" if limited else "free some space"
+    limit = "raise the limit on the size of a file (`ulimit -f`)"
+    if "disk i/o error" in reason.lower():  # SQLite's, of a quota, a limit and a failing disk alike
+        return f"free some space, {limit}, or look after the disk"
+    return limit if os.strerror(errno.EFBIG).lower() in reason.lower() else "free some space"
 
 
 def require_replaceable(path: Path | None, is_ours: Callable[[Path], bool], *, option: str) -> None:

@@ -15,7 +15,7 @@ import math
 import os
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import yaml
 
 from lorasweep.core import files
 from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
+from lorasweep.core.safetensors_header import read_header
 
 # Of a run, in the order in which they come to be.
 RECIPE_FILE = "recipe.yaml"  # in full, as it was resolved
@@ -146,6 +147,15 @@ class RunFolder:
         return data
 
     @property
+    def lost(self) -> str:
+        """The file that a completed run has lost, or that was cut short, as far as that is seen; empty when none."""
+        if files.find_object(self.path / RESULT_FILE) is None:
+            return RESULT_FILE
+        copied = self.weights(int(self.result.get("step", 0)))
+        sizes = [file.stat().st_size if file.is_file() else 0 for file in (self.adapter, copied)]
+        return ADAPTER_FILE if sizes[0] < sizes[1] else ""
+
+    @property
     def judged_by(self) -> str | None:
         """The digest of the limits that its result was judged by; None where none are told."""
         limits = self.result.get("calibration")
@@ -236,6 +246,27 @@ class RunFolder:
         """Return the adapter of a rung's checkpoint."""
         return self.checkpoints / step_name(step) / ADAPTER_FILE
 
+    def damage(self, rungs: Collection[int], *, trained: bool) -> str:
+        """Say why nobody can go on from its checkpoints: one was cut short, or what was judged on the way is lost.
+
+        `rungs` are the planned steps; without `trained` they are files, of which there is no state.
+        """
+        steps = steps_in(self.checkpoints)
+        if trained:
+            steps = [step for step in steps if os.path.exists(self.weights(step).with_name(STATE_FILE))]
+        reached = [rung for rung in rungs if steps and rung <= steps[-1]]
+        if lost := set(reached) - {row["step"] for row in self.rungs()} - set(steps[-1:]):
+            return f"{EVENTS_FILE} lacks what was judged at step {min(lost)}"
+        newest = self.weights(steps[-1]) if trained and steps else None
+        if newest and "fingerprint" not in files.read_object(newest.with_name(STATE_FILE)):
+            return f"{STATE_FILE} cannot be read"
+        for file in [*map(self.weights, reached), *([newest.with_name(TENSORS_FILE)] if newest else ())]:
+            try:
+                read_header(file)
+            except ValueError as error:
+                return f"{file.relative_to(self.path).as_posix()}, {error}"
+        return ""
+
     def samples(self, step: int | None = None) -> Path:
         """Return the folder of a rung's pictures; None: of those of the checkpoint that is kept, by their index."""
         folder = self.path / SAMPLES
@@ -325,13 +356,16 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
+NO_INDEX = (OSError, ValueError, KeyError, TypeError)  # of `pictures_in`: there is none, or it is damaged
+
+
 def pictures_in(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Read the index of a folder of pictures: each one's file, absolute, and what was asked for it.
 
     An index that came from somebody else may only name what lies beside or below it; all else is left out.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: there is no index, or none that can be read.
+        Any of `NO_INDEX`: there is no index, or none that can be read.
     """
     inside = folder.resolve()
     found = [((folder / entry["file"]).resolve(), entry) for entry in files.read_json(folder / INDEX_FILE)["images"]]

@@ -147,7 +147,8 @@ def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Che
         plan = None
     if plan is None or record is None:
         message = f"cannot be read: its {STATUS_FILE if plan else PLAN_FILE} is missing, or not as lorasweep wrote it"
-        raise InputError(Problem(named, message), subject=subject)
+        hint = "the command that trained it writes it anew"
+        raise InputError(Problem(named, message, hint), subject=subject)
     file = files.adapter if step is None else files.weights(step)
     if not file.is_file():
         steps = [each for each in steps_in(files.checkpoints) if files.weights(each).is_file()]

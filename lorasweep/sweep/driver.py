@@ -35,7 +35,7 @@ from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.search.study import SweepStudy
-from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_invalid
+from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_invalid, write_lost_inputs
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
@@ -124,7 +124,7 @@ def run_sweep(
             on_end=on_end,
         )
         if count := _to_judge_anew(source.trials):
-            announcer.note(f"finished trials that are judged anew by today's limits, without training: {count}")
+            announcer.note(f"finished trials that are judged anew, from their checkpoints: {count}")
         writer = _writer(spec, source.left_out, study)
         gate = PruningGate(spec, source.trials, left_out=source.left_out)
         cache = None if fresh else ResultCache(folder.parent, own=folder)
@@ -257,7 +257,7 @@ def _load_trials(
         trial.step = trial.record.step
         trial.take_results()
         if judge_anew and record is not None and not strangers:
-            judge_by_today(trial)
+            judge_by_today(trial, manifest.metric, left_out=manifest.left_out)
         trials.append(trial)
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
@@ -265,13 +265,15 @@ def _load_trials(
     for trial in trials:
         if trial.folder.exists() and not trial.record.status.is_final:
             require_writable(trial.folder)  # it may be somebody else's
+        write_lost_inputs(trial)
         writer.look_again(trial)
     return trials
 
 
 def _to_judge_anew(trials: Sequence[Trial]) -> int:
     """Count the trials that have an end and wait all the same."""
-    return sum(bool(trial.verdict) and trial.record.status is Status.WAITING for trial in trials)
+    waiting = (trial for trial in trials if trial.record.status is Status.WAITING)
+    return sum(bool(trial.verdict) or trial.record.value is not None for trial in waiting)
 
 
 def _writer(spec: SweepSpec, left_out: Collection[str], study: SweepStudy | None = None) -> TrialWriter:

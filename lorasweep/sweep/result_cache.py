@@ -20,12 +20,13 @@ from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import Outcome, Recipe, Status
 from lorasweep.core.run_folder import (
     BASE_SAMPLES,
-    INDEX_FILE,
+    NO_INDEX,
     RESULT_FILE,
     RunFolder,
     SweepFolder,
     TrialRecord,
     folders_in,
+    pictures_in,
 )
 from lorasweep.plan import calibration
 
@@ -93,6 +94,8 @@ class BaseSamples:
     def __init__(self, sweep_folder: Path) -> None:
         self.folder = sweep_folder / BASE_SAMPLES
         self.wanted = not _whole(self.folder)  # still to be drawn
+        if self.wanted:
+            shutil.rmtree(self.folder, ignore_errors=True)  # what was cut short
 
     def take_from(self, cooked: Cooked, *, number: int) -> None:
         """Take those that another sweep drew for the same recipe, which is trial `number` here, if there are any."""
@@ -111,4 +114,7 @@ class BaseSamples:
 
 
 def _whole(folder: Path) -> bool:
-    return (folder / INDEX_FILE).exists()
+    try:
+        return all(file.is_file() for file, _ in pictures_in(folder))
+    except NO_INDEX:
+        return False

@@ -32,7 +32,10 @@ MEASURED = (Status.COMPLETED, Status.PRUNED)
 DRIVER_GONE = "its driver is gone; run the same command to continue"
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
 # How libraries say it that have no exception class of their own for it: safetensors' Rust, SQLite.
-DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "file too large", "database or disk is full")
+DISK_FULL_WORDS = (
+    *("no space left on device", "disk quota exceeded", "file too large"),
+    *("database or disk is full", "disk i/o error"),
+)
 # torch's CPU allocator; CUDA, HIP and MPS where they raise no torch.OutOfMemoryError; cuBLAS and cuDNN.
 MEMORY_WORDS = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
@@ -154,11 +157,18 @@ def status_of(error: BaseException) -> Status:
 
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether `error`, or what it was raised from, is a disk or a quota without room."""
-    return any(
-        (isinstance(each, OSError) and each.errno in NO_ROOM)
-        or any(words in str(each).lower() for words in DISK_FULL_WORDS)
+    return _of_a_full_disk(error) is not None
+
+
+def _of_a_full_disk(error: BaseException) -> BaseException | None:
+    """Return what says it, of an error and what it was raised from: the last, which says it best."""
+    found = [
+        each
         for each in _chain(error)
-    )
+        if (isinstance(each, OSError) and each.errno in NO_ROOM)
+        or any(words in str(each).lower() for words in DISK_FULL_WORDS)
+    ]
+    return found[-1] if found else None
 
 
 def disk_full(sweep_folder: Path, reason: str, *, node: str = "") -> str:
@@ -172,6 +182,7 @@ def disk_full(sweep_folder: Path, reason: str, *, node: str = "") -> str:
 
 def one_line(error: BaseException) -> str:
     """Say what went wrong in one line; the traceback is in error.txt."""
+    error = _of_a_full_disk(error) or error  # which Optuna calls invalid data
     if isinstance(error, InputError):
         return "; ".join(str(problem) for problem in error.problems)
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -40,7 +40,7 @@ from lorasweep.sweep.queue import Trial, job_of
 from lorasweep.sweep.ranking.announce import Mirror, MirrorReport, last_look
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
-from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover
+from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_lost_inputs
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import note_end
@@ -151,8 +151,9 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
         )
     trial = Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
     if begun:
+        write_lost_inputs(trial)
         trial.take_results()
-        judge_by_today(trial)
+        judge_by_today(trial, UTILITY)
     return trial
 
 

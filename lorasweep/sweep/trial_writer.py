@@ -14,10 +14,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.components import bases
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core.files import link_or_copy, write_json, write_text
-from lorasweep.core.records import Outcome, Recipe, Status, to_dict
+from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
 from lorasweep.core.run_folder import (
     DRIVERS_FILES,
     ERROR_FILE,
@@ -35,6 +36,7 @@ from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
 from lorasweep.sweep.retry import DRIVER_GONE, FAILURES, MEASURED, next_record
 from lorasweep.sweep.workers.lock import holder, sweep_lock
+from lorasweep.trial import finish
 from lorasweep.trial.judge import score, verdict
 
 if TYPE_CHECKING:
@@ -179,7 +181,8 @@ def recover(
 
     `metric` is the sweep's, measured without the symptoms in `left_out`; after an end in `again` it is cooked again,
     since the command was given again: a crash says more about the machine than about the recipe. So does any failure
-    where there is a result: it was completed before, and failed while it was judged anew.
+    where there is a result: it was completed before, and failed while it was judged anew. What was completed and has
+    lost its result comes to its end again.
     """
     record = RunFolder(run_folder).record
     if record is None:
@@ -191,27 +194,38 @@ def recover(
             RunFolder(run_folder).write_record(record)
     if record.status in again or (record.status in FAILURES and RunFolder(run_folder).result["verdict"]):
         record = dataclasses.replace(record, status=Status.WAITING)
+    if record.status is Status.COMPLETED and (lost := RunFolder(run_folder).lost):
+        log.warning("%s has lost its %s: it comes to its end again", run_folder, lost)
+        record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
-def judge_by_today(trial: Trial) -> None:
+def judge_by_today(trial: Trial, metric: str, *, left_out: Collection[str] = ()) -> None:
     """Score what a trial has measured by today's limits; one completed by others WAITS to choose its checkpoint anew.
 
     That trains nothing: it goes on from its last rung, which is judged, and its worker scores the rungs in its folder.
-    Without its checkpoints it stays, and says so; what was pruned by the numbers of then stays too.
+    Without its checkpoints it stays, and says so. What was pruned by the numbers of then is not reopened, but says what
+    it is worth by those of today, of which `metric` is the sweep's, measured without the symptoms in `left_out`.
     """
     record, run = trial.record, RunFolder(trial.folder)
     judged_by = trial.verdict.get("calibration") if record.status in MEASURED else ""
     if trial.recipe is None or judged_by is None:
         return
-    today = calibration.of_today(trial.recipe)
-    if judged_by == today.digest:
+    chosen = calibration.find(trial.recipe, bases.fingerprint(trial.recipe))
+    if judged_by == chosen.calibration.digest:
         return
-    rungs = verdict.rescored(run.rungs(), today)
+    rungs = verdict.rescored(run.rungs(), chosen.calibration)
     trial.rungs = {row["exposures_per_image"]: row["metrics"] for row in rungs}
     if record.status is not Status.COMPLETED:
-        return
-    if _can_be_judged(run, rungs, trial.recipe):
+        steps = [rung["step"] for rung in rungs]
+        if steps and run.weights(steps[-1]).exists() and not run.damage(steps, trained=False):
+            scored = finish.rescore(run, chosen.calibration, until=record.step)
+            found = finish.write(trial.folder, trial.recipe, scored, None, chosen)
+            value = score.without(found.values, left_out).get(metric)
+            trial.record = dataclasses.replace(record, value=value)
+            run.write_record(trial.record)
+            trial.take_results()
+    elif _can_be_judged(run, rungs, trial.recipe):
         trial.record = dataclasses.replace(record, status=Status.WAITING)
     else:
         why = "its checkpoints are gone, or do not travel (launcher.ship)"
@@ -243,6 +257,20 @@ def settle(held: Path, run_folders: Iterable[Path], *, metric: str, left_out: Co
 def _is_running(run_folder: Path) -> bool:
     record = RunFolder(run_folder).record
     return record is not None and record.status is Status.RUNNING
+
+
+def write_lost_inputs(trial: Trial) -> None:
+    """Write again what is cooked where the run folder of a trial that was begun does not say it any more."""
+    run = RunFolder(trial.folder)
+    if trial.recipe is None or run.record is None:
+        return
+    try:
+        from_dict(Recipe, run.recipe)
+        is_lost = not run.plan
+    except ValueError:
+        is_lost = True
+    if is_lost:
+        _write_inputs(trial)
 
 
 def _write_inputs(trial: Trial) -> None:

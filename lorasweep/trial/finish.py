@@ -24,14 +24,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Measurement, Plan, Recipe, to_dict
-from lorasweep.core.run_folder import ADAPTER_FILE, INDEX_FILE, RESULT_FILE, RunFolder
+from lorasweep.core.run_folder import ADAPTER_FILE, EVENTS_FILE, INDEX_FILE, RESULT_FILE, RunFolder
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
@@ -75,13 +75,26 @@ def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> t
     return wanted if wanted is not None else rungs[-1].step, found
 
 
+def rescore(run: RunFolder, calibration: Calibration, *, until: int) -> list[Rung]:
+    """Score the rungs up to a step by some limits, in the log as well, which loses all that came later."""
+    from lorasweep.trial.judge import verdict
+
+    rows = [row for row in run.events() if row["step"] <= until]
+    rungs = verdict.rescored([row for row in rows if row["kind"] == "rung"], calibration)
+    if (run.path / EVENTS_FILE).exists():
+        scored = iter(rungs)
+        files.write_jsonl(run.path / EVENTS_FILE, [next(scored) if row["kind"] == "rung" else row for row in rows])
+    absent: dict[str, Any] = {"missing": {}, "replicates": []}
+    return [Rung(**{each.name: (absent | row)[each.name] for each in fields(Rung)}) for row in rungs]
+
+
 def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folder: Path, *, step: int) -> list[Sample]:
     """Complete a rung's pictures, of every weight of the ladder and every seed, and return them; none is redrawn."""
     from lorasweep.trial import sample
 
     options = recipe.sample
     place = RunFolder(folder).samples(step)
-    there = {drawn.request: drawn for drawn in sample.read_index(place)}
+    there = sample.read_whole(place)
     wanted = list(dict.fromkeys((*sample_requests.in_full(recipe, plan), *there)))
     absent = [request for request in wanted if request not in there]
     drawn = dict(zip(absent, sample.draw(base, adapter, absent, options), strict=True))
@@ -128,18 +141,24 @@ def write(
     folder: Path,
     recipe: Recipe,
     rungs: Sequence[Rung],
-    kept: FinalCheckpoint,
+    kept: FinalCheckpoint | None,
     calibrated: ChosenCalibration,
-    *,
-    pruned: bool,
 ) -> Measurement:
-    """Write what a trial leaves; returns the headline: the final numbers and the verdict's."""
+    """Write what a trial leaves; returns the headline: the final numbers and the verdict's.
+
+    Nothing is `kept` of one that was pruned: the rung that it keeps is not drawn and judged in full.
+    """
     from lorasweep.trial.judge import summary
     from lorasweep.trial.judge.ladder import best_weight
 
     rows = [to_dict(rung) for rung in rungs]
+    why = "" if kept else "a pruned trial is not drawn at other weights"
+    if kept is None:
+        step, found = choose(recipe, rungs, calibrated.calibration)
+        (at,) = (rung for rung in rungs if rung.step == step)
+        final = Measurement(values=at.metrics, missing=at.missing)
+        kept = FinalCheckpoint(step=step, verdict=found, final=final, ladder=[])
     best = best_weight(kept.ladder)
-    why = "a pruned trial is not drawn at other weights" if pruned else ""
     told = summary.numbers(kept.verdict, rows, kept=kept.step, best=best, why_no_weight=why)
     headline = Measurement(values=kept.final.values | told.values, missing=kept.final.missing | told.missing)
     run = RunFolder(folder)
@@ -166,7 +185,7 @@ def write(
 def _write_index(run: RunFolder, step: int) -> None:
     """List the kept rung's pictures in `samples/index.json`, by paths relative to that file."""
     source = run.samples(step)
-    index = files.read_json(source / INDEX_FILE)
-    for row in index["images"]:
+    index = files.read_object(source / INDEX_FILE)  # of a pruned trial it may be lost
+    for row in index.get("images", ()):
         row["file"] = f"{source.name}/{row['file']}"
     files.write_json(run.samples() / INDEX_FILE, index)

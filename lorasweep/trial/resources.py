@@ -26,6 +26,7 @@ from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import memory, sample_requests
 
 if TYPE_CHECKING:
+    from lorasweep.plan.sample_requests import ImageRequest
     from lorasweep.trial.cache import LatentCache, TextCache
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.features import FeatureCache
@@ -71,7 +72,7 @@ class TrialResources:
         self._held = ""  # the `_base_key` of the base in memory
         self._bases: dict[int, Base] = {}  # by clip_skip, all with the same modules
         self._caches: dict[int, tuple[LatentCache, TextCache]] = {}  # by clip_skip
-        self._base_samples: dict[str, list[Sample]] = {}
+        self._base_samples: dict[str, dict[ImageRequest, Sample]] = {}
         self._probes: OrderedDict[str, Probes] = OrderedDict()
         self._galleries: OrderedDict[str, Gallery] = OrderedDict()
         self._features: FeatureCache | None = None
@@ -188,7 +189,10 @@ class TrialResources:
         asked = [[vars(request) for request in wanted], options]
         key = digest([code_digest(), base.fingerprint, base.text_fingerprint, asked, *where])
         folder = paths.cache("base_samples") / key[:24]
-        if not (folder / INDEX_FILE).exists():
+        is_there, found = folder.exists(), self._base_samples.get(key) or sample.read_whole(folder)
+        if not found.keys() >= set(wanted):
+            if is_there:  # but was cut short
+                shutil.rmtree(folder, ignore_errors=True)
             images = sample.draw(base, adapter, wanted, options)  # at weight 0
             files.write_folder_once(
                 folder,
@@ -196,11 +200,11 @@ class TrialResources:
                     temporary, wanted, images, base=base, options=options, adapter_file=None
                 ),
             )
-        if key not in self._base_samples:
-            self._base_samples[key] = sample.read_index(folder)
+            found = sample.read_whole(folder)
+        self._base_samples[key] = found
         if link_into is not None and not (link_into / INDEX_FILE).exists():
             files.write_folder_once(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
-        return self._base_samples[key]
+        return list(found.values())
 
     def probes(self, recipe: Recipe, plan: Plan, adapter: Adapter | None = None) -> Probes:
         """Tell what every rung of every trial of this recipe's data is asked; `adapter` is silenced meanwhile."""

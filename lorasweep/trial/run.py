@@ -12,10 +12,12 @@ Knows nothing about Optuna, MLflow, other trials or the terminal.
 
 from __future__ import annotations
 
+import logging
+import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +44,13 @@ from lorasweep.trial.resources import TrialResources
 
 if TYPE_CHECKING:
     from lorasweep.trial.judge.context import JudgeContext
-    from lorasweep.trial.judge.verdict import Verdict
     from lorasweep.trial.sample import Sample
     from lorasweep.trial.train.loop import Diverged
     from lorasweep.trial.train.slot import Slot
 
     AnySlot = Slot | FileSlot
 
+log = logging.getLogger(__name__)
 LONG_ENOUGH_S = 5.0  # of training, before its speed is worth remembering
 Report = Callable[[dict[str, Any]], bool]
 
@@ -219,8 +221,11 @@ class TrialRun:
         latents, _ = self.resources.caches(self.recipe)
         latents.warm(self.plan.images)
         judged = has_files(self.recipe)
+        if why := self.files.damage(self.plan.rungs, trained=not judged):
+            log.warning("%s begins anew: %s", self.folder, why)
+            shutil.rmtree(self.files.checkpoints)
         slot = FileSlot(self.base, self.recipe, self.files) if judged else self._restored()
-        self._rewind_events(slot.step)
+        self._rewind(slot.step)
         self.event("start", slot.step)
         return slot
 
@@ -340,21 +345,15 @@ class TrialRun:
 
     def finish(self, slot: AnySlot, status: Status) -> Outcome:
         """Choose what stays, and write it; a completed trial's is drawn and judged in full first."""
-        pruned = status is Status.PRUNED
         rungs = self._rungs()
-        step, found = finish.choose(self.recipe, rungs, self._calibrated.calibration)
-        if pruned:
-            rung = self.judged[step]
-            final = Measurement(values=rung.metrics, missing=rung.missing)
-            kept = FinalCheckpoint(step=step, verdict=found, final=final, ladder=[])
-        else:
-            kept = self._keep(slot, step, found)
+        kept = None if status is Status.PRUNED else self._keep(slot, rungs)
         self.event("end", slot.step, status=status.value)
-        headline = finish.write(self.folder, self.recipe, rungs, kept, self._calibrated, pruned=pruned)
+        headline = finish.write(self.folder, self.recipe, rungs, kept, self._calibrated)
         return Outcome(status=status, step=slot.step, metrics=headline.values, missing=headline.missing)
 
-    def _keep(self, slot: AnySlot, step: int, found: Verdict) -> FinalCheckpoint:
+    def _keep(self, slot: AnySlot, rungs: Sequence[Rung]) -> FinalCheckpoint:
         """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
+        step, found = finish.choose(self.recipe, rungs, self._calibrated.calibration)
         slot.adapter.load(self.files.weights(step))  # which cannot train on from there
         samples = finish.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)
         self._tell_samples(step)
@@ -369,20 +368,15 @@ class TrialRun:
 
     def _log(self, kind: str, step: int, **details: Any) -> dict[str, Any]:
         row = {"kind": kind, "time": time.time(), "step": step, **details}
-        files.append_jsonl(self.folder / EVENTS_FILE, row)
+        files.append_jsonl(self.folder / EVENTS_FILE, row, durable=kind == "rung")
         return row
 
-    def _rewind_events(self, step: int) -> None:
-        """Keep the events up to the restored step, scored by today's limits: later ones will happen again."""
-        from lorasweep.trial.judge import verdict
-
-        path = self.folder / EVENTS_FILE
-        rows = [row for row in self.files.events() if row["step"] <= step]
-        rungs = verdict.rescored([row for row in rows if row["kind"] == "rung"], self._calibrated.calibration)
-        self.judged |= {row["step"]: Rung(**{field.name: row[field.name] for field in fields(Rung)}) for row in rungs}
-        if path.exists():
-            scored = iter(rungs)
-            files.write_jsonl(path, [next(scored) if row["kind"] == "rung" else row for row in rows])
+    def _rewind(self, step: int) -> None:
+        """Keep what there is up to the restored step, scored by today's limits: all later will happen again."""
+        for later in (each for each in steps_in(self.files.checkpoints) if each > step):
+            shutil.rmtree(self.files.weights(later).parent)
+        rungs = finish.rescore(self.files, self._calibrated.calibration, until=step)
+        self.judged |= {rung.step: rung for rung in rungs}
 
 
 def _facts(rung: Rung) -> dict[str, Any]:

@@ -10,6 +10,7 @@ tracking.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,7 +22,7 @@ from PIL import Image
 from lorasweep.core import files
 from lorasweep.core.protocols import Adapter, Base, Text
 from lorasweep.core.records import Frame, SampleOptions
-from lorasweep.core.run_folder import INDEX_FILE, pictures_in
+from lorasweep.core.run_folder import INDEX_FILE, NO_INDEX, pictures_in
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.denoise import denoise
@@ -164,6 +165,17 @@ def read_index(folder: Path) -> list[Sample]:
         FileNotFoundError: there is no index.
     """
     return [Sample(file=file, request=_request(entry)) for file, entry in pictures_in(folder)]
+
+
+def read_whole(folder: Path) -> dict[ImageRequest, Sample]:
+    """Read the pictures of a folder that can be opened, by what was asked for; none where there is no whole index."""
+    found = {}
+    with contextlib.suppress(*NO_INDEX):
+        for drawn in read_index(folder):
+            with contextlib.suppress(OSError):
+                drawn.open()
+                found[drawn.request] = drawn
+    return found
 
 
 _WRITTEN_AS = {"width_px": "width", "height_px": "height"}

@@ -160,6 +160,24 @@ def test_a_finished_sweep_is_judged_anew_all_of_it(home: Path, words: list[str])
     assert sorted(row["value"] for row in rows) == sorted(run.record.value for run in sweep.runs)
 
 
+@pytest.mark.usefixtures("training_workers")
+def test_a_pruned_trial_says_what_it_is_worth_by_the_new_limits(home: Path, words: list[str]) -> None:
+    """It is as if it had been stopped at its last rung: what pruned it is not the point."""
+    command = ["sweep", *words, "adapter.dim=2,4", "launcher.workers=1", "launcher.pack=1", "--json"]
+    assert main(command) == 0
+    (sweep,) = (SweepFolder(path) for path in (home / "outputs").iterdir())
+    pruned, completed = sweep.runs
+    pruned.write_record(dataclasses.replace(pruned.record, status=Status.PRUNED))
+    before, weights = judged(pruned.path), trained(pruned.path)
+    made = calibrate(words)
+    assert main(command) == 0
+    after, record = judged(pruned.path), pruned.record
+    assert after["verdict"] != before["verdict"] and trained(pruned.path) == weights
+    assert pruned.judged_by == completed.judged_by == made.digest and record.status is Status.PRUNED
+    assert record.value == after["metrics"]["overcook/utility"] != before["metrics"]["overcook/utility"]
+    assert after["events"] == [rung["metrics"] for rung in after["rungs"]] != before["events"]
+
+
 def test_files_that_were_judged_are_judged_anew(home: Path, run: Path, words: list[str]) -> None:
     weights = RunFolder(run).weights
     named = [str(shutil.copy(weights(step), home / f"lora-{step:06d}.safetensors")) for step in (2, 4, 6)]

@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from lorasweep.core.errors import DatasetError
-from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder, pictures_in, steps_in
+from lorasweep.core.run_folder import BASE_SAMPLES, NO_INDEX, RunFolder, pictures_in, steps_in
 from lorasweep.data import captions
 from lorasweep.data.images import open_rgb
 from lorasweep.results.report.reading import Findings, TrialFindings
@@ -268,6 +268,6 @@ def _read(folder: Path, step: int) -> list[Picture]:
                 step=step,
             )
             found.append(picture)
-    except (OSError, ValueError, KeyError, TypeError):
+    except NO_INDEX:
         return []
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,14 @@ class TrialFindings:
 
     @property
     def wall_s(self) -> float | None:
-        """From the first start to the end; None while it is not over, and where the clock was set back meanwhile."""
+        """How long it was worked on; None while it is not over, and where the clock was set back meanwhile.
+
+        From the first start to the end, without what lies between attempts: days, where it was judged anew.
+        """
         began, ended = self.state.started_at, self.state.ended_at
+        if ended is not None and self.state.attempt > 1 and (events := list(self.run.events())):
+            pairs = ((each["time"], later["time"]) for each, later in pairwise(events) if later["kind"] != "start")
+            return sum(max(0.0, later_s - each_s) for each_s, later_s in pairs)
         return None if began is None or ended is None or ended < began else ended - began
 
     @property

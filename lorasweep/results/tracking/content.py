@@ -25,6 +25,7 @@ from lorasweep.core.records import Status, digest
 from lorasweep.core.run_folder import (
     ADAPTER_FILE,
     INDEX_FILE,
+    NO_INDEX,
     PLAN_FILE,
     PROVENANCE_FILE,
     RECIPE_FILE,
@@ -304,11 +305,12 @@ def _samples(trial: TrialFiles, *, named: bool) -> Iterator[Picture | Artifact]:
     announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples"}
     for step, event in sorted(announced.items()):
         path, time_ms = RunFolder(trial.folder).samples(step), milliseconds(event.get("time")) or 0
-        if not (path / INDEX_FILE).exists():
+        try:
+            entries = pictures_in(path)
+        except NO_INDEX:  # `reading` names one that is damaged
             continue
         folder = path.relative_to(trial.folder).as_posix()
         yield Artifact(file=path / INDEX_FILE, folder=folder)
-        entries = pictures_in(path)
         seed = next((entry["seed"] for _, entry in entries if entry["weight"] == weight), None)
         named = named and len({(entry["tier"], entry["prompt"]) for _, entry in entries}) <= NAMED_AT_MOST
         places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 import lorasweep
-from lorasweep.core.errors import LorasweepError
+from lorasweep.core.errors import InputError, LorasweepError
 from lorasweep.core.records import Status, TrackingOptions, from_dict
 from lorasweep.core.run_folder import ADAPTER_FILE, MIRROR_LOCK_FILE, MLFLOW_FILE, RECIPE_FILE, RESULT_FILE, SweepFolder
 from lorasweep.results import params
@@ -120,6 +120,8 @@ class SweepMirror:
                     self._sync(sweep, report)
         except Timeout:
             report.problems.append("another process is mirroring this sweep right now")
+        except InputError as error:
+            report.problems += [f"{each.where} {each.message}" for each in error.problems]
         except (StoreUnavailable, OSError) as error:
             self._pusher = None  # the store is opened afresh next time
             report.problems.append(masked(str(error)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class Pusher:
         self.store = store
         self._client = store.client
         self._there: set[tuple[str, str]] = set()  # runs, with their keys, that were looked up once
+        self._looked: set[str] = set()  # runs whose points were
 
     def ensure(self, content: RunContent, state_file: Path, *, parent_id: str | None = None) -> tuple[SyncState, bool]:
         """Find the run that mirrors a content, or make it; returns what it was sent, and whether it is new."""
@@ -65,6 +66,7 @@ class Pusher:
         state = SyncState(run_id=run.info.run_id, experiment_id=run.info.experiment_id, tracking_uri=self.store.shown)
         state.write(state_file)
         self._there.add((state.run_id, content.key))
+        self._looked.add(state.run_id)
         return state, True
 
     def push(self, content: RunContent, state_file: Path, *, parent_id: str | None = None) -> Pushed:
@@ -164,16 +166,25 @@ class Pusher:
 
         changed = _changed(content, state)
         unsent = [
-            Metric(point.key, point.value, point.time_ms, point.step)
+            (stream, point)
             for stream, points in content.points.items()
             for point in points
             if point.step > state.points.get(stream, -1)
         ]
-        self._log(state, "metrics", unsent)
+        there = self._unnoted(state.run_id, {point.key for stream, point in unsent if stream in RETOLD})
+        lacking = [point for _, point in unsent if (point.key, point.step) not in there]
+        self._log(state, "metrics", [Metric(each.key, each.value, each.time_ms, each.step) for each in lacking])
         for stream, points in content.points.items():
             if points:  # never back: the steps of a log that was cut come again, at other times
                 state.points[stream] = max(points[-1].step, state.points.get(stream, -1))
         state.told |= {stream: told for stream, told in _told(content, state).items() if stream not in changed}
+
+    def _unnoted(self, run_id: str, keys: Collection[str]) -> set[tuple[str, int]]:
+        """Find what a mirror sent and died before it could note: told again, it has other times. Once for each run."""
+        if run_id in self._looked:
+            return set()
+        self._looked.add(run_id)
+        return {(key, point.step) for key in keys for point in self._client.get_metric_history(run_id, key)}
 
     def _push_artifacts(self, content: RunContent, state: SyncState) -> None:
         for artifact in content.artifacts:

@@ -11,19 +11,20 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorasweep.core import files
-from lorasweep.core.errors import InputError
 from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import (
     ADAPTER_FILE,
     EVENTS_FILE,
+    INDEX_FILE,
     LEADERBOARD_FILE,
     MIRROR_ID_FILE,
+    NO_INDEX,
     PLAN_FILE,
     PROVENANCE_FILE,
     RECIPE_FILE,
@@ -31,8 +32,10 @@ from lorasweep.core.run_folder import (
     STATUS_FILE,
     RunFolder,
     SweepFolder,
+    pictures_in,
     raters,
     ratings_file,
+    steps_in,
 )
 from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.manifest import read_manifest
@@ -136,11 +139,9 @@ def read_sweep(folder: Path) -> SweepFiles:
 
     Raises:
         OSError: the folder does not exist or cannot be written.
+        ConfigError: its sweep.yaml cannot be read.
     """
-    try:
-        manifest = read_manifest(folder)
-    except InputError:
-        manifest = None
+    manifest = read_manifest(folder)
     lost = "ranks and the best adapter are left out; the sweep's command writes it anew"
     leaderboard, damage = _read(folder / LEADERBOARD_FILE, _is_leaderboard, lost)
     return SweepFiles(
@@ -178,6 +179,7 @@ def read_trial(folder: Path) -> TrialFiles:
     """Read a run folder."""
     run, before = RunFolder(folder), signature(folder)
     plan, damage = _read(folder / PLAN_FILE, _is_plan, "its images and prompts are left out")
+    damage = damage or next(_damaged_pictures(run), "")
     return TrialFiles(
         folder=folder,
         signature=before,
@@ -190,6 +192,17 @@ def read_trial(folder: Path) -> TrialFiles:
         rated=read_rated(folder),
         damage=f"{folder.name}: {damage}" if damage else "",
     )
+
+
+def _damaged_pictures(run: RunFolder) -> Iterator[str]:
+    for step in steps_in(run.samples()):
+        try:
+            pictures_in(run.samples(step))
+        except FileNotFoundError:
+            continue
+        except NO_INDEX:
+            index = (run.samples(step) / INDEX_FILE).relative_to(run.path).as_posix()
+            yield f"{index} was cut or changed by hand: its pictures are left out"
 
 
 def _is_plan(data: Mapping[str, Any]) -> bool:

@@ -57,6 +57,8 @@ _REASONS = {
     r"Connection refused": "nobody listens there",
     r"Connection aborted|Connection reset": "it breaks the connection off",
     r"[Tt]imed? ?out": "it does not answer in time",
+    r"image is malformed|not a database": "it is damaged: move it away, and fill another one from the run folders "
+    "with: lorasweep sync",
     r"NameResolutionError|Failed to resolve": "there is no host of that name",
 }
 _LOCKED_AFTER_S = 5.0  # how long SQLite waits for another writer before we call the database locked

@@ -34,6 +34,7 @@ from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import SET_ASIDE_FILE, STUDY_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.manifest import Manifest
+from lorasweep.sweep.retry import is_disk_full
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
@@ -282,11 +283,12 @@ def open_study(path: Path, manifest: Manifest) -> Study | None:
         message = f"is a path of {length} bytes, and SQLite takes {LONGEST_PATH}"
         hint = "choose a folder with a shorter path: LORASWEEP_HOME=/some/folder"
         raise InputError(Problem(str(path), message, hint), subject="the output folder")
+    damage = (SQLAlchemyError, StorageInternalError, optuna.exceptions.DuplicatedStudyError, RuntimeError, KeyError)
     try:
         study = create_study(path, manifest)
         study.get_trials(deepcopy=False)
-    except (SQLAlchemyError, StorageInternalError, optuna.exceptions.DuplicatedStudyError, RuntimeError, KeyError):
-        if not existed:
+    except damage as error:
+        if not existed or is_disk_full(error):
             raise
         return None
     return study

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,16 @@ def test_a_change_is_noticed_though_size_and_time_are_put_back(tmp_path: Path) -
         path.write_bytes(b"two")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert files.file_digest(path) == hashlib.sha256(b"two").hexdigest()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of Windows have other rights")
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_others_may_what_the_umask_says(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lorasweep.core import files; place = Path(sys.argv[1])\n"
+        "files.write_json(place / 'a.json', 1)\n"
+        "files.write_folder(place / 'b', lambda temporary: files.write_json(temporary / 'c.json', 1))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], umask=umask, check=True)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.json", "b", "b/c.json")]
+    assert modes == [file, folder, file]

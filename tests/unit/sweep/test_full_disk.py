@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from sweep_checks import assert_study_agrees, starts
 
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import SweepFolder
 from lorasweep.sweep.ranking.state import read_state
 
 SIZE = 2_000_000
@@ -74,3 +76,26 @@ def test_a_disk_that_fills_up_loses_nothing(disk: Path, room: int, caplog: pytes
     again = {int(line.split()[1][:4]) for line in starts(folder)[before:]}
     assert not again & done, "cooked again what had ended"
     assert_study_agrees(folder)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_study_that_meets_a_limit_on_the_size_of_files_is_told_and_kept(tmp_path: Path, begun: bool) -> None:
+    """SQLite says of it that the disk fails, and Optuna that the data are invalid."""
+    resource = pytest.importorskip("resource")
+    declared = spec(numbered_arms(ARMS))
+    if begun:
+        assert cook(declared, tmp_path).exit_code == 0
+        shutil.rmtree(SweepFolder(tmp_path).runs[-1].path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, before[1]))
+    try:
+        said = cook(declared, tmp_path).halted
+    except LorasweepError as error:
+        said = str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "no room left" in said and "disk I/O error" in said and "`ulimit -f`" in said
+    result = cook(declared, tmp_path)
+    assert result.exit_code == 0 and result.state.counts == {"COMPLETED": ARMS}
+    assert not (tmp_path / "study.broken.db").exists()
+    assert_study_agrees(tmp_path)

@@ -141,6 +141,16 @@ def test_base_samples_of_another_first_trial_are_drawn_and_shown(tmp_path):
     assert log(tmp_path / "part") == ["base"]
 
 
+def test_base_samples_that_were_cut_short_are_drawn_again(tmp_path):
+    declared = spec({"a": {"value": 0.3}})
+    cook(declared, tmp_path)
+    index = tmp_path / "base_samples" / "index.json"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:9])
+    assert cook(declared, tmp_path).exit_code == 0 and index.read_bytes() == whole
+    assert [line for line in log(tmp_path) if not line.startswith("end")] == ["base", "start 0000-a-s0 0", "base"]
+
+
 def test_reused_trials_do_not_wait_for_a_base_that_cannot_be_drawn(tmp_path):
     cook(spec({"a": {"value": 0.3}, "b": {"value": 0.4}}), tmp_path / "first")
     part = tmp_path / "part"

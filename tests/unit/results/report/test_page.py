@@ -17,6 +17,7 @@ from sweep_folders import Cooked, write_sweep
 import lorasweep as ls
 from lorasweep.cli import main
 from lorasweep.core import files
+from lorasweep.core.run_folder import SweepFolder
 from lorasweep.results.report import page
 from lorasweep.results.report.reading import read_findings
 from lorasweep.results.report.write import write_report
@@ -170,6 +171,18 @@ def test_a_command_in_the_answer_ends_where_it_ends(tmp_path: Path) -> None:
     html, markdown = (file.read_text(encoding="utf-8") for file in write_report(folder))
     assert "<code>lorasweep sweep mine --until-decided</code>" in html
     assert "`lorasweep sweep mine --until-decided`" in markdown
+
+
+def test_what_lies_between_attempts_is_no_time_of_a_trial(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "mine", [Cooked(arm="a")])
+    (run,) = SweepFolder(folder).runs
+    times = [("start", 0), ("rung", 30), ("end", 40), ("start", 900_000), ("end", 900_020)]
+    events = [{"kind": kind, "time": 1000.0 + at, "step": 320} for kind, at in times]
+    rung = {"metrics": {}, "exposures_per_image": 80.0}
+    files.write_jsonl(run.path / "events.jsonl", [event | rung for event in events])
+    ended = {"attempt": 2, "started_at": 1000.0, "ended_at": 901_020.0}
+    files.write_json(run.path / "status.json", run.status | ended)
+    assert page.worked(read_findings(folder).trials) == "1 min 00 s"
 
 
 def test_the_time_that_is_told_is_the_clocks(tmp_path: Path) -> None:

@@ -369,6 +369,29 @@ def test_a_resumed_trial_that_repeats_steps(
     assert child.info.status == "FINISHED"
 
 
+def test_steps_told_again_after_a_mirror_died_before_it_noted_them_are_shown_once(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any]
+) -> None:
+    from lorasweep.core import files
+
+    sweep = make_sweep(cooked=False, steps=40, rung_count=2)
+    sweep.cook(0, 20)
+    sync(sweep)
+    mark = sweep.run_folder(0) / "mlflow.json"
+    noted = mark.read_bytes()
+    sweep.cook(0, 30, from_step=20)
+    sync(sweep)
+    mark.write_bytes(noted)
+    log = sweep.run_folder(0) / "events.jsonl"
+    files.write_jsonl(log, [row for row in files.read_jsonl(log) if row["step"] <= 20])
+    sweep.late_s = 60
+    sweep.cook(0, 40, from_step=20)
+    sync(sweep)
+    held = holdings()
+    child = held.children["0000-adamw_one_bucket-s0"]
+    assert [step for step, _ in held.history(child, "train/loss")] == FOUR_RUNGS
+
+
 def test_a_trial_that_cannot_be_mirrored_is_named_and_the_others_are(sweep: Any, holdings: Callable[[], Any]) -> None:
     (sweep.run_folder(0) / "samples/step_000010/index.json").write_text("{}")
     report = sync(sweep)
@@ -587,6 +610,7 @@ def test_a_status_of_another_version_keeps_no_other_trial_out(sweep: Any, holdin
         ("plan.json", '{"images": [{"split": "train"}], "prompts": {}}'),
         ("plan.json", '{"images": ["0001.png"]}'),
         ("plan.json", '{"prompts": {"class": "1girl"}}'),
+        ("samples/step_000010/index.json", '{"images": [{"file": "a'),
         ("recipe.yaml", "dataset: my/images\n"),
         ("recipe.yaml", "dataset: {path: 7, dollhouse: zkw}\n"),
     ],
@@ -599,9 +623,9 @@ def test_a_trial_that_was_changed_by_hand_keeps_no_other_out(
     held = holdings()
     assert held.children.keys() == {path.name for path in read_sweep(sweep.folder).trials}
     assert (held.parent.info.status, held.parent.data.tags["lorasweep.best"]) == ("FINISHED", "prodigy_four_buckets")
-    if name == "plan.json":
+    if name != "recipe.yaml":
         (problem,) = problems
-        assert problem.startswith(f"{sweep.run_folder(0).name}: plan.json was cut or changed by hand: ")
+        assert problem.startswith(f"{sweep.run_folder(0).name}: {name} was cut or changed by hand: ")
 
 
 @pytest.mark.parametrize(
@@ -622,6 +646,18 @@ def test_a_leaderboard_that_was_changed_by_hand_keeps_no_trial_out(
     assert "leaderboard.json was cut or changed by hand: ranks and the best adapter are left out" in told.out
     assert "Traceback" not in told.err
     assert holdings().children.keys() == {path.name for path in read_sweep(sweep.folder).trials}
+
+
+def test_a_sweep_whose_declaration_was_cut_stays_as_it_was_mirrored(
+    sweep: Any, holdings: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync(sweep)
+    before = holdings().parent.data.tags
+    declared = sweep.folder / "sweep.yaml"
+    declared.write_bytes(declared.read_bytes()[:100])
+    assert main(["sync", sweep.folder.name]) == 1
+    assert f"{declared} is not a sweep's manifest" in capsys.readouterr().out
+    assert holdings().parent.data.tags == before
 
 
 def test_a_trial_that_was_judged_anew_shows_what_it_says_now(sweep: Any, holdings: Callable[[], Any]) -> None:

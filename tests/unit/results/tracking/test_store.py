@@ -52,6 +52,15 @@ def test_a_deleted_experiment_is_explained(store_home: Path) -> None:
         open_store("lorasweep")
 
 
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_a_database_that_was_cut_short_is_told_with_what_to_do(store_home: Path, keep: float) -> None:
+    database = store_home / "mlruns" / "mlflow.db"
+    whole = database.read_bytes()
+    database.write_bytes(whole[: int(keep * len(whole))] or b"no database" * 100)
+    with pytest.raises(StoreUnavailable, match="move it away.*lorasweep sync"):
+        open_store("lorasweep")
+
+
 def test_a_moved_home_is_explained(
     store_home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
