@@ -20,7 +20,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path(__file__).with_suffix(".tsv")
-COPIED = ("lorasweep", "hydra_plugins", "conf", "sweeps", "tests", "pyproject.toml")
 TIMEOUT_S = 900
 
 
@@ -29,9 +28,10 @@ def main(words: list[str]) -> int:
     lived = 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
         copy = Path(place)
-        for name in COPIED:
-            source = ROOT / name
-            shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
         for file, old, new, tests in table():
             if words and not any(word in f"{file} {tests}" for word in words):
                 continue
