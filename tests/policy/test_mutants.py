@@ -1,4 +1,4 @@
-"""benchmarks/mutants.tsv against the code: a mutant that fits nowhere plants nothing, and says so only when it is run."""
+"""benchmarks/mutants.tsv against the code: a mutant that fits nowhere plants nothing, and only its run would say so."""
 
 from __future__ import annotations
 
