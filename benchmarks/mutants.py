@@ -20,27 +20,32 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path(__file__).with_suffix(".tsv")
-COPIED = ("lorasweep", "hydra_plugins", "conf", "sweeps", "tests", "pyproject.toml")
 TIMEOUT_S = 900
 
 
 def main(words: list[str]) -> int:
     """Plant the mutants that one of the words names, or all; returns how many lived, at most 1."""
-    rows = [line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     lived = 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
         copy = Path(place)
-        for name in COPIED:
-            source = ROOT / name
-            shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
-        for file, old, new, tests in rows:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+        for file, old, new, tests in table():
             if words and not any(word in f"{file} {tests}" for word in words):
                 continue
             started = time.monotonic()
-            found = verdict(copy, file, old.replace("\\n", "\n"), new.replace("\\n", "\n"), tests.split())
+            found = verdict(copy, file, old, new, tests.split())
             lived += found != "killed"
-            print(f"{found:8} {time.monotonic() - started:5.0f} s  {file}: {old} -> {new}", flush=True)
+            print(f"{found:8} {time.monotonic() - started:5.0f} s  {file}: {old!r} -> {new!r}", flush=True)
     return 1 if lived else 0
+
+
+def table() -> list[list[str]]:
+    """Read the mutants: file, what stands there, what to put there, tests."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    return [line.replace("\\n", "\n").split("\t") for line in lines if line and line[0] != "#"]
 
 
 def verdict(copy: Path, file: str, old: str, new: str, tests: list[str]) -> str:

@@ -112,11 +112,12 @@ FLOW: dict[str, tuple[str, dict[str, int]]] = {
     "sd35": ("SD3", {"depth": 2}),
     "qwen_image": ("QwenImage", {}),
     "anima": ("Anima", {}),
-    # Known to ComfyUI since 2026.
     "flux2_klein": ("Flux", {"depth": 1, "depth_single_blocks": 2, "hidden_size": 64}),
     "z_image": ("Lumina2", {"n_layers": 2, "n_refiner_layers": 1, "dim": 64}),
     "krea2": ("Krea2", {"layers": 2}),
 }
+# Known to ComfyUI since 2026: what its code has of them.
+NEW = {"flux2_klein": "attn.to_qkv_mlp_proj", "z_image": "z_image_to_diffusers", "krea2": "Krea2"}
 
 
 @pytest.mark.parametrize("name", FLOW)
@@ -124,6 +125,9 @@ def test_comfyui_moves_every_weight_of_a_transformer(
     name: str, comfyui: Any, tiny_flow: Callable[[str], Path], home: Path
 ) -> None:
     """Where its own weights are fused, the part that is ours: none of its readers says what it left out."""
+    code = "".join(Path(module.__file__).read_text() for module in (comfyui, comfyui.comfy.utils))
+    if NEW.get(name, "") not in code:
+        pytest.skip(f"this checkout is older than ComfyUI's {name}")
     knobs = {"dim": 4, "alpha": 2.0, "targets": "full"}
     options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
     recipe = make_recipe(tiny_flow(name), adapter=Component(name="lora", options=knobs))

@@ -30,7 +30,7 @@ pytestmark = [
 
 ARMS = {"low": "{optimizer.lr: 1e-4}", "high": "{optimizer.lr: 1e-2}", "prodigy": "{optimizer: prodigy}"}
 KILLS = 5
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0  # the machine may be busy
 
 
 def test_kills_lose_nothing_and_change_nothing(tmp_path: Path, tiny_sd: Path) -> None:
