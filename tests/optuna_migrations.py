@@ -1,13 +1,11 @@
-"""Import it to have Optuna read how its tables have changed, and what they are, once and not for each study."""
+"""Import it to have Optuna read once, and not for each study, how its tables have changed."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from optuna.storages._rdb.storage import _VersionManager
-from sqlalchemy.orm import configure_mappers
 
-configure_mappers()
 _manager = object.__new__(_VersionManager)
 _manager.url = "sqlite://"
 _script = _manager._create_alembic_script()

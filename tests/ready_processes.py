@@ -28,7 +28,8 @@ IMPORTED = [
     *("lorasweep.sweep.workers.worker", "lorasweep.sweep.driver", "lorasweep.sweep.single"),
     *("lorasweep.cli.plan_commands", "lorasweep.cli.plan_view.tables", "lorasweep.api.training", "lorasweep.plan.make"),
     *("lorasweep.plan.dollhouse_dataset", "lorasweep.dollhouse.world", "lorasweep.results.runs"),
-    *("ready_processes", "optuna_migrations"),
+    *("lorasweep.components.bases.dollhouse", "lorasweep.components.adapters.lora", "alembic.migration"),
+    *("ready_processes", "optuna_migrations"),  # beside this file
 ]
 TO_TRAIN = [
     *("torch._dynamo", "lorasweep.trial.run", "lorasweep.trial.train.loop", "lorasweep.trial.judge.probe_builder"),

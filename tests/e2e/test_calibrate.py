@@ -73,6 +73,7 @@ def _first_and_last(arm: str, rungs: Sequence[Any]) -> Control:
 slow = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("training_workers")
 @pytest.mark.parametrize(
     "kind", ["loha", *(pytest.param(kind, marks=slow) for kind in ("lora", "lokr", "ia3", "dora", "dylora"))]
 )

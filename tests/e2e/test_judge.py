@@ -107,6 +107,7 @@ def test_a_judged_file_keeps_what_it_says_of_its_own_training(
     assert told["lorasweep.recipe"] == own["lorasweep.recipe"] and told["ss_network_module"] == "networks.lora"
 
 
+@pytest.mark.usefixtures("training_workers")
 def test_arms_without_images_are_a_sweep(
     trained: tuple[RunFolder, list[str]], small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from tiny_training import FEW_PICTURES
 from lorasweep.cli import main
 from lorasweep.core import files
 
-pytestmark = pytest.mark.usefixtures("quick_trials")
+pytestmark = pytest.mark.usefixtures("quick_trials", "training_workers")
 RECIPE = [
     "train.max_steps=6",
     "train.rungs=2",
