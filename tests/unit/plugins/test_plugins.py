@@ -158,7 +158,8 @@ def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path, on_tiny_sd: list
         "  arms: {signs: {optimizer: sign_sgd}, usual: {optimizer: adamw}}\n",
         encoding="utf-8",
     )
-    done = lorasweep(site, home, "sweep", str(sweep), *SMALL, *FEW_PICTURES, *on_tiny_sd, BOTH[1], "launcher=one_by_one")
+    words = [*SMALL, *FEW_PICTURES, *on_tiny_sd, BOTH[1]]
+    done = lorasweep(site, home, "sweep", str(sweep), *words, "launcher=one_by_one")
     assert done.returncode == 0, done.stdout + done.stderr
     folders = sorted((home / "outputs" / "signs").glob("0*"))
     found = {folder.name.split("-")[1]: json.loads((folder / "metrics.json").read_text()) for folder in folders}
