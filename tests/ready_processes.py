@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import context, forkserver, process
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
+if TYPE_CHECKING:
+    import pytest  # which takes a process that is started here longer than a trial that is pretended
 
 LINUX = sys.platform == "linux"
 PATIENCE_S = 300.0
@@ -27,6 +28,8 @@ IMPORTED = [
     *("lorasweep.sweep.workers.worker", "lorasweep.sweep.driver", "lorasweep.sweep.single"),
     *("lorasweep.cli.plan_commands", "lorasweep.cli.plan_view.tables", "lorasweep.api.training", "lorasweep.plan.make"),
     *("lorasweep.plan.dollhouse_dataset", "lorasweep.dollhouse.world", "lorasweep.results.runs"),
+    *("lorasweep.components.bases.dollhouse", "lorasweep.components.adapters.lora", "alembic.migration"),
+    *("ready_processes", "optuna_migrations"),  # beside this file
 ]
 TO_TRAIN = [
     *("torch._dynamo", "lorasweep.trial.run", "lorasweep.trial.train.loop", "lorasweep.trial.judge.probe_builder"),
@@ -53,6 +56,11 @@ class ReadyProcess(context.ForkServerProcess if LINUX else object):  # type: ign
         from multiprocessing import popen_forkserver
 
         started.environment = dict(os.environ)
+        if cls.server._forkserver_pid is None:
+            os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # it imports what is beside this file as well
+            cls.server.ensure_running()
+            del os.environ["PYTHONPATH"]
+            os.environ.update(started.environment)
         started.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         usual, forkserver.connect_to_new_process = forkserver.connect_to_new_process, cls.server.connect_to_new_process
         try:

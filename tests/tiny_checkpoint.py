@@ -44,7 +44,7 @@ def write_checkpoint(folder: Path, file: Path) -> Path:
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
     text = load_file(folder / "text_encoder" / "model.safetensors")
-    tensors = {f"model.diffusion_model.{unet_name(name)}": tensor for name, tensor in unet.items()}
+    tensors = {f"model.diffusion_model.{unet_name(name, attended=False)}": tensor for name, tensor in unet.items()}
     for name, tensor in vae.items():
         # The original's attention is made of 1 x 1 convolutions.
         is_projection = ".attentions." in name and tensor.ndim == 2
@@ -76,7 +76,8 @@ def same_tensors(left: torch.nn.Module, right: torch.nn.Module) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
-def unet_name(name: str) -> str:
+def unet_name(name: str, *, attended: bool) -> str:
+    """Name a tensor; `attended`: whether the blocks before an upsampler attend to the text."""
     for ours, original in _UNET_ENDS.items():
         if name.startswith(f"{ours}."):
             return original + name.removeprefix(ours)
@@ -88,7 +89,7 @@ def unet_name(name: str) -> str:
     if match := re.fullmatch(r"down_blocks\.(\d+)\.downsamplers\.0\.conv\.(.+)", name):
         return f"input_blocks.{(LAYERS + 1) * (int(match[1]) + 1)}.0.op.{match[2]}"
     if match := re.fullmatch(r"up_blocks\.(\d+)\.upsamplers\.0\.(.+)", name):
-        return f"output_blocks.{(LAYERS + 1) * int(match[1]) + LAYERS}.2.{match[2]}"
+        return f"output_blocks.{(LAYERS + 1) * int(match[1]) + LAYERS}.{1 + attended}.{match[2]}"
     if match := re.fullmatch(r"mid_block\.attentions\.0\.(.+)", name):
         return f"middle_block.1.{match[1]}"
     match = re.fullmatch(r"mid_block\.resnets\.(\d)\.(.+)", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,9 @@ PROMPTS = {
     "class": ("1girl, green hair, blue dress",),
     "unrelated": ("simple background",),
 }
+
+
+_built: dict[tuple[str, torch.dtype], Any] = {}  # probes by base, of the recipe and plan below
 
 
 def planned(number: int, split: str) -> PlannedImage:
@@ -123,12 +127,14 @@ def build_probes(base: Any, adapter: Any, recipe: Any, plan: Any) -> Callable[[]
 def context(base: Any, adapter: Any, recipe: Any, plan: Any, build_probes: Callable[[], Any]) -> Any:
     from lorasweep.trial.judge.context import JudgeContext
 
+    if (kind := (base.fingerprint, base.dtype)) not in _built:
+        _built[kind] = build_probes()
     return JudgeContext(
         base=base,
         adapter=adapter,
         recipe=recipe,
         plan=plan,
-        probes=build_probes(),
+        probes=copy.deepcopy(_built[kind]),
         weight=0.7,
         samples=(),
         base_samples=(),

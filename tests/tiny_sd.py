@@ -42,8 +42,8 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
             sample_size=8,
             block_out_channels=(32, 64),
             layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),  # as the last of the real one's four
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
             cross_attention_dim=32,
             attention_head_dim=4,
             norm_num_groups=8,

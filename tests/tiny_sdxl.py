@@ -112,7 +112,7 @@ def _sdxl_unet_name(name: str) -> str:
         return name.replace("add_embedding.linear_1", "label_emb.0.0").replace(
             "add_embedding.linear_2", "label_emb.0.2"
         )
-    return unet_name(name)
+    return unet_name(name, attended=True)
 
 
 def _open_clip(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -27,6 +27,8 @@ from lorasweep.core.records import (
 from lorasweep.data.order import batches_per_epoch
 
 COMPONENTS = ("buckets", "adapter", "optimizer", "scheduler")
+# Words of a recipe that draws a picture of three prompts each, where the pictures are not the point.
+FEW_PICTURES = ["dataset.prompts={in_distribution: [zkw], class: [1girl], unrelated: [hat]}", "sample.guidance=1"]
 CAPTIONS = ("zkw, 1girl, red hair, blue dress", "zkw, 1girl, red hair, smile", "zkw, 1girl, red hair")
 
 

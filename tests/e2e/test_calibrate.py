@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_training import FEW_PICTURES
 
 from lorasweep import config
 from lorasweep.cli import main
@@ -69,14 +70,14 @@ def _first_and_last(arm: str, rungs: Sequence[Any]) -> Control:
     return Control(arm=arm, healthy=rungs[0], burned=rungs[-1], gain=0.3, identity=None)
 
 
+@pytest.mark.usefixtures("training_workers")
 def test_random_controls_are_as_large_as_the_healthy_checkpoint(
     home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one kind; `tests/unit/sweep/calibrate/test_controls.py` has them all."""
     monkeypatch.setattr("lorasweep.api.calibration.read_control", _first_and_last)
     words = [*TINY, f"base.path={tiny_sd}", "adapter=loha", "train.max_steps=2", "optimizer.lr=1e-2"]
-    words += ["metrics=[generalisation,norms]", "launcher.workers=1", "sample.guidance=1"]
-    words += ["dataset.prompts={in_distribution:[zkw],class:[1girl],unrelated:[hat]}"]
+    words += ["metrics=[generalisation,norms]", "launcher.workers=1", *FEW_PICTURES]
     assert main(["calibrate", *words, "--times", "3", "--rungs", "3", "--seeds", "1", "--json"]) == 0
     sizes = json.loads(capsys.readouterr().out)["made"]["random_sizes"]
     (folder,) = (home / "outputs").glob("calibrate-*")

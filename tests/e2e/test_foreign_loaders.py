@@ -49,7 +49,7 @@ pytestmark = pytest.mark.slow
 
 # Where the tiny bases' transformers are, as ComfyUI's own detection would count them.
 DEPTHS = {
-    "sd1": {"transformer_depth": [1, 1], "transformer_depth_middle": 1, "transformer_depth_output": [1, 1, 1, 1]},
+    "sd1": {"transformer_depth": [1, 0], "transformer_depth_middle": 1, "transformer_depth_output": [1, 1, 0, 0]},
     "sdxl": {"transformer_depth": [0, 2], "transformer_depth_middle": 2, "transformer_depth_output": [0, 0, 2, 2]},
 }
 
@@ -89,7 +89,7 @@ def test_comfyui_moves_every_weight_as_the_adapter_does(
     write_run(home / "outputs" / "sweep" / "0000-a-s0", recipe, home / "images", adapter)
     assert main(["export", "sweep/0000-a-s0", "--for", "comfyui", "--out", str(home / "x.safetensors")]) == 0
 
-    live = {theirs(part, name): layer for part, name, layer in adapted(base)}
+    live = {theirs(family, part, name): layer for part, name, layer in adapted(base)}
     weights = {key: layer.get_base_layer().weight.detach() for key, layer in live.items()}
     config = {"num_res_blocks": [1, 1], "channel_mult": (1, 2), **DEPTHS[family]}
     model = SimpleNamespace(state_dict=lambda: weights, model_config=SimpleNamespace(unet_config=config))
@@ -183,10 +183,10 @@ def adapted(base: Any) -> Iterator[tuple[str, str, Any]]:
                 yield part, name, layer
 
 
-def theirs(part: str, name: str) -> str:
+def theirs(family: str, part: str, name: str) -> str:
     """What ComfyUI calls the weight of a module."""
     if part == "unet":
-        return f"diffusion_model.{unet_name(f'{name}.weight')}"
+        return f"diffusion_model.{unet_name(f'{name}.weight', attended=family == 'sdxl')}"
     letter = "l" if part == "text_encoder" else "g"
     return f"clip_{letter}.transformer.text_model.{name.removeprefix('text_model.')}.weight"
 

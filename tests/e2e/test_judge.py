@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_training import FEW_PICTURES
 
 from lorasweep.api import compose, run_trial
 from lorasweep.cli import main
@@ -24,7 +25,7 @@ STEPS = (4, 8)
 @pytest.fixture(scope="module")
 def small(on_tiny_sd: list[str]) -> list[str]:
     """Little of everything, on a tiny random base."""
-    return [*on_tiny_sd, "sample.steps=2", "sample.weights=[0.4,0.7]", "sample.guidance=1", "tracking=none"]
+    return [*on_tiny_sd, *FEW_PICTURES, "sample.steps=2", "sample.weights=[0.4,0.7]", "tracking=none"]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,7 @@ def test_a_judged_file_keeps_what_it_says_of_its_own_training(
     assert told["lorasweep.recipe"] == own["lorasweep.recipe"] and told["ss_network_module"] == "networks.lora"
 
 
+@pytest.mark.usefixtures("training_workers")
 def test_arms_without_images_are_a_sweep(
     trained: tuple[RunFolder, list[str]], small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_training import FEW_PICTURES
 
 from lorasweep import config, plan
 from lorasweep.core import files
@@ -23,8 +24,7 @@ TINY = [
     "dataset.dollhouse.images=8",
     "sample.steps=2",
     "sample.weights=[0.4,0.7]",
-    "sample.guidance=1",
-    "dataset.prompts={in_distribution:[zkw],class:[1girl],unrelated:[hat]}",
+    *FEW_PICTURES,
     "metrics=[generalisation,prior_drift]",
     "tracking=none",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_training import FEW_PICTURES
 
 from lorasweep import config
 from lorasweep.api import training
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("quick_trials")
 
 @pytest.fixture(scope="module")
 def words(on_tiny_sd: list[str]) -> list[str]:
-    return [*TINY, *on_tiny_sd]
+    return [*TINY, *FEW_PICTURES, *on_tiny_sd]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_training import FEW_PICTURES
 
 from lorasweep import config, plan
 from lorasweep.cli import main
@@ -27,13 +28,12 @@ TINY = [
     "sample.weights=[0.7,1.0]",
     "tracking=none",
 ]
-FEW = ["dataset.prompts={in_distribution:[zkw],class:[1girl],unrelated:[hat]}", "sample.guidance=1"]
 
 
 @pytest.fixture
 def tiny(on_tiny_sd: list[str]) -> list[str]:
     """A recipe on a base that takes no time, judged by two metrics and few pictures."""
-    return [*TINY, *on_tiny_sd, *FEW, "metrics=[generalisation,norms]"]
+    return [*TINY, *on_tiny_sd, *FEW_PICTURES, "metrics=[generalisation,norms]"]
 
 
 def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> Any:
@@ -58,7 +58,7 @@ def weights_of(folder: Path) -> bytes:
 
 
 def test_train_leaves_a_whole_run_folder(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "--json", *TINY, "metrics=[identity,generalisation,burn]"]
+    words = ["train", "--json", *TINY, FEW_PICTURES[0], "metrics=[identity,generalisation,burn]"]
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)
     folder = Path(result["run_folder"])
@@ -124,7 +124,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(home: Path, tiny: list[str
 
 def test_judging_does_not_change_training_and_the_seed_does(home: Path, on_tiny_sd: list[str]) -> None:
     words = [*(word for word in TINY if not word.startswith("train.rungs=")), *on_tiny_sd]
-    unjudged = [*words, *FEW, "train.rungs=1", "metrics=[]"]
+    unjudged = [*words, *FEW_PICTURES, "train.rungs=1", "metrics=[]"]
     cook(home / "often", [*words, "train.rungs=2"])  # by all metrics
     cook(home / "once", unjudged)
     assert weights_of(home / "often") == weights_of(home / "once")

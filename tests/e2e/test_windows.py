@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from e2e.as_windows.sitecustomize import ABSENT_MODULES
+from tiny_training import FEW_PICTURES
 
 import lorasweep
 from lorasweep.core import files
@@ -57,7 +58,8 @@ doctor --no-cook
 
 
 def test_nothing_of_posix_is_needed_and_an_unwritable_mlflow_loses_nothing(home: Path, on_tiny_sd: list[str]) -> None:
-    commands = COMMANDS.format(tiny=TINY, base=" ".join(on_tiny_sd))
+    tiny = " ".join([TINY, *(word.replace(" ", "") for word in FEW_PICTURES)])
+    commands = COMMANDS.format(tiny=tiny, base=" ".join(on_tiny_sd))
     (home / "tiny.yaml").write_text(SWEEP)
     (home / "drive.py").write_text(SCRIPT)
     (home / "mlruns" / "mlflow.db").mkdir(parents=True)  # no database can be made here, not even by root

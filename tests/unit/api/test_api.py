@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from sweep_folders import Cooked, write_sweep
+from tiny_training import FEW_PICTURES
 
 import lorasweep as ls
 from lorasweep import config
@@ -30,6 +31,7 @@ QUICK = (
     "train.max_steps=2 train.rungs=1 adapter.dim=2 metrics=[norms] tracking=none dataset.dollhouse.images=5 "
     "sample.steps=1 sample.seeds=[0] sample.weights=[0.7]"
 ).split()
+QUICK.append(FEW_PICTURES[0])
 
 
 def test_the_names_are_there_and_cost_nothing_until_they_are_used() -> None:

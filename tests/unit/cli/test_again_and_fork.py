@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tiny_training import FEW_PICTURES
 
 from lorasweep import api, config
 from lorasweep.cli import main
@@ -27,6 +28,7 @@ TINY = [
     "sample.weights=[0.7]",
     "metrics=[burn]",
     "tracking=none",
+    *FEW_PICTURES,
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sweep_folders import Cooked, write_sweep
+from tiny_training import FEW_PICTURES
 
 from lorasweep.cli import main
 
@@ -190,7 +191,8 @@ def test_a_limit_that_is_met_while_training_stops_it_and_loses_nothing(
     home: Path, on_tiny_sd: list[str], capsys: pytest.CaptureFixture[str], file_limit: Callable[[int], None]
 ) -> None:
     few = ["dataset.dollhouse.images=6", "train.max_steps=4", "train.rungs=2", "sample.steps=2", "sample.seeds=[0]"]
-    words = ["train", *on_tiny_sd, *few, "adapter.dim=64", "adapter.targets=full", "train.device=cpu", "tracking=none"]
+    large = ["adapter.dim=64", "adapter.targets=full", "train.device=cpu", "tracking=none", "metrics=[norms]"]
+    words = ["train", *on_tiny_sd, *FEW_PICTURES, *few, *large]
     file_limit(2**18)
     code = main(words)
     file_limit(10**9)

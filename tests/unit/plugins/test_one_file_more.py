@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ready_processes import run_module
 from safetensors import safe_open
+from tiny_training import FEW_PICTURES
 
 import lorasweep
 
@@ -53,7 +54,8 @@ def test_an_adapter_is_one_python_file_and_one_yaml(home: Path, tmp_path: Path, 
     out = tmp_path / "fictitious.safetensors"
     (copy / "all_of_it.py").write_text(CODE, encoding="utf-8")
     home_of_its_own = {"LORASWEEP_HOME": str(home)}
-    done = run_module("all_of_it", str(out), *SMALL, *on_tiny_sd, environment=home_of_its_own, path=[copy], trains=True)
+    words = [str(out), *SMALL, *FEW_PICTURES, *on_tiny_sd]
+    done = run_module("all_of_it", *words, environment=home_of_its_own, path=[copy], trains=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert b"fictitious" in done.stdout

@@ -13,6 +13,7 @@ import pytest
 import ssh_machines
 import worked_plugin
 from ready_processes import run_module
+from tiny_training import FEW_PICTURES
 
 SMALL = ("train.max_steps=4", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "dataset.dollhouse.images=6")
 BOTH = ("optimizer=sign_sgd", "metrics=[generalisation,largest_change]")
@@ -157,7 +158,8 @@ def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path, on_tiny_sd: list
         "  arms: {signs: {optimizer: sign_sgd}, usual: {optimizer: adamw}}\n",
         encoding="utf-8",
     )
-    done = lorasweep(site, home, "sweep", str(sweep), *SMALL, *on_tiny_sd, BOTH[1], "launcher=one_by_one")
+    words = [*SMALL, *FEW_PICTURES, *on_tiny_sd, BOTH[1]]
+    done = lorasweep(site, home, "sweep", str(sweep), *words, "launcher=one_by_one")
     assert done.returncode == 0, done.stdout + done.stderr
     folders = sorted((home / "outputs" / "signs").glob("0*"))
     found = {folder.name.split("-")[1]: json.loads((folder / "metrics.json").read_text()) for folder in folders}

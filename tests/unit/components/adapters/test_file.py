@@ -298,7 +298,7 @@ ORIGINAL = {  # of the tiny UNet, whose blocks have one layer each, by hand
     "unet.down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
     "unet.down_blocks.1.resnets.0.time_emb_proj": "input_blocks.3.0.emb_layers.1",
     "unet.mid_block.resnets.1.conv2": "middle_block.2.out_layers.3",
-    "unet.up_blocks.0.upsamplers.0.conv": "output_blocks.1.2.conv",
+    "unet.up_blocks.0.upsamplers.0.conv": "output_blocks.1.1.conv",
     "unet.up_blocks.1.resnets.1.conv_shortcut": "output_blocks.3.0.skip_connection",
 }
 WRITTEN_AS: dict[str, Rename] = {
