@@ -68,14 +68,17 @@ def test_axes_in_optunas_words() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_every_number_of_a_range_is_searched_as_it_is_written() -> None:
-    swept = read_override("noise.offset=range(0.7,1.0,0.1)")
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("noise.offset=range(0.7,1.0,0.1)", [0.7, 0.8, 0.9]), ("adapter.dim=range(4,17,4)", [4, 8, 12, 16])],
+)
+def test_every_number_of_a_range_is_searched_as_it_is_written(text: str, values: list[float]) -> None:
+    swept = read_override(text)
     assert isinstance(swept, Swept)
     space, study = Space(axes=(Axis(swept.key, swept.domain),)), optuna.create_study()
     study.sampler = make_sampler(SamplerOptions(name="random"), space, index=0)
-    found = [suggest(study.ask(), space) for _ in range(30)]
-    assert {point.values["noise.offset"] for point in found} == {0.7, 0.8, 0.9}
-    assert sorted({point.overrides for point in found})[1] == ("noise.offset=0.8",)
+    found = {suggest(study.ask(), space).overrides for _ in range(40)}
+    assert found == {(f"{swept.key}={value}",) for value in values}
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "pareto"])
