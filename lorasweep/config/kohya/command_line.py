@@ -85,8 +85,10 @@ def _read(command: str) -> dict[str, Any] | None:
         else:
             given[[*given][-1]].append(word)
     first = given.pop(_FIRST)
+    if not KNOWN & given.keys():  # prose that names the script
+        return None
     said = {option: values[0] if len(values) == 1 else values or True for option, values in given.items()}
-    return {_FIRST: first, **said} if first and said else said
+    return {_FIRST: first, **said} if first else said
 
 
 def _whole(option: str) -> str:

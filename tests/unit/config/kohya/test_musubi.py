@@ -314,7 +314,8 @@ def test_a_value_in_quotes_is_a_value_whatever_it_looks_like(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = (
-        "# train_network.py --seed=1\nif [ ! -f train_network.py ]; then exit; fi\n"
+        "# train_network.py --seed=1\n: for more, `train_network.py --help` (a lot)\n"
+        "if [ ! -f train_network.py ]; then exit; fi\n"
         'echo "train_network.py is at it"\nIMAGES=/data/#1/it\n'
         'accelerate launch --num_processes=2 train_network.py --network_module networks.lora --caption_separator "|" '
         "--metadata_title '#1; it' --train_data_dir=$IMAGES --keep_tokens_separator '||' --network_dim 8 --seed 3; ls\n"
