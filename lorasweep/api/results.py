@@ -71,13 +71,15 @@ def export(
     saved: runs.Checkpoint | Named,
     out: str | Path | None = None,
     *,
+    best: bool = False,
+    step: int | None = None,
     form: Form | None = None,
     readers: str | Sequence[str] = (),
     **how: Any,
 ) -> list[Exported]:
     """Write an adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers.
 
-    Saved is a `checkpoint`, or a run for the one that it kept; `out` a .safetensors or a folder, None: `export/` in the
+    Saved is a `checkpoint`, or what that is found by, as are `best` and `step`; `out` a .safetensors or a folder, None: `export/` in the
     run folder; no `form` is the smallest that `readers` read; `how` is as `results.export.export_run` takes it.
 
     Raises:
@@ -86,7 +88,7 @@ def export(
     from lorasweep.results.export import export_run, forms
 
     if not isinstance(saved, runs.Checkpoint):
-        saved = checkpoint(saved)
+        saved = checkpoint(saved, best=best, step=step)
     out = None if out is None else paths.typed(out)
     place = saved.folder / EXPORTS if out is None else out
     paths.require_writable(place if place.is_dir() else place.parent, option="--out")

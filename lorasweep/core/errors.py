@@ -36,9 +36,10 @@ class Problem:
         return self.line()
 
     def in_python(self) -> Problem:
-        """Say it to whoever calls a function: where an option is wrong, options are the function's knobs."""
-        is_option = self.where.startswith("--")
-        return Problem(*map(_as_knobs, (self.where, self.message, self.hint))) if is_option else self
+        """Say it to whoever calls a function: options are the function's knobs, but those of a command to type."""
+        hint = self.hint if "lorasweep " in self.hint else _as_knobs(self.hint)
+        told = (self.where, self.message)
+        return Problem(*(map(_as_knobs, told) if self.where.startswith("--") else told), hint)
 
     def line(self, width: int = 0) -> str:
         """Return one line, whatever is quoted in it; what is wrong begins behind `width` columns."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.config import Arm, SweepSpec
+from lorasweep.config.suggest import unknown
 from lorasweep.core import paths, registry
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
@@ -199,6 +200,17 @@ class Planned(_Shows):
         )
 
 
+class _Found(dict[str, Any]):
+    """What a run found, by name; asked for what is not there, it says why."""
+
+    run: Run
+
+    def __missing__(self, name: str) -> Any:
+        status = self.run.status
+        why = "nobody measured it" if status is Status.COMPLETED else f"{self.run.name} is {status.value}"
+        raise KeyError(f"{name}: {self.run.missing.get(name) or unknown(why, name, self)}")
+
+
 @dataclass(frozen=True, repr=False)
 class Run(_Shows):
     """One recipe that was trained and judged, or is on its way; everything is read from its folder."""
@@ -231,7 +243,7 @@ class Run(_Shows):
     @property
     def metrics(self) -> Mapping[str, float]:
         """Numbers of the checkpoint that it keeps, by name; none before the end."""
-        return dict(self.result["metrics"])
+        return self._found("metrics")
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -241,7 +253,12 @@ class Run(_Shows):
     @property
     def verdict(self) -> Mapping[str, Any]:
         """Where it was done, from where it burns, which weight to use; "sentence" says it in words."""
-        return dict(self.result["verdict"])
+        return self._found("verdict")
+
+    def _found(self, what: str) -> _Found:
+        found = _Found(self.result[what])
+        found.run = self
+        return found
 
     @property
     def parent(self) -> Mapping[str, Any]:

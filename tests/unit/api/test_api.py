@@ -303,6 +303,9 @@ def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
         (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "repeats  must be a whole number >= 1, got 0.5"),
         (lambda: ls.calibrate("train.max_steps=2", seeds=0), "seeds  must be >= 1"),
         (lambda: ls.rate("asked", port=99_999), "port  must be from 1 to 65535"),
+        (lambda: ls.judge(3), "must be a file or KEY=VALUE as text"),
+        (lambda: ls.judge([Path("none.safetensors")], "base=dollhouse"), "  none.safetensors  "),
+        (lambda: ls.judge("x.safetensors", require="overcook"), "must be a metric and a bound, got 'overcook'"),
     ],
 )
 def test_arguments_of_the_wrong_sort_are_refused_with_the_next_step(
@@ -328,3 +331,39 @@ def test_what_is_in_hand_is_as_good_as_its_name(home: Path) -> None:
     assert ls.open_run(sweep.best).name == sweep.best.name
     assert ls.report(sweep)[0] == folder / "report.html"
     assert ls.ratings(sweep.best) == []
+    with pytest.raises(ConfigError, match="must be >= 1, got 0"):
+        ls.fork(sweep.best, ["adapter.dim=0"])
+    with pytest.raises(LorasweepError, match="nowhere"):
+        ls.train_again(sweep.best, ["dataset.path=nowhere"])
+
+
+def test_a_number_that_is_not_there_says_why(home: Path) -> None:
+    write_sweep(home / "outputs" / "asked", [Cooked(arm="a"), Cooked(arm="b", status="CANCELLED")])
+    over, stopped = ls.open_sweep("asked").trials
+    for known, name, why in (
+        (over.metrics, "diversity/relative", "no encoder"),
+        (over.metrics, "overcook/utilty", "did you mean `overcook/utility`"),
+        (stopped.verdict, "sentence", "asked/0001-b-s0 is CANCELLED"),
+    ):
+        assert name not in known and known.get(name) is None
+        with pytest.raises(KeyError, match=re.escape(why)):
+            known[name]
+
+
+def test_next_steps_are_said_in_pythons_words(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(home / "outputs" / "asked", [Cooked(arm="a")])
+    with pytest.raises(InputError, match="or add best[)]"):
+        ls.export("asked")
+    with pytest.raises(InputError, match="asked/0000-a-s0  cannot be read"):
+        ls.export("asked", best=True)
+    assert main(["export", "asked"]) == 2 and "or add --best)" in capsys.readouterr().err
+
+
+def test_a_plan_in_hand_is_taken_and_another_recipes_is_refused(home: Path) -> None:
+    recipe = ls.compose(*QUICK)
+    planned = ls.plan(recipe)
+    for wrong in (ls.plan(recipe, "seed=7"), planned.plans["recipe"], "quickstart"):
+        with pytest.raises(ConfigError, match="planned  is no plan of this recipe"):
+            ls.run_trial(recipe, planned=wrong)
+    assert not (home / "outputs").exists()
+    assert ls.run_trial(recipe, planned=planned, quiet=True).folder == ls.folder_of(planned)
