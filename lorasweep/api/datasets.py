@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lorasweep import config
 from lorasweep.core import files, paths, progress, registry
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem, no_counts
 from lorasweep.core.protocols import Tag
 from lorasweep.core.records import Component, Recipe
 from lorasweep.data import caption_writing, mending
@@ -201,7 +201,7 @@ def draw_dollhouse(
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
     out = paths.typed(out)
-    problems = _no_counts(count=count)
+    problems = no_counts(count=count)
     wrong = {} if subject is None else world.undrawable(subject)
     problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
     width_px, height_px = _size(size)
@@ -246,7 +246,7 @@ def write_dollhouse(
     from lorasweep.dollhouse import world
 
     out = paths.typed(out)
-    problems = _no_counts(images=images, repeats=repeats)
+    problems = no_counts(images=images, repeats=repeats)
     wrong = {} if problems else world.undrawable(subject, images=images, outfits=outfits, confound=confound)
     problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
     if out.is_dir() and any(out.iterdir()):
@@ -257,14 +257,6 @@ def write_dollhouse(
     return world.write_dataset(
         out, subject=subject, images=images, outfits=outfits, confound=confound, repeats=repeats, seed=seed
     )
-
-
-def _no_counts(**counts: int) -> list[Problem]:
-    return [
-        Problem(f"--{name}", f"must be a whole number >= 1, got {count!r}")
-        for name, count in counts.items()
-        if not isinstance(count, int) or count < 1
-    ]
 
 
 def _size(text: str) -> tuple[int, int]:

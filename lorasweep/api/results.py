@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import paths
-from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.errors import InputError, Problem, no_counts
 from lorasweep.core.run_folder import EXPORTS, REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
 from lorasweep.results import runs
 from lorasweep.results.handles import Named, Run, Sweep, named_by
@@ -58,6 +58,8 @@ def checkpoint(named: Named, *, best: bool = False, step: int | None = None) -> 
     Raises:
         InputError: there is none.
     """
+    if step is not None and (problems := no_counts(step=step)):
+        raise InputError(problems, subject="export")
     if best:
         sweep = runs.find_sweep(named_by(named), subject="export")
         if not SweepFolder(sweep).is_declared:
@@ -135,6 +137,8 @@ def rate(
     if not re.fullmatch(r"\w[\w.-]{0,39}", rater, re.ASCII) or not paths.is_portable(rater):
         message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {rater!r}"
         raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
+    if problems := no_counts(most=most):
+        raise InputError(problems, subject="rate")
     if not 0 <= (port or 0) < 1 << 16:
         raise InputError(Problem("--port", f"must be from 1 to 65535, got {port}"), subject="rate")
     folder = runs.find_sweep_or_run(named_by(named), subject="rate")

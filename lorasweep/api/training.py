@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import files, once, paths, progress
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem, no_counts
 from lorasweep.core.printable import command
 from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, Status
 from lorasweep.plan import make_plan
@@ -264,6 +264,8 @@ def run_sweep(
     Raises:
         ConfigError: before any work; with every problem found.
     """
+    if repeats is not None and (problems := no_counts(repeats=repeats)):
+        raise ConfigError(problems, subject="run_sweep")
     spec = _spec(sweep, overrides)
     how = {"extend": extend, "repeats": repeats, "fresh": fresh}
     return _run_planned(spec, _plan_sweep(spec), warn, on_change, quiet=quiet, **how)

@@ -47,6 +47,15 @@ class Problem:
         return f"{on_one_line(self.where):<{width}}  {on_one_line(self.message + hint)}"
 
 
+def no_counts(**counts: object) -> list[Problem]:
+    """Return the problems of arguments, by name, that are to be whole numbers from 1 on."""
+    return [
+        Problem(f"--{name.replace('_', '-')}", f"must be a whole number >= 1, got {count!r}")
+        for name, count in counts.items()
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1
+    ]
+
+
 def _as_knobs(text: str) -> str:
     return _OPTION.sub(lambda found: _KNOBS.get(found[1], found[1].replace("-", "_")), text)
 
