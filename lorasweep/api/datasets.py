@@ -201,13 +201,13 @@ def draw_dollhouse(
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
     out = paths.typed(out)
-    problems = no_counts(count=count)
+    problems = [*no_counts(count=count), *no_counts(0, seed=seed)]
     wrong = {} if subject is None else world.undrawable(subject)
     problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
-    width_px, height_px = _size(size)
+    width_px, height_px = _size(str(size))
     if min(width_px, height_px) < 32:
         problems.append(Problem("--size", f"must be WxH px, 32 or more, got {size!r}", "--size 64x64"))
-    elif (px := count * width_px * height_px) > _MOST_PX:
+    elif not problems and (px := count * width_px * height_px) > _MOST_PX:
         message = f"must give a sheet of {_MOST_PX:,} px at most, got {px:,}"
         problems.append(Problem("--count x --size", message, "draw fewer or smaller ones"))
     if problems:
@@ -246,7 +246,7 @@ def write_dollhouse(
     from lorasweep.dollhouse import world
 
     out = paths.typed(out)
-    problems = no_counts(images=images, repeats=repeats)
+    problems = [*no_counts(images=images, repeats=repeats), *no_counts(0, seed=seed)]
     wrong = {} if problems else world.undrawable(subject, images=images, outfits=outfits, confound=confound)
     problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
     if out.is_dir() and any(out.iterdir()):

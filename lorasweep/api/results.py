@@ -81,8 +81,9 @@ def export(
 ) -> list[Exported]:
     """Write an adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers.
 
-    Saved is a `checkpoint`, or what that is found by, as are `best` and `step`; `out` a .safetensors or a folder, None: `export/` in the
-    run folder; no `form` is the smallest that `readers` read; `how` is as `results.export.export_run` takes it.
+    Saved is a `checkpoint`, or with `best` and `step` what that is found by; `out` a .safetensors or a folder, None:
+    `export/` in the run folder; no `form` is the smallest that `readers` read; `how` is as
+    `results.export.export_run` takes it.
 
     Raises:
         InputError: there is no such run, or it cannot be written so; nothing was.

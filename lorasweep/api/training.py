@@ -317,7 +317,7 @@ def judge(
     """Judge LoRA files that any trainer made: `ls.judge("my-000004.safetensors", "base=stable_diffusion", ...)`.
 
     Args:
-        words: files, or lists of them, which are the rungs of one arm; `NAME=FILE`, for arms of their own; and KEY=VALUE.
+        words: files, or lists of them: the rungs of one arm; `NAME=FILE`, for arms of their own; and KEY=VALUE.
         steps: of the files, where neither metadata nor names say it.
         require: bounds, as `overcook<0.5`, on what is judged; `unkept` says which of them are not kept.
         warn: as in `run_sweep`.
@@ -333,7 +333,8 @@ def judge(
     from lorasweep.sweep import judge_files
 
     required = judge_files.requirements(require)
-    asked, plans = judge_files.planned(judge_files.question(config.texts(words, "a file or KEY=VALUE"), steps=steps), required)
+    question = judge_files.question(config.texts(words, "a file or KEY=VALUE"), steps=steps)
+    asked, plans = judge_files.planned(question, required)
     if len(asked.arms) > 1:
         return _run_planned(asked, plans, warn, on_change, quiet=quiet)
     from lorasweep.results.report import write

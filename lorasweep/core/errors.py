@@ -47,12 +47,12 @@ class Problem:
         return f"{on_one_line(self.where):<{width}}  {on_one_line(self.message + hint)}"
 
 
-def no_counts(**counts: object) -> list[Problem]:
-    """Return the problems of arguments, by name, that are to be whole numbers from 1 on."""
+def no_counts(least: int = 1, /, **counts: object) -> list[Problem]:
+    """Return the problems of arguments, by name, that are to be whole numbers from `least` on."""
     return [
-        Problem(f"--{name.replace('_', '-')}", f"must be a whole number >= 1, got {count!r}")
+        Problem(f"--{name.replace('_', '-')}", f"must be a whole number >= {least}, got {count!r}")
         for name, count in counts.items()
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1
+        if not isinstance(count, int) or isinstance(count, bool) or count < least
     ]
 
 
