@@ -169,7 +169,8 @@ class Planned(_Shows):
         """A row an arm: steps, images, buckets, exposures per image, trained parameters."""
         import pandas as pd
 
-        return pd.DataFrame([self._row(arm, made) for arm, made in self.arms])
+        rows = [self._row(arm, made) for arm, made in self.arms]
+        return pd.DataFrame(rows).astype({"trained parameters": "Int64"})  # of some it is not known
 
     def _row(self, arm: Arm, made: Plan) -> dict[str, Any]:
         counted = trainable(arm.recipe)
@@ -188,15 +189,15 @@ class Planned(_Shows):
         from lorasweep.results.report.notebook import Shown
         from lorasweep.results.report.words import expected
 
-        table = self.table
+        rows = [self._row(arm, made) for arm, made in self.arms]
         return Shown(
             title=f"plan of {self.name}",
             lines=[
                 expected(self.trials, self.seconds, timed_here=self.timed_here),
                 *(f"warning: {said}" for said in self.warnings),
             ],
-            head=list(table),
-            rows=list(table.itertuples(index=False)),
+            head=list(rows[0]),
+            rows=[["" if cell is None else cell for cell in row.values()] for row in rows],
         )
 
 
@@ -358,7 +359,7 @@ class Sweep(_Shows):
             }
             for row in rank_arms(state)
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).astype({"rank": "Int64"} if rows else {})  # some arms have none
 
     @property
     def trials(self) -> list[Run]:

@@ -19,7 +19,7 @@ from tiny_training import FEW_PICTURES
 import lorasweep as ls
 from lorasweep import config
 from lorasweep.cli import main
-from lorasweep.core import run_folder
+from lorasweep.core import registry, run_folder
 from lorasweep.core.errors import ConfigError, InputError, LorasweepError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
@@ -214,6 +214,19 @@ def test_files_may_be_paths(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("recipe: {adapter.dim: 3}", encoding="utf-8")
     assert ls.compose(tmp_path / "mine.yaml", "seed=1") == ls.compose("adapter.dim=3", "seed=1")
     assert ls.plan(config.places.sweeps_dir() / "quickstart.yaml").trials == ls.plan("quickstart").trials == 4
+
+
+def test_whole_numbers_stay_whole_where_some_are_not_known(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(registry.load("adapter", "loha"), "layer_shapes")
+    planned = ls.plan("adapter=loha,lokr", "train.max_steps=4")
+    by_arm = planned.table["trained parameters"]
+    (known,) = by_arm.dropna()
+    assert isinstance(known, int) and by_arm.isna().sum() == 1
+    for shown in (str(planned), planned._repr_html_()):
+        assert str(known) in shown and not re.search(r"\b(nan|None|NA)\b|e[+]05", shown)
+    write_sweep(home / "outputs" / "asked", [Cooked(arm="a"), Cooked(arm="b", status="DIVERGED")])
+    ranks = ls.open_sweep("asked").leaderboard["rank"]
+    assert isinstance(ranks[0], int) and ranks[0] == 1 and ranks.isna()[1]
 
 
 def test_a_list_of_words_is_taken_as_hydra_takes_one() -> None:
