@@ -38,8 +38,9 @@ class Problem:
     def in_python(self) -> Problem:
         """Say it to whoever calls a function: options are the function's knobs, but those of a command to type."""
         hint = self.hint if "lorasweep " in self.hint else _as_knobs(self.hint)
-        told = (self.where, self.message)
-        return Problem(*(map(_as_knobs, told) if self.where.startswith("--") else told), hint)
+        if not self.where.startswith("--"):
+            return Problem(self.where, self.message, hint)
+        return Problem(_as_knobs(self.where), _as_knobs(self.message), hint)
 
     def line(self, width: int = 0) -> str:
         """Return one line, whatever is quoted in it; what is wrong begins behind `width` columns."""
