@@ -45,7 +45,7 @@ def export_run(
     *,
     out: Path | None = None,
     precision: Precision = "fp32",
-    ranks: int | Sequence[int] | Literal["all"] = (),
+    ranks: Sequence[int] | Literal["all"] = (),
     form: Form | None = None,
 ) -> list[Exported]:
     """Write the run's adapter in the names that UIs look for.
@@ -62,7 +62,6 @@ def export_run(
     """
     if wrong := list(_wrong_words(precision, form)):
         raise InputError(wrong, subject="export")
-    ranks = (ranks,) if isinstance(ranks, int) else ranks
     kind = saved.recipe.adapter.name
     form = forms.plain_form(kind, form) if form else forms.smallest_form(kind)
     trained = _trained_ranks(saved)

@@ -263,6 +263,8 @@ def test_a_searched_sweep_says_what_each_point_is_and_goes_on_by_its_name(home: 
 def test_every_name_of_the_front_door_is_there() -> None:
     assert {"audit", "calibrate", "caption", "doctor", "import_config", "plan", "run_trial"} <= set(ls.__all__)
     assert all(callable(getattr(ls, name)) for name in ls.__all__)
+    assert issubclass(ls.ConfigError, ls.InputError) and issubclass(ls.SweepHeldError, ls.LorasweepError)
+    assert ls.plan(what="train.max_steps=4").plans["recipe"].steps == 4
 
 
 def test_the_command_and_python_plan_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
