@@ -67,7 +67,7 @@ def by_diffusers(run: RunFolder, folder: Path) -> tuple[list[Path], Weights]:
 
 
 def by_lycoris(run: RunFolder, folder: Path) -> tuple[list[Path], Weights]:
-    """As LyCORIS' own network saves: its keys under its own prefix, half precision as people choose it."""
+    """As LyCORIS' own network saves: its keys under its own prefix."""
     lycoris = pytest.importorskip("lycoris", reason="LyCORIS is not installed: the command is above")
     lycoris.LycorisNetwork.apply_preset({"target_module": ["Attention"], "target_name": []})
     unet = dollhouse().parts["unet"]
@@ -79,7 +79,7 @@ def by_lycoris(run: RunFolder, folder: Path) -> tuple[list[Path], Weights]:
         held = load_file(run.weights(step))
         state = {names[key.removeprefix("lora_unet_")]: tensor for key, tensor in held.items()}
         network.load_state_dict(state, strict=False)
-        network.save_weights(str(folder / f"mine-step{step:08d}.safetensors"), torch.float16, {})
+        network.save_weights(str(folder / f"mine-step{step:08d}.safetensors"), torch.float32, {})
     files = sorted(folder.glob("*.safetensors"))
     network.double().load_state_dict({key: tensor.double() for key, tensor in load_file(files[-1]).items()})
     paths = {f"lycoris_{path.replace('.', '_')}": path for path, _ in unet.named_modules()}
@@ -97,20 +97,19 @@ def numbers(value: Any, at: str = "") -> Iterator[tuple[str, float]]:
         yield at, float(value)
 
 
-# Files in fp32 hold the very weights that the run judged, and only the order of additions differs. fp16 rounds each
-# factor by 2^-11 of itself at most, and no number moves by more than that.
+# Files in fp32 hold the very weights that the run judged, and only the order of additions differs. Half precision
+# would move single pixels to the edge of what is clipped, and a count moves in jumps.
 @pytest.mark.parametrize(
-    ("words", "write", "close"),
+    ("words", "write"),
     [
-        (["adapter.alpha=4", "adapter.targets=attn"], by_diffusers, 1e-5),
-        (["adapter=loha", "adapter.alpha=2", "adapter.targets=attn"], by_lycoris, 2**-11),
+        (["adapter.alpha=4", "adapter.targets=attn"], by_diffusers),
+        (["adapter=loha", "adapter.alpha=2", "adapter.targets=attn"], by_lycoris),
     ],
     ids=["diffusers", "LyCORIS"],
 )
 def test_ten_checkpoints_of_others_are_judged_as_the_run_was(
     words: list[str],
     write: Callable[[RunFolder, Path], tuple[list[Path], Weights]],
-    close: float,
     home: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -132,7 +131,7 @@ def test_ten_checkpoints_of_others_are_judged_as_the_run_was(
     judged = RunFolder(Path(json.loads(capsys.readouterr().out)["run_folder"]))
     own, found = dict(numbers(run.result)), dict(numbers(judged.result))
     assert own.keys() == found.keys()
-    apart = {key: (value, found[key]) for key, value in own.items() if found[key] != pytest.approx(value, close, close)}
+    apart = {key: (value, found[key]) for key, value in own.items() if found[key] != pytest.approx(value, 1e-5, 1e-5)}
     assert not apart
     said = [{key: each.result["verdict"].get(key) for key in VERDICT} for each in (run, judged)]
     assert said[0] == said[1] and said[0]["best_at"] is not None, said
