@@ -124,7 +124,9 @@ class SweepMirror:
             report.problems += [f"{each.where} {each.message}" for each in error.problems]
         except (StoreUnavailable, OSError) as error:
             self._pusher = None  # the store is opened afresh next time
-            report.problems.append(masked(str(error)))
+            at = getattr(error, "filename", None)  # of a disk's, not a server's
+            told = f"{at} cannot be written: {error.strerror}; sync where it can be" if at else str(error)
+            report.problems.append(masked(told))
         return report
 
     def _sync(self, sweep: SweepFiles, report: SyncReport) -> None:
