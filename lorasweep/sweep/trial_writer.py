@@ -278,10 +278,12 @@ def write_lost_inputs(trial: Trial) -> None:
     run = RunFolder(trial.folder)
     if trial.recipe is None or run.record is None:
         return
+    end = to_yaml({"launcher": trial.recipe.launcher})  # to parse thousands of whole ones takes long
     try:
-        from_dict(Recipe, run.recipe)
+        if not (run.path / RECIPE_FILE).read_text(encoding="utf-8").endswith(end):
+            from_dict(Recipe, run.recipe)
         is_lost = not run.plan
-    except ValueError:
+    except (OSError, ValueError):
         is_lost = True
     if is_lost:
         _write_inputs(trial)
