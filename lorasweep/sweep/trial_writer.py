@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorasweep.components import bases
 from lorasweep.config import to_yaml

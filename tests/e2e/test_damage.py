@@ -198,7 +198,9 @@ def test_what_was_asked_of_a_finished_run_is_written_again(
     assert run.record is not None and run_in(whole).record == run.record, "nothing else was done"
 
 
-def test_a_run_that_diverged_behind_a_rung_has_no_result(homes: tuple[Path, Path], home: Path, words: list[str]) -> None:
+def test_a_run_that_diverged_behind_a_rung_has_no_result(
+    homes: tuple[Path, Path], home: Path, words: list[str]
+) -> None:
     half, _ = homes
     shutil.copytree(half, home, dirs_exist_ok=True)
     run = run_in(home)
