@@ -34,9 +34,9 @@ def __dir__() -> list[str]:
 class _Plan(types.ModuleType):
     """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
 
-    def __call__(self, *what: Any) -> Any:
+    def __call__(self, what: Any = None, *overrides: str) -> Any:
         """Plan; see `lorasweep.api.plan`."""
-        return api.plan(*what)
+        return api.plan(what, *overrides)
 
 
 class _FrontDoor(types.ModuleType):

@@ -23,9 +23,11 @@ if TYPE_CHECKING:  # what an editor completes
     from lorasweep.api.imports import *  # noqa: F403
     from lorasweep.api.results import *  # noqa: F403
     from lorasweep.api.training import *  # noqa: F403
+    from lorasweep.core.errors import *  # noqa: F403
 
 # The names of each module, which is loaded when one of them is asked for.
 _MODULES = {
+    ".core.errors": ("ConfigError", "DatasetError", "InputError", "LorasweepError", "SweepHeldError"),
     "cached": ("cache", "clear_cache"),
     "calibration": ("calibrate", "calibrate_by_ratings"),
     "checks.doctor": ("doctor",),
@@ -47,5 +49,5 @@ def __getattr__(name: str) -> Any:
     """Load the module that has it."""
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

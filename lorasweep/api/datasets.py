@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lorasweep import config
 from lorasweep.core import files, paths, progress, registry
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem, no_counts
 from lorasweep.core.protocols import Tag
 from lorasweep.core.records import Component, Recipe
 from lorasweep.data import caption_writing, mending
@@ -201,13 +201,13 @@ def draw_dollhouse(
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
     out = paths.typed(out)
-    problems = _no_counts(count=count)
+    problems = [*no_counts(count=count), *no_counts(0, seed=seed)]
     wrong = {} if subject is None else world.undrawable(subject)
     problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
-    width_px, height_px = _size(size)
+    width_px, height_px = _size(str(size))
     if min(width_px, height_px) < 32:
         problems.append(Problem("--size", f"must be WxH px, 32 or more, got {size!r}", "--size 64x64"))
-    elif (px := count * width_px * height_px) > _MOST_PX:
+    elif not problems and (px := count * width_px * height_px) > _MOST_PX:
         message = f"must give a sheet of {_MOST_PX:,} px at most, got {px:,}"
         problems.append(Problem("--count x --size", message, "draw fewer or smaller ones"))
     if problems:
@@ -246,7 +246,7 @@ def write_dollhouse(
     from lorasweep.dollhouse import world
 
     out = paths.typed(out)
-    problems = _no_counts(images=images, repeats=repeats)
+    problems = [*no_counts(images=images, repeats=repeats), *no_counts(0, seed=seed)]
     wrong = {} if problems else world.undrawable(subject, images=images, outfits=outfits, confound=confound)
     problems += [Problem(f"--{name}", message) for name, message in wrong.items()]
     if out.is_dir() and any(out.iterdir()):
@@ -257,14 +257,6 @@ def write_dollhouse(
     return world.write_dataset(
         out, subject=subject, images=images, outfits=outfits, confound=confound, repeats=repeats, seed=seed
     )
-
-
-def _no_counts(**counts: int) -> list[Problem]:
-    return [
-        Problem(f"--{name}", f"must be a whole number >= 1, got {count!r}")
-        for name, count in counts.items()
-        if not isinstance(count, int) or count < 1
-    ]
 
 
 def _size(text: str) -> tuple[int, int]:

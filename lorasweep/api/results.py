@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import paths
-from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.errors import InputError, Problem, no_counts
 from lorasweep.core.run_folder import EXPORTS, REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
 from lorasweep.results import runs
 from lorasweep.results.handles import Named, Run, Sweep, named_by
@@ -58,6 +58,8 @@ def checkpoint(named: Named, *, best: bool = False, step: int | None = None) -> 
     Raises:
         InputError: there is none.
     """
+    if step is not None and (problems := no_counts(step=step)):
+        raise InputError(problems, subject="export")
     if best:
         sweep = runs.find_sweep(named_by(named), subject="export")
         if not SweepFolder(sweep).is_declared:
@@ -71,14 +73,17 @@ def export(
     saved: runs.Checkpoint | Named,
     out: str | Path | None = None,
     *,
+    best: bool = False,
+    step: int | None = None,
     form: Form | None = None,
     readers: str | Sequence[str] = (),
     **how: Any,
 ) -> list[Exported]:
     """Write an adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers.
 
-    Saved is a `checkpoint`, or a run for the one that it kept; `out` a .safetensors or a folder, None: `export/` in the
-    run folder; no `form` is the smallest that `readers` read; `how` is as `results.export.export_run` takes it.
+    Saved is a `checkpoint`, or with `best` and `step` what that is found by; `out` a .safetensors or a folder, None:
+    `export/` in the run folder; no `form` is the smallest that `readers` read; `how` is as
+    `results.export.export_run` takes it.
 
     Raises:
         InputError: there is no such run, or it cannot be written so; nothing was.
@@ -86,7 +91,7 @@ def export(
     from lorasweep.results.export import export_run, forms
 
     if not isinstance(saved, runs.Checkpoint):
-        saved = checkpoint(saved)
+        saved = checkpoint(saved, best=best, step=step)
     out = None if out is None else paths.typed(out)
     place = saved.folder / EXPORTS if out is None else out
     paths.require_writable(place if place.is_dir() else place.parent, option="--out")
@@ -133,6 +138,8 @@ def rate(
     if not re.fullmatch(r"\w[\w.-]{0,39}", rater, re.ASCII) or not paths.is_portable(rater):
         message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {rater!r}"
         raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
+    if problems := no_counts(most=most):
+        raise InputError(problems, subject="rate")
     if not 0 <= (port or 0) < 1 << 16:
         raise InputError(Problem("--port", f"must be from 1 to 65535, got {port}"), subject="rate")
     folder = runs.find_sweep_or_run(named_by(named), subject="rate")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import files, once, paths, progress
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem, no_counts
 from lorasweep.core.printable import command
 from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.make import for_seed
 from lorasweep.results import runs
-from lorasweep.results.handles import EndedRun, EndedSweep, Planned, Run, Sweep
+from lorasweep.results.handles import EndedRun, EndedSweep, Named, Planned, Run, Sweep, named_by
 from lorasweep.sweep import beforehand
 from lorasweep.sweep.ranking.state import SweepState
 
@@ -113,7 +113,7 @@ def run_trial(
     recipe: Recipe,
     folder: str | Path | None = None,
     *,
-    planned: Plan | None = None,
+    planned: Planned | None = None,
     fresh: bool = False,
     parent: Mapping[str, Any] | None = None,
     warn: Warn | None = None,
@@ -128,7 +128,7 @@ def run_trial(
         recipe: from `compose`.
         folder: the run folder; None: where `lorasweep train` puts it. `outputs/mine/first` is `mine/first` to
             every command.
-        planned: its plan, when it is known already.
+        planned: what `plan` returned of it, when that is there already.
         fresh: train it though this home has already done so elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
         warn: hears what is allowed, but worth knowing, before any work.
@@ -147,15 +147,18 @@ def run_trial(
         raise ConfigError(
             Problem(repr(recipe)[:80], "is no recipe", "ls.compose(...) makes one of KEY=VALUEs or a file")
         )
-    planned = planned or make_plan(recipe)
-    tell(alone(recipe, planned).warnings, warn)
-    place = folder_of(recipe, planned) if folder is None else paths.typed(folder).absolute()
+    planned = planned or alone(recipe, make_plan(recipe))
+    if not isinstance(planned, Planned) or planned.subject != recipe:
+        raise ConfigError(Problem("planned", "is no plan of this recipe", "leave it out, or ls.plan(recipe)"))
+    (made,) = planned.plans.values()
+    tell(planned.warnings, warn)
+    place = folder_of(planned) if folder is None else paths.typed(folder).absolute()
     mirror = Mirror(place.parent, recipe.tracking)
     ended = cook(
         recipe,
-        planned,
+        made,
         place,
-        shown=lambda: _heard(planned.steps, quiet=quiet, on_event=on_event),
+        shown=lambda: _heard(made.steps, quiet=quiet, on_event=on_event),
         fresh=fresh,
         parent=parent,
         mirror=mirror,
@@ -163,7 +166,7 @@ def run_trial(
     return EndedRun(place, ended)
 
 
-def fork(named: str | Path, *overrides: str, fresh: bool = False, **how: Any) -> EndedRun:
+def fork(named: Named, *overrides: str, fresh: bool = False, **how: Any) -> EndedRun:
     """Train the recipe of a run with changes; the new run's `parent` names the run and them.
 
     `named` is as `open_run` takes it, `how` as `run_trial` does: `warn`, `on_event`, `quiet`.
@@ -173,7 +176,8 @@ def fork(named: str | Path, *overrides: str, fresh: bool = False, **how: Any) ->
             is changed.
         SweepHeldError: another process trains that recipe.
     """
-    parent = runs.find_run(str(named), subject="fork", to_cook=False)
+    parent = runs.find_run(named_by(named), subject="fork", to_cook=False)
+    overrides = tuple(config.texts(overrides))
     if not overrides:
         hint = f"to cook it again as it is: {command('lorasweep', 'train', '--from', parent.name)}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
@@ -185,7 +189,7 @@ def fork(named: str | Path, *overrides: str, fresh: bool = False, **how: Any) ->
 
 
 def train_again(
-    named: str | Path, *overrides: str, warn: Warn | None = None, **how: Any
+    named: Named, *overrides: str, warn: Warn | None = None, **how: Any
 ) -> tuple[EndedRun, Comparison | None]:
     """Train a recorded recipe once more, in a folder of its own, and compare; None when it did not come to its end.
 
@@ -198,6 +202,7 @@ def train_again(
     """
     from lorasweep.results.report.compare import compare_runs
 
+    overrides = tuple(config.texts(overrides))
     keys = {text: text.split("=")[0] for text in overrides}
     wrong = [text for text, key in keys.items() if key.split(".")[0] not in NOT_THE_RECIPE]
     if wrong := [text for text in wrong if keys[text] not in _PLACES]:
@@ -205,15 +210,16 @@ def train_again(
         problems = [Problem(text, "would make it another recipe", hint) for text in wrong]
         raise InputError(problems, subject="train --from")
     moved = [text for text, key in keys.items() if key in _PLACES]
-    run = runs.find_run(str(named), subject="train --from", to_cook=not moved)
+    run = runs.find_run(named_by(named), subject="train --from", to_cook=not moved)
     recipe = compose(run.recipe, *overrides)
-    planned = make_plan(recipe)
-    if run.material and run.material != planned.material:
+    made = make_plan(recipe)
+    if run.material and run.material != made.material:
         if moved:
-            raise InputError(runs.other_material(run, planned, moved), subject="train --from")
+            raise InputError(runs.other_material(run, made, moved), subject="train --from")
         tell(["its images, captions or base model have changed since"], warn)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
-    folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
+    folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{made.fingerprint[:8]}"
+    planned = alone(recipe, made)
     parent = {"parent": run.name, "overrides": []}
     again = run_trial(recipe, folder, planned=planned, fresh=True, parent=parent, warn=warn, **how)
     return again, compare_runs(run.folder, folder) if again.ended.exit_code == 0 else None
@@ -258,6 +264,8 @@ def run_sweep(
     Raises:
         ConfigError: before any work; with every problem found.
     """
+    if repeats is not None and (problems := no_counts(repeats=repeats)):
+        raise ConfigError(problems, subject="run_sweep")
     spec = _spec(sweep, overrides)
     how = {"extend": extend, "repeats": repeats, "fresh": fresh}
     return _run_planned(spec, _plan_sweep(spec), warn, on_change, quiet=quiet, **how)
@@ -301,7 +309,7 @@ def _run_planned(
 def judge(
     *words: str | Path,
     steps: Sequence[int] | None = None,
-    require: Sequence[str] = (),
+    require: str | Sequence[str] = (),
     warn: Warn | None = None,
     on_change: OnChange | None = None,
     quiet: bool = False,
@@ -309,7 +317,7 @@ def judge(
     """Judge LoRA files that any trainer made: `ls.judge("my-000004.safetensors", "base=stable_diffusion", ...)`.
 
     Args:
-        words: files, which are the rungs of one arm; `NAME=FILE`, for arms of their own; and KEY=VALUE.
+        words: files, or lists of them: the rungs of one arm; `NAME=FILE`, for arms of their own; and KEY=VALUE.
         steps: of the files, where neither metadata nor names say it.
         require: bounds, as `overcook<0.5`, on what is judged; `unkept` says which of them are not kept.
         warn: as in `run_sweep`.
@@ -325,23 +333,24 @@ def judge(
     from lorasweep.sweep import judge_files
 
     required = judge_files.requirements(require)
-    asked, plans = judge_files.planned(judge_files.question(list(map(str, words)), steps=steps), required)
+    question = judge_files.question(config.texts(words, "a file or KEY=VALUE"), steps=steps)
+    asked, plans = judge_files.planned(question, required)
     if len(asked.arms) > 1:
         return _run_planned(asked, plans, warn, on_change, quiet=quiet)
     from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
 
     (arm,) = asked.arms
-    planned = plans[arm.name]
-    place = paths.outputs() / paths.JUDGED_RUNS / f"{arm.name}-{planned.fingerprint[:8]}"
-    run = run_trial(arm.recipe, place, planned=planned, warn=warn, quiet=quiet)
+    made = plans[arm.name]
+    place = paths.outputs() / paths.JUDGED_RUNS / f"{arm.name}-{made.fingerprint[:8]}"
+    run = run_trial(arm.recipe, place, planned=alone(arm.recipe, made), warn=warn, quiet=quiet)
     if run.ended.record.status is Status.COMPLETED:
         write.write_step_sheet(place)
         write_report(place.parent)
     return run
 
 
-def unkept(judged: Run | Sweep, require: Sequence[str]) -> list[str]:
+def unkept(judged: Run | Sweep, require: str | Sequence[str]) -> list[str]:
     """Tell which bounds the kept file of a run, or of each run of a sweep, does not keep, a sentence each.
 
     What is not measured keeps no bound.
@@ -370,9 +379,10 @@ def tell(warnings: Iterable[str], warn: Warn | None) -> None:
             warn(warning)
 
 
-def folder_of(recipe: Recipe, planned: Plan) -> Path:
+def folder_of(planned: Planned) -> Path:
     """Return where a single recipe is trained: equal recipes on equal images share a folder."""
-    return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
+    ((arm, made),) = planned.arms
+    return paths.outputs() / paths.SINGLE_RUNS / f"{made.fingerprint[:12]}-s{arm.recipe.seed}"
 
 
 def _heard(steps: int, *, quiet: bool, on_event: OnEvent | None) -> AbstractContextManager[progress.Report]:

@@ -90,6 +90,8 @@ class Interval:
         """Return the number; a ValueError when it is out of reach."""
         if value not in self:
             raise ValueError(f"{self} does not reach {value!r}")
+        if self.step is not None:
+            return self._at(round((value - self.low) / self.step))
         return int(value) if self.integer else float(value)
 
     def __contains__(self, value: Any) -> bool:

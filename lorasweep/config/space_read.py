@@ -347,6 +347,6 @@ def _range(key: str, value: RangeSweep) -> Domain | Problem:
     if start is None or stop is None or not step or (stop - start) / step <= 1:
         return Problem(key, "range(start,stop,step) must hold two values or more", "e.g. range(1,5)")
     count = math.ceil((stop - start) / step - 1e-9)
-    ends = sorted((start, start + (count - 1) * step))
+    ends = sorted(round(end, 12) for end in (start, start + (count - 1) * step))  # not 0.8999999999999999
     integer = all(isinstance(each, int) for each in (start, stop, step))
     return Interval(low=ends[0], high=ends[1], integer=integer, step=abs(step))

@@ -36,14 +36,25 @@ class Problem:
         return self.line()
 
     def in_python(self) -> Problem:
-        """Say it to whoever calls a function: where an option is wrong, options are the function's knobs."""
-        is_option = self.where.startswith("--")
-        return Problem(*map(_as_knobs, (self.where, self.message, self.hint))) if is_option else self
+        """Say it to whoever calls a function: options are the function's knobs, but those of a command to type."""
+        hint = self.hint if "lorasweep " in self.hint else _as_knobs(self.hint)
+        if not self.where.startswith("--"):
+            return Problem(self.where, self.message, hint)
+        return Problem(_as_knobs(self.where), _as_knobs(self.message), hint)
 
     def line(self, width: int = 0) -> str:
         """Return one line, whatever is quoted in it; what is wrong begins behind `width` columns."""
         hint = f"  ({self.hint})" if self.hint else ""
         return f"{on_one_line(self.where):<{width}}  {on_one_line(self.message + hint)}"
+
+
+def no_counts(least: int = 1, /, **counts: object) -> list[Problem]:
+    """Return the problems of arguments, by name, that are to be whole numbers from `least` on."""
+    return [
+        Problem(f"--{name.replace('_', '-')}", f"must be a whole number >= {least}, got {count!r}")
+        for name, count in counts.items()
+        if not isinstance(count, int) or isinstance(count, bool) or count < least
+    ]
 
 
 def _as_knobs(text: str) -> str:

@@ -32,6 +32,8 @@ def typed(path: str | Path) -> Path:
     """
     if isinstance(path, Path):
         return Path(os.path.expanduser(path))
+    if not isinstance(path, str):
+        raise InputError(Problem(repr(path)[:80], "must be a path as text", "or a pathlib.Path"), subject="a path")
     if not path.strip():
         raise InputError(Problem(repr(path), "must not be empty", "for this folder: ."), subject="a path")
     expanded = os.path.expanduser(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.config import Arm, SweepSpec
+from lorasweep.config.suggest import unknown
 from lorasweep.core import paths, registry
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
@@ -168,7 +169,8 @@ class Planned(_Shows):
         """A row an arm: steps, images, buckets, exposures per image, trained parameters."""
         import pandas as pd
 
-        return pd.DataFrame([self._row(arm, made) for arm, made in self.arms])
+        rows = [self._row(arm, made) for arm, made in self.arms]
+        return pd.DataFrame(rows).astype({"trained parameters": "Int64"})  # of some it is not known
 
     def _row(self, arm: Arm, made: Plan) -> dict[str, Any]:
         counted = trainable(arm.recipe)
@@ -187,16 +189,27 @@ class Planned(_Shows):
         from lorasweep.results.report.notebook import Shown
         from lorasweep.results.report.words import expected
 
-        table = self.table
+        rows = [self._row(arm, made) for arm, made in self.arms]
         return Shown(
             title=f"plan of {self.name}",
             lines=[
                 expected(self.trials, self.seconds, timed_here=self.timed_here),
                 *(f"warning: {said}" for said in self.warnings),
             ],
-            head=list(table),
-            rows=list(table.itertuples(index=False)),
+            head=list(rows[0]),
+            rows=[["" if cell is None else cell for cell in row.values()] for row in rows],
         )
+
+
+class _Found(dict[str, Any]):
+    """What a run found, by name; asked for what is not there, it says why."""
+
+    run: Run
+
+    def __missing__(self, name: str) -> Any:
+        status = self.run.status
+        why = "nobody measured it" if status is Status.COMPLETED else f"{self.run.name} is {status.value}"
+        raise KeyError(f"{name}: {self.run.missing.get(name) or unknown(why, name, self)}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -231,7 +244,7 @@ class Run(_Shows):
     @property
     def metrics(self) -> Mapping[str, float]:
         """Numbers of the checkpoint that it keeps, by name; none before the end."""
-        return dict(self.result["metrics"])
+        return self._found("metrics")
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -241,7 +254,12 @@ class Run(_Shows):
     @property
     def verdict(self) -> Mapping[str, Any]:
         """Where it was done, from where it burns, which weight to use; "sentence" says it in words."""
-        return dict(self.result["verdict"])
+        return self._found("verdict")
+
+    def _found(self, what: str) -> _Found:
+        found = _Found(self.result[what])
+        found.run = self
+        return found
 
     @property
     def parent(self) -> Mapping[str, Any]:
@@ -341,7 +359,7 @@ class Sweep(_Shows):
             }
             for row in rank_arms(state)
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).astype({"rank": "Int64"} if rows else {})  # some arms have none
 
     @property
     def trials(self) -> list[Run]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep.components.adapters import file
-from lorasweep.config import Arm, SweepSpec, compose_recipe
+from lorasweep.config import Arm, SweepSpec, compose_recipe, texts
 from lorasweep.config.sweep_spec import Constraint, Objective, read_constraint
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
@@ -95,14 +95,14 @@ def planned(asked: SweepSpec, required: Sequence[Constraint] = ()) -> tuple[Swee
     return asked, plans
 
 
-def requirements(texts: Sequence[str]) -> tuple[Constraint, ...]:
+def requirements(bounds: str | Sequence[str]) -> tuple[Constraint, ...]:
     """Read `overcook<0.5`: a metric, or its short name, and a bound; `<` means `<=`.
 
     Raises:
         ConfigError: with every text that is no such bound.
     """
     found, problems = [], []
-    for text in texts:
+    for text in texts([bounds], "METRIC<BOUND"):
         match = _REQUIRED.fullmatch(text)
         if match and (bound := read_constraint(_SHORT.get(match[1], match[1]), match[2])):
             found.append(bound)

@@ -113,9 +113,21 @@ def test_arms_without_images_are_a_sweep(
 ) -> None:
     _, (early, late) = trained
     words = ["judge", f"mine={early}", f"theirs={late}", "captions.trigger=zkw", "launcher.workers=1", *small]
-    assert main([*words, "metrics=[burn,diversity]", "--json"]) == 0
+    for bound, why in (
+        ("identity<1", "two training images"),
+        ("generalisation/train<1", "no training images"),
+        ("trigger_selectivity/score>0", "no training images"),
+        ("prompt_control/score>0", "second recombined prompt"),
+    ):
+        asked = ["metrics=[identity,generalisation,trigger_selectivity,prompt_control]", "--require", bound]
+        others = [word for word in words if not word.startswith("dataset.prompts")]
+        assert main([*others, "dataset.prompts={in_distribution:[zkw],recombined:[zkw]}", *asked]) == 2
+        assert why in capsys.readouterr().err
+    assert main([*words, "metrics=[burn,diversity,identity]", "--json"]) == 0
     said = capsys.readouterr()
-    assert {trial["arm"] for trial in json.loads(said.out)["trials"]} == {"mine", "theirs"}
+    told = json.loads(said.out)
+    assert {trial["arm"] for trial in told["trials"]} == {"mine", "theirs"}
+    assert told["metric"] == "overcook/score" and all(trial["value"] is not None for trial in told["trials"])
     assert "no images" in said.err
 
     # Another seed would say the same: nobody is sent to cook one.

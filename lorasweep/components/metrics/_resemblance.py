@@ -20,7 +20,7 @@ from lorasweep.components.metrics import _similarity as similarity
 from lorasweep.components.metrics._offers import by_ending, not_here
 from lorasweep.core.judging import EncoderName, Gallery
 from lorasweep.core.protocols import Encoder, JudgeContext
-from lorasweep.core.records import Measurement
+from lorasweep.core.records import Measurement, Plan
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LEAST_SPAN = 0.02  # between the base's pictures and the subject's, below which an encoder is blind
 FEWEST = 2  # pictures on either side
+TOO_FEW_TRAINED, TOO_FEW_DRAWN = "needs two training images", "needs two pictures"
 DETAILS = {  # of a likeness, by the kind of encoder
     "base": ("distance", "base_distance"),
     "published": ("resemblance", "base_resemblance", "held_out_resemblance"),
@@ -44,6 +45,13 @@ def ask_encoders(ask: Callable[[str], Measurement], encoder: str, also: Sequence
         found.values.update({f"{name}{ending}": value for name, value in answer.values.items()})
         found.missing.update({f"{name}{ending}": why for name, why in answer.missing.items()})
     return found
+
+
+def too_few(plan: Plan, drawn: int) -> str:
+    """Tell why nothing can be said of so many pictures, before they are drawn; empty when it can."""
+    if len(plan.train_images()) < FEWEST:
+        return TOO_FEW_TRAINED
+    return TOO_FEW_DRAWN if drawn < FEWEST else ""
 
 
 class CannotTell(Exception):
@@ -78,7 +86,7 @@ def make_scale(context: JudgeContext, name: EncoderName, base_pictures: Pictures
     if encoder is None:
         raise CannotTell(not_here(name))
     if context.gallery is None or len(context.gallery.train) < FEWEST:
-        raise CannotTell("needs two training images")
+        raise CannotTell(TOO_FEW_TRAINED)
     if len(base_pictures) < FEWEST:
         raise CannotTell("needs two pictures by the base")
     if name == "base":

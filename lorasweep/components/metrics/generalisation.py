@@ -48,6 +48,7 @@ SYMPTOMS = (
 HIGH_NOISE = 0.8  # share of the schedule above which a timestep counts as high noise
 NAME = "generalisation"
 NONE_HELD_OUT = "there are no held-out images (dataset.holdout)"
+NONE_TRAINED = "there are no training images"
 PROBES: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
 
@@ -80,7 +81,7 @@ class Generalisation:
         ratios = {}
         for name in PROBES:
             if name not in context.probe_sets:
-                missing = NONE_HELD_OUT if name == "held_out" else "there are no training images"
+                missing = NONE_HELD_OUT if name == "held_out" else NONE_TRAINED
                 found.missing[f"{NAME}/{name}{suffix}"] = missing
                 continue
             rows = context.losses(name, weight)
@@ -113,14 +114,15 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     counts = {"train": len(plan.train_images()), "held_out": len(plan.held_out_images())}
     why = "" if counts["held_out"] else NONE_HELD_OUT
+    untrained = "" if counts["train"] else NONE_TRAINED
     few = "" if min(counts.values()) > 1 else "needs two images on either side"
     found = {f"{NAME}/rise": why}
     for suffix in by_suffix(recipe.sample.weight, recipe.metrics[NAME]["weights"]):
-        found |= {f"{NAME}/train{suffix}": "", f"{NAME}/gap_se{suffix}": why or few}
+        found |= {f"{NAME}/train{suffix}": untrained, f"{NAME}/gap_se{suffix}": why or few}
         found |= {f"{NAME}/{name}{suffix}": why for name in ("held_out", "gap", "gap_high_noise")}
     found |= {f"{NAME}/gap_t{t}": why for t in probe_timesteps()}
     for part in PARTS if recipe.adapter.options.get("text_encoder") else ():
-        found |= {f"{NAME}/train_{part}": "", f"{NAME}/held_out_{part}": why}
+        found |= {f"{NAME}/train_{part}": untrained, f"{NAME}/held_out_{part}": why}
     return found
 
 

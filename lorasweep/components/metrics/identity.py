@@ -64,23 +64,24 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     knobs = recipe.metrics[NAME]
     tiers = knobs["tiers"]
-    few = "" if num_pictures(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
+    drawn = num_pictures(recipe, plan, tiers)
+    none = "" if drawn else f"no pictures of {' or '.join(tiers)} prompts"
     found: dict[str, str] = {}
     for ending, encoder in by_ending(knobs["encoder"], knobs["also"]).items():
-        details, why = _details(recipe, encoder)
-        found |= {f"{NAME}/{name}{ending}": few or why for name in ("score", *details)}
+        details, why = _details(recipe, encoder, resemblance.too_few(plan, drawn))
+        found |= {f"{NAME}/{name}{ending}": none or why for name in ("score", *details)}
     return found
 
 
-def _details(recipe: Recipe, encoder: Encoder) -> tuple[tuple[str, ...], str]:
-    """Return the numbers that an encoder gives beside the score, and why it cannot."""
+def _details(recipe: Recipe, encoder: Encoder, too_few: str) -> tuple[tuple[str, ...], str]:
+    """Return the numbers that an encoder gives beside the score, and why it cannot; `too_few` is not the reader's."""
     subject = reader_scores.subject_in(recipe)
     if encoder == "reader" or (encoder == "auto" and subject is not None):
         return ("likeness", "base_likeness", "all_features"), "" if subject else reader_scores.UNREADABLE
     name = first_configured(("dino", "clip"), recipe.encoders) if encoder == "auto" else encoder
     if not is_here(name, recipe.encoders):
         return (), not_here(name)
-    return resemblance.DETAILS["base" if name == "base" else "published"], ""
+    return resemblance.DETAILS["base" if name == "base" else "published"], too_few
 
 
 def by(
@@ -105,7 +106,7 @@ def by(
     except resemblance.CannotTell as reason:
         return Measurement(missing={f"{NAME}/score": str(reason)})
     if len(pictures) < resemblance.FEWEST:
-        return Measurement(missing={f"{NAME}/score": "needs two pictures"})
+        return Measurement(missing={f"{NAME}/score": resemblance.TOO_FEW_DRAWN})
     likeness, details = scale.likeness(pictures)
     values = {f"{NAME}/{key}": value for key, value in details.items()}
     return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness))} | values)

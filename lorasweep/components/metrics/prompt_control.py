@@ -22,7 +22,7 @@ start from the very same picture.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,7 +30,14 @@ from pydantic import Field
 
 from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
-from lorasweep.components.metrics._offers import by_ending, first_configured, is_here, is_plain_class, not_here
+from lorasweep.components.metrics._offers import (
+    by_ending,
+    first_configured,
+    is_here,
+    is_plain_class,
+    not_here,
+    num_pictures,
+)
 from lorasweep.core.judging import EncoderName, Picture, Symptom
 from lorasweep.core.protocols import Encoder as PictureEncoder
 from lorasweep.core.protocols import JudgeContext
@@ -88,6 +95,7 @@ WHY_NO_STRANGERS = (
     "the class prompts are captions without the trigger, which leave open who comes: "
     "name several others in dataset.prompts.class"
 )
+NO_RIVAL = "needs a second recombined prompt or a training caption to tell a prompt from"
 CAPTIONS = 3  # training captions that a picture may fall back to
 Pictures = Sequence[Picture]
 
@@ -131,10 +139,10 @@ class PromptControl:
         return found
 
     def _control_by_fit(self, context: JudgeContext, encoder: EncoderName) -> Measurement:
-        prompts, rivals = _candidates(context)
+        captions = context.gallery.train_captions if context.gallery is not None else ()
+        prompts, rivals = _candidates(context.recipe, context.plan, captions)
         if len(prompts) + len(rivals) < 2:
-            reason = "needs a second recombined prompt or a training caption to tell a prompt from"
-            return Measurement(missing={f"{NAME}/score": reason})
+            return Measurement(missing={f"{NAME}/score": NO_RIVAL})
         fit = context.prompt_fit(encoder, (*prompts, *rivals))
         if fit is None:
             return Measurement(missing={f"{NAME}/score": not_here("clip")})
@@ -149,15 +157,21 @@ build = PromptControl
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
-    knobs = recipe.metrics[NAME]
+    knobs, subject = recipe.metrics[NAME], reader_scores.subject_in(recipe)
+    none = "" if plan.prompts.get("recombined") else "no pictures of recombined prompts"
+    prompts, rivals = _candidates(recipe, plan, [image.caption for image in plan.train_images()])
+    alone = "" if len(prompts) + len(rivals) > 1 else NO_RIVAL
+    few = resemblance.too_few(plan, num_pictures(recipe, plan, PROMPT_TIERS))
     found: dict[str, str] = {}
     for ending, encoder in by_ending(knobs["encoder"], knobs["also"]).items():
-        unreadable = reader_scores.UNREADABLE if encoder == "reader" and not reader_scores.subject_in(recipe) else ""
+        unreadable = reader_scores.UNREADABLE if encoder == "reader" and not subject else ""
+        by_reader = encoder == "reader" or (encoder == "auto" and subject is not None)
         no_clip = "" if encoder != "clip" or is_here("clip", recipe.encoders) else not_here("clip")
-        none = "" if plan.prompts.get("recombined") else "no pictures of recombined prompts"
-        why = dict.fromkeys(("score", "accuracy", "base_accuracy"), unreadable or no_clip or none)
+        fits = unreadable or none or ("" if by_reader else no_clip or alone)
+        why = dict.fromkeys(("score", "accuracy", "base_accuracy"), fits)
         for name, tier in uncalled(recipe, plan).items():
-            why[name] = unreadable or ("" if plan.prompts.get(tier) else f"no pictures of {tier} prompts")
+            drawn = "" if plan.prompts.get(tier) else f"no pictures of {tier} prompts"
+            why[name] = unreadable or drawn or ("" if by_reader else few)
         why.setdefault("bleed_class", WHY_NO_STRANGERS)
         why.setdefault("bleed_plain", "the class prompts name others: bleed_class says how they are")
         found |= {f"{NAME}/{name}{ending}": reason for name, reason in why.items()}
@@ -200,21 +214,19 @@ def fitting(
     if not pictures:
         return None
     best = context.features(_images(pictures), encoder=fit, keep=keep)["fit"].argmax(1).tolist()
-    asked = [prompts.index(_plain(context, picture.prompt)) for picture in pictures]
+    asked = [prompts.index(_plain(context.recipe, context.plan, picture.prompt)) for picture in pictures]
     return sum(a == b for a, b in zip(asked, best, strict=True)) / len(asked)
 
 
-def _candidates(context: JudgeContext) -> tuple[list[str], list[str]]:
+def _candidates(recipe: Recipe, plan: Plan, captions: Iterable[str]) -> tuple[list[str], list[str]]:
     """List recombined prompts, and training captions that are none of them; all without the trigger."""
-    prompts = [_plain(context, prompt) for prompt in context.plan.prompts.get("recombined", ())]
-    prompts = list(dict.fromkeys(prompts))
-    seen = context.gallery.train_captions if context.gallery is not None else ()
-    plain = dict.fromkeys(_plain(context, caption) for caption in seen)
+    prompts = list(dict.fromkeys(_plain(recipe, plan, text) for text in plan.prompts.get("recombined", ())))
+    plain = dict.fromkeys(_plain(recipe, plan, caption) for caption in captions)
     return prompts, [text for text in plain if text and text not in prompts][:CAPTIONS]
 
 
-def _plain(context: JudgeContext, prompt: str) -> str:
-    return without_trigger(prompt, context.plan.trigger, context.recipe.captions)
+def _plain(recipe: Recipe, plan: Plan, prompt: str) -> str:
+    return without_trigger(prompt, plan.trigger, recipe.captions)
 
 
 def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:

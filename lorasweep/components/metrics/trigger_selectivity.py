@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorasweep.components.metrics.generalisation import log_ratio_by_timestep
+from lorasweep.components.metrics.generalisation import NONE_TRAINED, log_ratio_by_timestep
 from lorasweep.core.judging import Rows
 from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.ranges import Positive
@@ -36,7 +36,7 @@ class TriggerSelectivity:
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the training probes at the judged weight."""
         if "train" not in context.probe_sets:
-            return Measurement(missing={f"{NAME}/score": "there are no training images"})
+            return Measurement(missing={f"{NAME}/score": NONE_TRAINED})
         with_trigger = gain(context.losses("train", context.weight))
         found = Measurement(values={f"{NAME}/gain": with_trigger})
         if not context.plan.trigger:
@@ -58,8 +58,9 @@ build = TriggerSelectivity
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """Return the numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
-    why = "" if plan.trigger else NO_TRIGGER
-    return {f"{NAME}/gain": "", f"{NAME}/gain_without": why, f"{NAME}/score": why}
+    none = "" if plan.train_images() else NONE_TRAINED
+    why = none or ("" if plan.trigger else NO_TRIGGER)
+    return {f"{NAME}/gain": none, f"{NAME}/gain_without": why, f"{NAME}/score": why}
 
 
 def gain(rows: Rows) -> float:

@@ -11,13 +11,16 @@ from lorasweep.config.kohya.flow import RENAMED
 from lorasweep.config.kohya.options import KNOWN
 
 _CONTINUED = re.compile(r"[ \t]*[\\^`][ \t]*(?:\r?\n|\Z)")  # in a shell, in cmd and in PowerShell
-_START = re.compile(r"^(?!\s*(?:#|rem\b|::)).*?(\w*)train_network\.py[\"']?[ \t](.*)$", re.IGNORECASE)
-_ENDS = re.compile(r"&&?|\|\|?|;|\d?>.*|#.*")
+_START = re.compile(r"^(?!\s*(?:#|rem\b|::)).*?(\w*)train_network\.py[\"']?([ \t].*)$", re.IGNORECASE)
+# Up to what ends a command outside of quotes: an operator or a comment as a word, or `;` behind one.
+_COMMAND = re.compile(r"""(?:"[^"]*"|'[^']*'|(?!\s(?:[&|;#]|\d?>)|;(?:\s|$))[^"'])*""")
+_FIRST = "words before all options"
+_PROCESSES = re.compile(r"--num_processes[= ](\d+)")  # an option of accelerate
 # Before a command, for it alone: `CUDA_VISIBLE_DEVICES=0 accelerate launch ...`.
 _ENVIRONMENT = re.compile(r"""\s*(?:\w+=(?:"[^"]*"|'[^']*'|[^\s"']*)[ \t]+)+(?=\S)""")
 _SET_IN_CMD = re.compile(r"\s*set\s+(\"?)(?P<name>\w+)=(?P<value>.*?)\1\s*$", re.IGNORECASE)
 _SET = re.compile(
-    r"\s*(?:export\s+|\$(?:env:)?)?(?P<name>\w+)\s*=\s*(?P<quote>[\"']?)(?P<value>.*?)(?P=quote)\s*(?:[;#].*)?$",
+    r"\s*(?:export\s+|\$(?:env:)?)?(?P<name>\w+)\s*=\s*(?P<quote>[\"']?)(?P<value>.*?)(?P=quote)\s*(?:;.*|(?<=\s)#.*)?$",
     re.IGNORECASE,
 )
 _USED = re.compile(r"%(\w+)%|\$\{(?:env:)?(\w+)\}|\$(?:env:)?(\w+)", re.IGNORECASE)
@@ -25,7 +28,7 @@ _ASKED = re.compile(r"\$\([^()]* [^()]*\)")  # what a command says, as one word
 _OR_ELSE = re.compile(r"\$\{(\w+):?-([^{}]*)\}")
 _OUTPUTS = ("output_dir", "output_name", "logging_dir", "log_tracker_name", "wandb_run_name", "wandb_api_key")
 _LISTS = ("(", "@(", "[")
-_UNSET = re.compile(r"%~|%\w+%|\$[\w{(@]")
+_UNSET = re.compile(r"%~|%\w+%|%%\w|!\w+!|\$[\w{(@]|\{\w+\}|^@\w")  # of cmd, its loops, shells, notebooks, PowerShell
 
 
 def options(text: str) -> dict[str, Any] | None:
@@ -46,8 +49,10 @@ def options(text: str) -> dict[str, Any] | None:
             # One that is set again may be so in a branch; what a list grows to, or a command says, is not read.
             is_known = variables.get(name, value) == value and not (value.startswith(_LISTS) or "$(" in value)
             variables[name] = value if is_known else f"${name}"
-        elif found := command or _START.match(line):
-            return _read(found[2], sdxl=found[1].lower() == "sdxl_")
+        elif (found := command or _START.match(line)) and (said := _read(found[2])):
+            processes = _PROCESSES.search(line)
+            is_sdxl = found[1].lower() == "sdxl_"
+            return said | ({"sdxl": True} if is_sdxl else {}) | ({"num_processes": processes[1]} if processes else {})
     return None
 
 
@@ -58,8 +63,11 @@ def unset(options: Mapping[str, Any]) -> list[str]:
     return [word for word in words if isinstance(word, str) and _UNSET.search(word)]
 
 
-def _read(command: str, *, sdxl: bool) -> dict[str, Any] | None:
-    lexer = shlex.shlex(command, posix=True)
+def _read(command: str) -> dict[str, Any] | None:
+    rest = _COMMAND.sub("", command, count=1)
+    if rest.startswith(('"', "'")):  # which does not close
+        return None
+    lexer = shlex.shlex(command.removesuffix(rest), posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""  # which would end a line within a word
     if re.search(r"\\\w", command):  # a path of Windows, not an escape
         lexer.escape = ""
@@ -67,18 +75,20 @@ def _read(command: str, *, sdxl: bool) -> dict[str, Any] | None:
         words = list(lexer)
     except ValueError:
         return None
-    given: dict[str, list[str]] = {"sdxl": []} if sdxl else {}
+    given: dict[str, list[str]] = {_FIRST: []}
     for word in words:
-        if _ENDS.fullmatch(word):
-            break
         if word.startswith("--"):
             option, equals, value = word[2:].partition("=")
             option = _whole(option)
             given.pop(option, None)
             given[option] = [value] if equals else []
-        elif given:
+        else:
             given[[*given][-1]].append(word)
-    return {option: values[0] if len(values) == 1 else values or True for option, values in given.items()}
+    first = given.pop(_FIRST)
+    if not KNOWN & given.keys():  # prose that names the script
+        return None
+    said = {option: values[0] if len(values) == 1 else values or True for option, values in given.items()}
+    return {_FIRST: first, **said} if first else said
 
 
 def _whole(option: str) -> str:

@@ -45,7 +45,7 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
     if content is not None and gui.is_of_kohya_ss(content):
         content, names, left_out = gui.as_options(content, config)
     elif content is not None and metadata.is_kept(content):
-        notes.append(metadata.not_kept(content))
+        notes += metadata.not_kept(content)
         content = {"caption_extension": ".txt", **content}
     elif content is None or not _names_a_network(content):
         content = _read_toml(config)

@@ -138,9 +138,14 @@ def _cycles(draft: Draft, steps: int | None) -> None:
     if option == "lr_scheduler_num_cycles":
         draft.put("scheduler.num_cycles", asked, option)
         return
-    draft.put("scheduler.num_cycles", max(1, steps // asked) if steps and asked else 1, option)
+    cycles = max(1, steps // asked) if steps and asked else 1
+    draft.put("scheduler.num_cycles", cycles, option)
     if steps is None:
         draft.leave(option, "the steps of this training follow from the images: give scheduler.num_cycles")
+    elif asked and steps // cycles != asked:
+        draft.differ(
+            option, f"there the last cycle is cut off; here the first has {steps // cycles} steps, to end whole"
+        )
 
 
 def _stand_in(draft: Draft, option: str) -> None:

@@ -70,7 +70,7 @@ def _stable_diffusion(draft: Draft) -> None:
     is_sdxl = said == "sdxl" or draft.take(said) == "sdxl-lora"
     path = draft.take(option)
     found = bases.detect(Path(path).expanduser()) if path else None
-    is_told = is_sdxl or found or draft.given("sdxl") or draft.given("model_train_type")
+    is_told = is_sdxl or found or draft.given(draft.first("sdxl", "model_train_type", "ss_base_model_version"))
     caches = str(draft.options.get("cache_text_encoder_outputs")).lower() in ("true", "1")  # of SDXL's trainer alone
     kind = "sdxl" if is_sdxl or (caches and not is_told) else found or "stable_diffusion"
     draft.put("base", kind, said if is_sdxl else option, given=True)

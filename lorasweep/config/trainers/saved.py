@@ -9,13 +9,15 @@ from typing import Any
 
 from lorasweep.config.importing.document import strange_numbers
 from lorasweep.config.kohya import metadata
-from lorasweep.config.kohya.flow import NO_LYCORIS
+from lorasweep.config.kohya.flow import LYCORIS, NO_LYCORIS
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.safetensors_header import read_header, read_metadata
 
 _ONE_TRAINERS = "ot_config"  # its whole config as JSON, where it was told to include it
 _OURS = "lorasweep.recipe"
 _CONFIG = "give its trainer's config"
+# How sd-scripts' networks/resize_lora.py and extract_lora_from_dylora.py begin the comment of what they write.
+_CUT = ("dimension is resized from", "Dynamic resize with", "split from DyLoRA")
 
 
 def is_saved(path: Path) -> bool:
@@ -40,11 +42,13 @@ def read(path: Path) -> Mapping[str, Any]:
         raise _refused(path, what)
     if isinstance(config, Mapping) and "training_method" in config:
         return config
-    if told.get("ss_network_dim") == "Dynamic":  # sd-scripts' networks/resize_lora.py
-        raise _refused(path, "was cut to ranks of its own since: the dim of its training is lost", _CONFIG)
-    if metadata.is_of_another_base(told):
-        raise _refused(path, f"is LyCORIS of {told['ss_base_model_version']}", NO_LYCORIS)
+    if told.get("ss_network_dim") == "Dynamic" or told.get("ss_training_comment", "").startswith(_CUT):
+        raise _refused(path, "was cut to another rank since: dim and alpha of its training are lost", _CONFIG)
     if metadata.tells(told):
+        if metadata.is_of_another_base(told):
+            module = told["ss_network_module"]
+            hint = NO_LYCORIS if module in LYCORIS else "LoRAs of that base are not translated: see docs/flags.md"
+            raise _refused(path, f"is {module} of {told['ss_base_model_version']}", hint)
         return metadata.as_options(told, tensors.keys())
     hint = f"{_CONFIG}; to train on from it, adapter.init={path.name}"
     raise _refused(path, "does not say how it was trained, as files of sd-scripts and OneTrainer do", hint)

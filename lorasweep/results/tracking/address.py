@@ -32,8 +32,8 @@ _USERINFO = r"(?!/)(?:(?P<user>[^{stop}/?#:@]*):(?!\d+(?:[/?#{stop}]|$))[^{stop}
 _IN_AN_ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][\w+.-]*:?//?|(?![A-Za-z][\w+.-]*:?/))" + _USERINFO.replace("{stop}", "\0")
 )
-# A path made of an address has one slash; a single letter before it is a drive.
-_SCHEME = r"(?P<scheme>[A-Za-z][\w+.-]*://|[A-Za-z][\w+.-]+:/)"
+# A path made of an address has one slash; a single letter before it is a drive. The last letters of a long word do.
+_SCHEME = r"(?P<scheme>[A-Za-z][\w+.-]{0,40}://|[A-Za-z][\w+.-]{1,40}:/)"
 _IN_A_TEXT = re.compile(_SCHEME + _USERINFO.replace("{stop}", r"\s'\"<>"))
 _AS_OF_SSH = re.compile(r"(?<![\w.:-])(?P<scheme>)(?P<user>[\w.-]+):(?!\d+@)[^\s'\"<>/@]+@(?=[\w\[])")
 _IN_A_QUERY = re.compile(

@@ -177,7 +177,7 @@ def main() -> None:
     """Connect, and serve one driver until it hangs up."""
     parser = argparse.ArgumentParser(prog="python -m lorasweep.sweep.launchers._ray_bridge")
     parser.add_argument("--address", required=True)
-    parser.add_argument("--auth", choices=("token", "disabled"), required=True)
+    parser.add_argument("--auth", choices=("token", "loopback", "disabled"), required=True)
     parser.add_argument("--cpus", type=int, default=0, help="that a local Ray has at least")
     parser.add_argument("--folder", type=Path, required=True, help="of a local Ray, with a short path")
     parser.add_argument("--log", type=Path, required=True)
@@ -185,7 +185,7 @@ def main() -> None:
     stop.ignore()
     source, sink = own_streams(options.log)
     os.environ.pop("RAY_ADDRESS", None)
-    os.environ |= {**SWITCHES, "RAY_AUTH_MODE": options.auth}
+    os.environ |= {**SWITCHES, "RAY_AUTH_MODE": "token" if options.auth == "token" else "disabled"}
     connected = threading.Event()
     threading.Thread(target=_refuse_soon, args=(options, sink, connected), daemon=True).start()
     try:
@@ -221,6 +221,9 @@ def _connect(options: argparse.Namespace) -> dict[str, str]:
     except Exception as error:
         print(error)
         return _refusal(options.address, f"{error} {error.__cause__ or ''}")
+    addresses = [node["NodeManagerAddress"] for node in ray.nodes()]
+    if options.auth == "loopback" and not all(address.startswith(("127.", "::1")) for address in addresses):
+        return {"problem": OPEN, "hint": OPEN_HINT}
     return {"ray": ray.__version__}
 
 

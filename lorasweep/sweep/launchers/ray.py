@@ -284,18 +284,18 @@ class _ActorLine:
 
 
 def _auth_mode(cluster: Cluster, at: str) -> str:
-    """Tell whether Ray's calls carry a token.
+    """Tell whether Ray's calls carry a token, or why they need none.
 
     Raises:
         ConfigError: they would not, and others can reach the cluster.
     """
-    if cluster.insecure:
+    if cluster.insecure and cluster.address != "local":
         return "disabled"
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     if cluster.address == "local" or os.environ.get("RAY_AUTH_TOKEN") or file.exists():
         return "token"
     if cluster.address.startswith(LOOPBACK):
-        return "disabled"
+        return "loopback"
     message = f"this machine has no token for the cluster, neither RAY_AUTH_TOKEN nor {file}"
     hint = "copy the head's ~/.ray/auth_token, see docs/clusters.md; a cluster without one: launcher.insecure=true"
     raise ConfigError(Problem(at, message, hint), subject="the cluster to train on")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 LOTS = 10**6
-SNAP = 0.1  # rungs whose exposures differ by less than this share are one rung
+SNAP = 0.1  # rungs of two trials whose exposures differ by no more than this share are one rung
 _ENDS = {Status.COMPLETED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
 ROUNDING = 1e-9  # log10(1e-4) is not exactly -4 everywhere
 
@@ -82,7 +82,7 @@ class RungPruner:
         self.metric = options.metric or metric
         self._goal = options.goal or goal
         self._studies: dict[int | None, Study] = {}
-        self._running: dict[int, tuple[optuna.Trial, Study]] = {}
+        self._running: dict[int, optuna.Trial] = {}
 
     def rung(self, number: int, decade: int | None, *, exposures: float, last: float, value: float) -> str:
         """Hear of a trial's rung; returns why it should stop, empty when it should go on.
@@ -93,9 +93,9 @@ class RungPruner:
         decade = decade if self._options.decades else None
         if number not in self._running:
             study = self._study(decade, first=in_exposures(exposures), last=in_exposures(last))
-            self._running[number] = study.ask(), study
-        trial, study = self._running[number]
-        step = self._snapped(study, in_exposures(exposures))
+            self._running[number] = study.ask()
+        trial = self._running[number]
+        step = _snapped(trial, in_exposures(exposures))
         value = self._in_hand(trial, value)
         if step not in _reported(trial):  # of rungs less than an exposure apart the first one counts
             trial.report(value, step)
@@ -118,10 +118,10 @@ class RungPruner:
         """Hear how a trial ended for good; one that never reached a rung is not known."""
         if number not in self._running:
             return
-        trial, study = self._running.pop(number)
+        trial = self._running.pop(number)
         reported = _reported(trial)
         state = _ENDS.get(status, TrialState.FAIL)
-        study.tell(trial, reported[max(reported)] if state is TrialState.COMPLETE else None, state=state)
+        trial.study.tell(trial, reported[max(reported)] if state is TrialState.COMPLETE else None, state=state)
 
     def _study(self, decade: int | None, *, first: int, last: int) -> Study:
         if decade not in self._studies:
@@ -134,11 +134,13 @@ class RungPruner:
             )
         return self._studies[decade]
 
-    def _snapped(self, study: Study, step: int) -> int:
-        """Return the rung that others reported nearly there, so that budgets a few images apart still compare."""
-        known = {each for trial in study.get_trials(deepcopy=False) for each in trial.intermediate_values}
-        near = min(known, key=lambda each: abs(each - step), default=step)
-        return near if abs(near - step) <= SNAP * step else step
+
+def _snapped(trial: optuna.Trial, step: int) -> int:
+    """Return the rung that others reported nearly there, so that budgets a few images apart still compare."""
+    others = (each for each in trial.study.get_trials(deepcopy=False) if each.number != trial.number)
+    known = {rung for each in others for rung in each.intermediate_values}
+    near = min(known, key=lambda each: abs(each - step), default=step)
+    return near if abs(near - step) <= SNAP * step else step
 
 
 def _reported(trial: optuna.Trial) -> dict[int, float]:

@@ -61,7 +61,7 @@ class _TPE(TPESampler):
         self._always = always
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {} if any(each.single() for each in self._always.values()) else dict(self._always)
+        return dict(self._always)
 
 
 class _NSGA2(NSGAIISampler):
@@ -82,4 +82,5 @@ def _suggested(trial: Trial, axis: Axis) -> Any:
     if domain.integer:
         low, high = int(domain.low), int(domain.high)
         return trial.suggest_int(axis.name, low, high, log=domain.log, step=int(domain.step or 1))
-    return trial.suggest_float(axis.name, domain.low, domain.high, log=domain.log, step=domain.step)
+    value = trial.suggest_float(axis.name, domain.low, domain.high, log=domain.log, step=domain.step)
+    return value if domain.step is None else domain.take(value)  # 0.8, not 0.7999999999999999

@@ -19,7 +19,7 @@ from tiny_training import FEW_PICTURES
 import lorasweep as ls
 from lorasweep import config
 from lorasweep.cli import main
-from lorasweep.core import run_folder
+from lorasweep.core import registry, run_folder
 from lorasweep.core.errors import ConfigError, InputError, LorasweepError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
@@ -216,6 +216,19 @@ def test_files_may_be_paths(tmp_path: Path) -> None:
     assert ls.plan(config.places.sweeps_dir() / "quickstart.yaml").trials == ls.plan("quickstart").trials == 4
 
 
+def test_whole_numbers_stay_whole_where_some_are_not_known(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(registry.load("adapter", "loha"), "layer_shapes")
+    planned = ls.plan("adapter=loha,lokr", "train.max_steps=4")
+    by_arm = planned.table["trained parameters"]
+    (known,) = by_arm.dropna().tolist()
+    assert isinstance(known, int) and by_arm.isna().sum() == 1
+    for shown in (str(planned), planned._repr_html_()):
+        assert str(known) in shown and not re.search(r"\b(nan|None|NA)\b|e[+]05", shown)
+    write_sweep(home / "outputs" / "asked", [Cooked(arm="a"), Cooked(arm="b", status="DIVERGED")])
+    ranks = ls.open_sweep("asked").leaderboard["rank"].tolist()
+    assert [str(rank) for rank in ranks] == ["1", "<NA>"]
+
+
 def test_a_list_of_words_is_taken_as_hydra_takes_one() -> None:
     words = ["adapter.dim=4", "optimizer.lr=1e-3"]
     assert ls.compose(words) == ls.compose(*words) == ls.compose(words[:1], words[1])
@@ -250,6 +263,8 @@ def test_a_searched_sweep_says_what_each_point_is_and_goes_on_by_its_name(home: 
 def test_every_name_of_the_front_door_is_there() -> None:
     assert {"audit", "calibrate", "caption", "doctor", "import_config", "plan", "run_trial"} <= set(ls.__all__)
     assert all(callable(getattr(ls, name)) for name in ls.__all__)
+    assert issubclass(ls.ConfigError, ls.InputError) and issubclass(ls.SweepHeldError, ls.LorasweepError)
+    assert ls.plan(what="train.max_steps=4").plans["recipe"].steps == 4
 
 
 def test_the_command_and_python_plan_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,6 +318,17 @@ def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
         (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "repeats  must be a whole number >= 1, got 0.5"),
         (lambda: ls.calibrate("train.max_steps=2", seeds=0), "seeds  must be >= 1"),
         (lambda: ls.rate("asked", port=99_999), "port  must be from 1 to 65535"),
+        (lambda: ls.draw_dollhouse("x.png", count="4"), "count  must be a whole number >= 1, got '4'"),
+        (lambda: ls.draw_dollhouse("x.png", size=(64, 64), seed=-1), "seed  must be a whole number >= 0, got -1"),
+        (lambda: ls.draw_dollhouse("x.png", size=(64, 64)), "must be WxH px, 32 or more, got (64, 64)"),
+        (lambda: ls.run_trial(ls.compose(), 3), "3  must be a path as text"),
+        (lambda: ls.audit(None), "None  must be a path as text"),
+        (lambda: ls.run_sweep("quickstart", repeats="3"), "repeats  must be a whole number >= 1, got '3'"),
+        (lambda: ls.checkpoint("asked/0", step="9"), "step  must be a whole number >= 1, got '9'"),
+        (lambda: ls.rate("asked", most=0), "most  must be a whole number >= 1, got 0"),
+        (lambda: ls.judge(3), "must be a file or KEY=VALUE as text"),
+        (lambda: ls.judge([Path("none.safetensors")], "base=dollhouse"), "  none.safetensors  "),
+        (lambda: ls.judge("x.safetensors", require="overcook"), "must be a metric and a bound, got 'overcook'"),
     ],
 )
 def test_arguments_of_the_wrong_sort_are_refused_with_the_next_step(
@@ -328,3 +354,39 @@ def test_what_is_in_hand_is_as_good_as_its_name(home: Path) -> None:
     assert ls.open_run(sweep.best).name == sweep.best.name
     assert ls.report(sweep)[0] == folder / "report.html"
     assert ls.ratings(sweep.best) == []
+    with pytest.raises(ConfigError, match="must be >= 1, got 0"):
+        ls.fork(sweep.best, ["adapter.dim=0"])
+    with pytest.raises(LorasweepError, match="nowhere"):
+        ls.train_again(sweep.best, ["dataset.path=nowhere"])
+
+
+def test_a_number_that_is_not_there_says_why(home: Path) -> None:
+    write_sweep(home / "outputs" / "asked", [Cooked(arm="a"), Cooked(arm="b", status="CANCELLED")])
+    over, stopped = ls.open_sweep("asked").trials
+    for known, name, why in (
+        (over.metrics, "diversity/relative", "no encoder"),
+        (over.metrics, "overcook/utilty", "did you mean `overcook/utility`"),
+        (stopped.verdict, "sentence", "asked/0001-b-s0 is CANCELLED"),
+    ):
+        assert name not in known and known.get(name) is None
+        with pytest.raises(KeyError, match=re.escape(why)):
+            known[name]
+
+
+def test_next_steps_are_said_in_pythons_words(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(home / "outputs" / "asked", [Cooked(arm="a")])
+    with pytest.raises(InputError, match="or add best[)]"):
+        ls.export("asked")
+    with pytest.raises(InputError, match="asked/0000-a-s0  cannot be read"):
+        ls.export("asked", best=True)
+    assert main(["export", "asked"]) == 2 and "or add --best)" in capsys.readouterr().err
+
+
+def test_a_plan_in_hand_is_taken_and_another_recipes_is_refused(home: Path) -> None:
+    recipe = ls.compose(*QUICK)
+    planned = ls.plan(recipe)
+    for wrong in (ls.plan(recipe, "seed=7"), planned.plans["recipe"], "quickstart"):
+        with pytest.raises(ConfigError, match="planned  is no plan of this recipe"):
+            ls.run_trial(recipe, planned=wrong)
+    assert not (home / "outputs").exists()
+    assert ls.run_trial(recipe, planned=planned, quiet=True).folder == ls.folder_of(planned)

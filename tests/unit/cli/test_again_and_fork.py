@@ -167,7 +167,7 @@ def test_what_cannot_be_done_is_explained(
 ) -> None:
     recipe = config.compose_recipe(TINY)
     planned = make_plan(recipe)
-    folder = api.folder_of(recipe, planned)
+    folder = api.folder_of(api.plan(recipe))
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
     files.write_json(folder / "plan.json", to_dict(planned))
 

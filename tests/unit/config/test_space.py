@@ -43,6 +43,8 @@ def domain(value: str) -> object:
         ("tag(log,int(interval(4,64)))", Interval(4, 64, log=True, integer=True)),
         ("range(1,10,3)", Interval(1, 7, integer=True, step=3)),
         ("range(0.1,0.5,0.1)", Interval(0.1, 0.4, step=0.1)),
+        ("range(0.7,1.0,0.1)", Interval(0.7, 0.9, step=0.1)),
+        ("range(0.9,0.6,-0.1)", Interval(0.7, 0.9, step=0.1)),
         ("range(5,1,-2)", Interval(3, 5, integer=True, step=2)),
     ],
 )

@@ -41,6 +41,31 @@ def test_kohya_folders_give_repeats_concept_and_class_tokens(tmp_path: Path) -> 
     assert (third.concept, third.class_tokens, third.repeats) == ("3_zkw_second", "zkw_second", 3)
 
 
+def test_of_two_spellings_of_a_suffix_the_one_asked_for_counts(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", "quiet")
+    (tmp_path / "a.TXT").write_text("loud")
+    put(tmp_path / "b.png")
+    (tmp_path / "b.TXT").write_text("loud")
+    if len(list(tmp_path.iterdir())) == 5:  # a.txt and a.TXT are two files here
+        assert [image.caption for image in read(tmp_path)] == ["quiet", "loud"]
+
+
+def test_metadata_reach_into_folders_of_a_plain_dataset_alone(tmp_path: Path) -> None:
+    row = '{"file_name": "more/b.png", "text": "zkw, hat"}'
+    for root in (tmp_path / "plain", tmp_path / "kohya"):
+        put(root / "more" / "b.png")
+        put(root / "more" / "c.png", "nobody names it")
+        (root / "metadata.jsonl").write_text(row)
+    put(tmp_path / "plain" / "a.png", "zkw")
+    put(tmp_path / "kohya" / "10_zkw" / "a.png", "zkw")
+
+    assert [(image.path.name, image.caption) for image in read(tmp_path / "plain")] == [
+        ("a.png", "zkw"),
+        ("b.png", "zkw, hat"),
+    ]
+    assert [image.path.name for image in read(tmp_path / "kohya")] == ["a.png"]
+
+
 @pytest.mark.parametrize("nested", ["10_zkw", "img/10_zkw", "data/train/10_zkw"])
 def test_concept_folders_are_found_below_the_dataset(tmp_path: Path, nested: str) -> None:
     put(tmp_path / nested / "a.png")

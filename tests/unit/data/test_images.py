@@ -107,6 +107,17 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path, name: str) -> 
     assert open_rgb(tmp_path / name).getpixel((4, 4)) == GREEN
 
 
+def test_facts_that_a_picture_tells_of_itself(tmp_path: Path) -> None:
+    red, blue = (Image.new("RGB", (64, 64), color) for color in (RED, BLUE))
+    red.save(tmp_path / "moves.gif", save_all=True, append_images=[blue])
+    red.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[blue])  # another view, no other frame
+    red.save(tmp_path / "still.gif")
+    red.quantize(4).save(tmp_path / "hole.png", transparency=0)
+    moves, phone, still, hole = (inspect(tmp_path / f) for f in ("moves.gif", "phone.jpg", "still.gif", "hole.png"))
+    assert [each.is_animated for each in (moves, phone, still, hole)] == [True, False, False, False]
+    assert [each.is_see_through for each in (moves, phone, still, hole)] == [False, False, False, True]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "YCbCr"])
 def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.jpg" if mode == "YCbCr" else "a.png")

@@ -56,6 +56,13 @@ def test_different_pictures_of_one_subject_are_not(dolls: list[Image.Image]) -> 
     assert near == []
 
 
+def test_a_gradient_is_one_bit_for_every_step_to_the_right() -> None:
+    """As dHash is published: a bit is set where a pixel is brighter than the one on its right."""
+    ramp = Image.fromarray(np.arange(255, 0, -15, dtype=np.uint8)[None].repeat(16, 0))  # 17 x 16: no resizing
+    falling, rising = (signature(image.convert("RGB"))[:64] for image in (ramp, ramp.transpose(0)))
+    assert (falling, rising) == ("f" * 64, "0" * 64)
+
+
 def test_flat_images_are_told_apart_by_colour() -> None:
     red, blue, dark_red = (Image.new("RGB", (64, 64), c) for c in ((255, 0, 0), (0, 0, 255), (250, 4, 2)))
 

@@ -17,6 +17,7 @@ SWEEP = """sweep:
   arms: {{a: {{adapter.dim: 4}}, b: {{adapter.dim: 8}}}}
 {more}"""
 UTILITY = "{name: overcook/utility}"
+ALONE = ["dataset.dollhouse.images=1", "metrics.identity.encoder=base"]  # one image, and no reader that knows it
 RELATIVE = "{name: norms/relative, goal: minimize}"
 
 
@@ -44,6 +45,20 @@ def plan(folder: Path, metric: str, more: str, *words: str) -> int:
         (UTILITY, "", ["metrics=[norms]"], ["overcook/utility cannot be measured"]),
         (UTILITY, "", ["metrics=[]"], ["overcook/utility cannot be measured"]),
         (UTILITY, "", ["metrics=[burn]"], ["neither identity/score nor generalisation/held_out"]),
+        (UTILITY, "", [*ALONE, "metrics=[burn,identity]"], ["neither identity/score nor generalisation/held_out"]),
+        ("{name: identity/score}", "", ALONE, ["needs two training images"]),
+        (
+            "{name: prompt_control/bleed_unrelated, goal: minimize}",
+            "",
+            [*ALONE[:1], "metrics=[prompt_control]", "metrics.prompt_control.encoder=base"],
+            ["needs two training images"],
+        ),
+        (
+            "{name: identity/score}",
+            "",
+            [ALONE[1], "metrics.identity.tiers=[class]", "dataset.prompts={class:[1girl]}", "sample.seeds=[0]"],
+            ["needs two pictures"],
+        ),
         (
             "{name: generalisation/gap, goal: minimize}",
             "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -20,17 +21,18 @@ from lorasweep.sweep.queue import in_exposures
 from lorasweep.sweep.search.pruning import RungPruner, decade_of, is_exempt, make_pruner
 
 RUNGS = (10, 20, 30, 40)
+MANY = tuple(range(2, 41, 2))  # of which the later ones are less than a tenth apart
 NAMES = ("median", "successive_halving", "hyperband", "patient")
 
 
-def curves(count: int, *, seed: int) -> list[list[float]]:
+def curves(count: int, *, seed: int, rungs: Sequence[int] = RUNGS) -> list[list[float]]:
     """Trials that differ in how good they get, with noise that can mislead at early rungs."""
     chance = random.Random(seed)
     final = [chance.random() for _ in range(count)]
-    return [[value * rung / 40 + chance.gauss(0, 0.05) for rung in RUNGS] for value in final]
+    return [[value * rung / 40 + chance.gauss(0, 0.05) for rung in rungs] for value in final]
 
 
-def optunas_own(options: PrunerOptions, told: list[list[float]], goal: Any) -> list[int | None]:
+def optunas_own(options: PrunerOptions, told: list[list[float]], goal: Any, rungs: Sequence[int]) -> list[int | None]:
     """The rung at which a plain Optuna study stops each trial; None when it runs its course.
 
     It hears the best so far, which a trial has in hand; patience hears every rung.
@@ -38,15 +40,15 @@ def optunas_own(options: PrunerOptions, told: list[list[float]], goal: Any) -> l
     better = max if goal == "maximize" else min
     if options.name != "patient":
         told = [list(accumulate(values, better)) for values in told]
-    pruner = make_pruner(options, first=RUNGS[0], last=RUNGS[-1])
+    pruner = make_pruner(options, first=rungs[0], last=rungs[-1])
     study = optuna.create_study(study_name="decade None", direction=goal, sampler=RandomSampler(seed=0), pruner=pruner)
     stopped: list[int | None] = []
     for values in told:
         trial = study.ask()
         stopped.append(None)
-        for rung, value in zip(RUNGS, values, strict=True):
+        for rung, value in zip(rungs, values, strict=True):
             trial.report(value, rung)
-            if trial.should_prune() and rung != RUNGS[-1]:
+            if trial.should_prune() and rung != rungs[-1]:
                 stopped[-1] = rung
                 break
         state = TrialState.COMPLETE if stopped[-1] is None else TrialState.PRUNED
@@ -54,14 +56,14 @@ def optunas_own(options: PrunerOptions, told: list[list[float]], goal: Any) -> l
     return stopped
 
 
-def ours(options: PrunerOptions, told: list[list[float]], goal: Any) -> list[int | None]:
+def ours(options: PrunerOptions, told: list[list[float]], goal: Any, rungs: Sequence[int]) -> list[int | None]:
     judge = RungPruner(options, metric="overcook/utility", goal=goal)
     stopped: list[int | None] = []
     for number, values in enumerate(told):
         stopped.append(None)
-        for rung, value in zip(RUNGS, values, strict=True):
+        for rung, value in zip(rungs, values, strict=True):
             why = judge.rung(number, None, exposures=rung + 0.3, last=40, value=value)
-            if why and rung != RUNGS[-1]:
+            if why and rung != rungs[-1]:
                 stopped[-1] = rung
                 break
         judge.ended(number, Status.COMPLETED if stopped[-1] is None else Status.PRUNED)
@@ -70,15 +72,16 @@ def ours(options: PrunerOptions, told: list[list[float]], goal: Any) -> list[int
 
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_decision_is_optunas_own(name: Any, goal: Any) -> None:
+@pytest.mark.parametrize("rungs", [RUNGS, MANY])
+def test_the_decision_is_optunas_own(rungs: Sequence[int], name: Any, goal: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = PrunerOptions(name=name, startup=3)
     sign = 1 if goal == "maximize" else -1
-    told = [[sign * value for value in values] for values in curves(30, seed=1)]
+    told = [[sign * value for value in values] for values in curves(30, seed=1, rungs=rungs)]
 
-    found = ours(options, told, goal)
+    found = ours(options, told, goal, rungs)
 
-    assert found == optunas_own(options, told, goal)
+    assert found == optunas_own(options, told, goal, rungs)
     assert any(found) and None in found  # some were stopped, and not all
 
 

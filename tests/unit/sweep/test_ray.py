@@ -201,6 +201,43 @@ def test_a_wrong_token_is_refused_soon(shared, home, capsys, monkeypatch):
 
 
 @cluster_tests
+def test_a_cluster_that_obeys_everybody_is_refused_over_loopback_too(home, capsys, tmp_path, monkeypatch):
+    theirs = ray_clusters.Cluster(tmp_path, monkeypatch, auth="disabled")
+    try:
+        host, _, port = theirs.address.rpartition(":")
+        if host.startswith("127."):
+            pytest.skip("this machine is in no network, so that nobody else reaches a head on it")
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.delenv("RAY_AUTH_TOKEN")
+        over_loopback = f"127.0.0.1:{port}"
+        said, _ = refused(home, capsys, *words(theirs.options(address=over_loopback)))
+        assert "whoever reaches it owns all of its nodes" in said and "launcher.insecure=true" in said
+        assert main(["doctor", *words(theirs.options(address=over_loopback, insecure=True))]) == 0
+    finally:
+        theirs.close()
+
+
+@cluster_tests
+def test_a_ray_of_ones_own_is_reached_from_this_machine_alone_and_by_its_token(tmp_path, monkeypatch):
+    """Asked of the head: workers write their names over what they were started with."""
+    listening, modes = set(), set()
+
+    def look(state):
+        for bridge in [each for each in psutil.Process().children() if _named(each, "_ray_bridge")]:
+            for each in bridge.children(recursive=True):
+                with suppress(psutil.Error):
+                    ports = each.net_connections("inet")
+                    listening.update(port.laddr.ip for port in ports if port.status == psutil.CONN_LISTEN)
+                    if each.name() == "gcs_server":
+                        modes.add(each.environ()["RAY_AUTH_MODE"])
+
+    monkeypatch.setenv("PYTHONPATH", str(ray_clusters.KITCHEN))
+    declared = dataclasses.replace(spec({"a": {}}), launcher=ray_clusters.options(tmp_path / "there", insecure=True))
+    assert cook(declared, tmp_path / "outputs" / "sweep", on_change=look).exit_code == 0
+    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"} and modes == {"token"}
+
+
+@cluster_tests
 def test_doctor_asks_the_cluster_and_its_nodes(shared, home, capsys):
     assert main(["doctor", "--json", *words(shared.options())]) == 0
     cluster, *nodes = json.loads(capsys.readouterr().out)["checks"]

@@ -12,6 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from lorasweep.config.space import Axis, Choice, Condition, Interval, Point, Space
+from lorasweep.config.space_read import Swept, read_override
 from lorasweep.config.sweep_spec import SamplerOptions
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 
@@ -64,6 +65,20 @@ def test_axes_in_optunas_words() -> None:
         "a": IntDistribution(1, 7, step=3),
         "b": FloatDistribution(0.0, 1.0, step=0.5),
     }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("noise.offset=range(0.7,1.0,0.1)", [0.7, 0.8, 0.9]), ("adapter.dim=range(4,17,4)", [4, 8, 12, 16])],
+)
+def test_every_number_of_a_range_is_searched_as_it_is_written(text: str, values: list[float]) -> None:
+    swept = read_override(text)
+    assert isinstance(swept, Swept)
+    space, study = Space(axes=(Axis(swept.key, swept.domain),)), optuna.create_study()
+    study.sampler = make_sampler(SamplerOptions(name="random"), space, index=0)
+    found = {suggest(study.ask(), space).overrides for _ in range(40)}
+    assert found == {(f"{swept.key}={value}",) for value in values}
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "pareto"])

@@ -116,6 +116,49 @@ def test_what_was_trained_is_told_by_the_weights(answer: Callable[..., Answer]) 
     assert "network_train_text_encoder_only" in {note["option"] for note in found["untranslated"]}
 
 
+def test_weights_in_another_layout_are_of_what_they_were(answer: Callable[..., Answer]) -> None:
+    found = answer(TOLD, "diffusion_model.middle.lora_A.weight")  # as converted for ComfyUI
+    assert found["recipe"]["adapter.text_encoder"] is False
+    assert "network_train_text_encoder_only" not in {note["option"] for note in found["untranslated"]}
+
+
+def test_folders_that_were_treated_in_two_ways_are_told_with_their_repeats(answer: Callable[..., Answer]) -> None:
+    subsets = [
+        {"is_reg": True, "keep_tokens": 9},
+        {"keep_tokens": 1, "num_repeats": 3},
+        {"keep_tokens": 2, "num_repeats": 1},
+    ]
+    images = {"ss_datasets": json.dumps([{"resolution": [512, 512], "subsets": subsets}])}
+    found = answer(TOLD | images | {"ss_dataset_dirs": '{"a": {"n_repeats": 3, "img_count": 7}}'})
+    untranslated = {note["option"]: str(note["value"]) for note in found["untranslated"]}
+    assert found["recipe"]["captions.keep_tokens"] == 1 and found["recipe"]["base.resolution"] == 512
+    assert (
+        untranslated["ss_datasets"] == "[{'keep_tokens': 2, 'num_repeats': 1}]"
+        and '"n_repeats": 3' in untranslated["ss_dataset_dirs"]
+    )
+
+
+def test_the_batch_of_all_gpus_is_taken(answer: Callable[..., Answer]) -> None:
+    told = TOLD | BY_FOLDERS | {"ss_total_batch_size": "32"}  # 4 of 4 on each, 2 accumulated
+    assert answer(told)["recipe"]["train.batch_size"] == 16
+
+
+def test_dropout_that_sd_scripts_writes_twice_is_taken_once(answer: Callable[..., Answer]) -> None:
+    found = answer(TOLD | {"ss_network_dropout": "0.25", "ss_network_args": '{"conv_dim": "8", "dropout": 0.25}'})
+    assert found["recipe"]["adapter.dropout"] == 0.25
+    assert "network_args.dropout" not in {note["option"] for note in found["untranslated"]}
+
+
+@pytest.mark.parametrize(("version", "is_guessed"), [("sd_v1", False), (None, True)])
+def test_a_base_that_the_file_tells_is_not_called_a_guess(
+    version: str | None, is_guessed: bool, answer: Callable[..., Answer]
+) -> None:
+    told = {key: text for key, text in TOLD.items() if key != "ss_base_model_version"}
+    found = answer(told | ({"ss_base_model_version": version} if version else {}))
+    assert found["recipe"]["base"] == "stable_diffusion"
+    assert any("nothing says which base" in note["reason"] for note in found["differs"]) is is_guessed
+
+
 @pytest.mark.parametrize("told", [{"modelspec.prediction_type": "v"}, {"ss_base_model_version": "sd_v2_v"}])
 def test_what_the_base_predicts_is_told(told: dict[str, str], answer: Callable[..., Answer]) -> None:
     assert answer(TOLD | told)["recipe"]["base.prediction_type"] == "v_prediction"
@@ -136,6 +179,30 @@ def test_musubi_tuners_is_read_alike(answer: Callable[..., Answer]) -> None:
     assert not any("known here" in note["reason"] for note in found["untranslated"])
 
 
+def test_the_klein_of_a_lora_file_is_a_base_as_far_as_it_tells(answer: Callable[..., Answer]) -> None:
+    told = TOLD | {"ss_network_module": "networks.lora_flux_2", "ss_base_model_version": "flux_2_klein_4b"}
+    found = answer(told, UNET)
+    assert found["recipe"]["base"] == "flux2_klein"
+    assert any("klein-base" in note["reason"] for note in found["untranslated"])
+
+
+@pytest.mark.parametrize(
+    ("module", "version"),
+    [
+        *(("networks.lora", "hunyuan_video"), ("networks.loha", "qwen_image"), ("networks.lora_flux", "flux_kontext")),
+        *(("networks.lora_qwen_image", "qwen_image_edit"), ("networks.lora_flux_2", "flux_2_dev")),
+        ("musubi_tuner.networks.lora_qwen_image", "qwen_image_layered"),
+    ],
+)
+def test_a_network_of_a_base_that_it_is_not_translated_for_is_refused(
+    module: str, version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = TOLD | {"ss_network_module": module, "ss_base_model_version": version}
+    save_file({UNET: np.zeros(2, "float32")}, tmp_path / "x.safetensors", metadata=told)
+    assert main(["import", str(tmp_path / "x.safetensors")]) == 2
+    assert f"is {module} of {version}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("told", "what", "next_step"),
     [
@@ -146,10 +213,19 @@ def test_musubi_tuners_is_read_alike(answer: Callable[..., Answer]) -> None:
         ({"ot_config": "{"}, "OneTrainer that is not JSON", ""),
         ({"ot_config": f'{{"epochs": {"9" * 99}}}'}, "larger number", ""),
         ({"ot_config": "[1]"}, "does not say how it was trained", "adapter.init="),
-        (TOLD | {"ss_network_module": "lycoris.kohya", "ss_base_model_version": "anima"}, "LyCORIS of anima", "alone"),
+        (
+            TOLD | {"ss_network_module": "lycoris.kohya", "ss_base_model_version": "anima"},
+            "lycoris.kohya of anima",
+            "alone",
+        ),
         (TOLD | {"ss_network_module": "networks.lora_sd3", "ss_base_model_version": "m"}, "lora_sd3", "flags.md"),
         (TOLD | {"ss_text_encoder_lr": "[[1]]"}, "text_encoder_lr  must be a number", ""),
-        (TOLD | {"ss_network_dim": "Dynamic"}, "the dim of its training is lost", "trainer's config"),
+        (TOLD | {"ss_network_dim": "Dynamic"}, "dim and alpha of its training are lost", "trainer's config"),
+        (
+            TOLD | {"ss_training_comment": "dimension is resized from 128 to 16; "},
+            "dim and alpha of its training are lost",
+            "trainer's config",
+        ),
     ],
 )
 def test_a_file_that_says_nothing_of_use_is_refused(

@@ -282,15 +282,21 @@ def test_a_variable_that_a_branch_sets_is_refused(
     assert "or not to one value" in err and word in err
 
 
-@pytest.mark.parametrize("word", ["--seed=$SEED", '"${args[@]}"', "--train_data_dir=%~dp0img", "--seed $(date)"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("--seed=$SEED", '"${args[@]}"', "--train_data_dir=%~dp0img", "--seed $(date)", "@params"),
+        *("--train_data_dir=%%d", "--train_data_dir=!dir!", "--train_data_dir={here}"),
+    ],
+)
 def test_variables_that_it_does_not_set_are_refused_by_name(
     word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = f"SEEDS=1\ntrain_network.py --network_module=networks.lora --network_dim=8 {word}\n"
-    (tmp_path / "t.sh").write_text(command, encoding="utf-8")
-    assert main(["import", str(tmp_path / "t.sh")]) == 2
-    err = capsys.readouterr().err
-    assert "variables that it does not set" in err and word.partition("=")[2].strip('"') in err
+    for words in (f"{word} --network_module=networks.lora", f"--network_module=networks.lora --network_dim=8 {word}"):
+        (tmp_path / "t.sh").write_text(f"SEEDS=1\ntrain_network.py {words}\n", encoding="utf-8")
+        assert main(["import", str(tmp_path / "t.sh")]) == 2
+        err = capsys.readouterr().err
+        assert "variables that it does not set" in err and word.partition("=")[2].strip('"') in err
 
 
 @pytest.mark.parametrize("ending", ["> log.txt 2>&1 &\n", ">log.txt\n", "| tee log\n", "# --seed=9\n", "", " \\"])
@@ -302,6 +308,24 @@ def test_what_stands_behind_a_command_and_where_its_files_go_is_none_of_its_opti
     (tmp_path / "t.sh").write_text(script, encoding="utf-8")
     assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["seed"] == 3
+
+
+def test_a_value_in_quotes_is_a_value_whatever_it_looks_like(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = (
+        "# train_network.py --seed=1\n: for more, `train_network.py --help` (a lot)\n"
+        "if [ ! -f train_network.py ]; then exit; fi\n"
+        'echo "train_network.py is at it"\nIMAGES=/data/#1/it\n'
+        'accelerate launch --num_processes=2 train_network.py --network_module networks.lora --caption_separator "|" '
+        "--metadata_title '#1; it' --train_data_dir=$IMAGES --keep_tokens_separator '||' --network_dim 8 --seed 3; ls\n"
+    )
+    (tmp_path / "t.sh").write_text(script, encoding="utf-8")
+    assert main(["import", str(tmp_path / "t.sh"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recipe"]["seed"], found["recipe"]["adapter.dim"]) == (3, 8)
+    assert (found["recipe"]["captions.separator"], found["recipe"]["dataset.path"]) == ("| ", "/data/#1/it")
+    assert {"keep_tokens_separator", "num_processes"} <= {note["option"] for note in found["untranslated"]}
 
 
 def test_an_option_may_be_begun_as_argparse_has_it_and_the_last_of_two_counts(

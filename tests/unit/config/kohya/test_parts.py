@@ -248,6 +248,11 @@ def test_restarts_with_warm_up_of_easy_training_scripts(bring: Bring) -> None:
     assert recipe["scheduler"] == "annealed_cosine_warmup_restarts" and recipe["scheduler.num_cycles"] == 4
     assert recipe["scheduler.gamma"] == 0.8 and recipe["scheduler.warmup"] == 5
     assert recipe["scheduler.min_lr"] == 1e-7 and set(left(imported)) == {"lr_scheduler_args.foo"}
+    assert "lr_scheduler_args.first_cycle_steps" not in differing(imported)
+    for steps, cycles, length in ((230, 4, 57), (40, 1, 40)):
+        recipe, imported = bring(f"{text}max_train_steps={steps}")
+        assert recipe["scheduler.num_cycles"] == cycles
+        assert f"has {length} steps" in differing(imported)["lr_scheduler_args.first_cycle_steps"]
     _, imported = bring(text + "max_train_epochs=2")
     assert "scheduler.num_cycles" in left(imported)["lr_scheduler_args.first_cycle_steps"]
     for unknown in ("torch.optim.lr_scheduler.CosineAnnealingWarmRestarts", "OneCycleLR"):

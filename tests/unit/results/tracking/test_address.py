@@ -86,6 +86,11 @@ def test_a_user_of_a_database_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
     assert masked("rebuild it with lorasweep sync") == "rebuild it with lorasweep sync"
 
 
+def test_a_long_word_is_shown_at_once_and_no_scheme_is_too_long() -> None:
+    assert masked("y" * 10**6) == "y" * 10**6  # as a name out of a file's header: it took hours
+    assert masked(f"{'y' * 99}://user:{SECRET}@host") == f"{'y' * 99}://user:***@host"
+
+
 def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.setenv(name, f"{SECRET}\n")
