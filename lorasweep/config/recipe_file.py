@@ -107,9 +107,10 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
     except ConfigError as error:
         raise ConfigError(error.problems, subject=str(file)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        told = " ".join(str(error).split())[:200]
-        message = f"its recipe cannot be read: {type(error).__name__}: {told}"
-        raise ConfigError(Problem(str(file), message, "it is not as lorasweep wrote it")) from error
+        said = isinstance(error, ValueError | yaml.YAMLError)
+        told = " ".join(str(error).split())[:200] if said else getattr(error, "strerror", "cut or changed by hand")
+        hint = "it is not as lorasweep wrote it: the command that trained it writes it anew"
+        raise ConfigError(Problem(str(file), f"its recipe cannot be read: {told}", hint)) from error
 
 
 def _with_keys_of_now(recorded: Any) -> Any:

@@ -568,7 +568,8 @@ def from_dict(cls: type[T], data: Any) -> T:
     try:
         return typing.cast(T, _rebuild(cls, data))
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
-        raise ValueError(f"not a {cls.__name__} of this version: {type(error).__name__}: {error}") from error
+        told = f"unknown key {error}" if isinstance(error, KeyError) else "cut or changed by hand"
+        raise ValueError(f"not a {cls.__name__} of this version: {told}") from error
 
 
 def digest(data: Any) -> str:
@@ -601,5 +602,5 @@ def _rebuild(hint: Any, data: Any) -> Any:
     if hint is float:
         return float(data)
     if hint in _PLAIN and type(data) is not hint:
-        raise TypeError(f"{data!r} is no {hint.__name__}")
+        raise ValueError(f"not a record of this version: {data!r} is no {hint.__name__}")
     return data

@@ -149,11 +149,13 @@ class RunFolder:
     @property
     def lost(self) -> str:
         """The file that a completed run has lost, or that was cut short, as far as that is seen; empty when none."""
-        if files.find_object(self.path / RESULT_FILE) is None:
+        result = files.find_object(self.path / RESULT_FILE)
+        if result is None:
             return RESULT_FILE
-        copied = self.weights(int(self.result.get("step", 0)))
+        step = result.get("step")
+        copied = self.weights(step if isinstance(step, int) else 0)
         sizes = [file.stat().st_size if file.is_file() else 0 for file in (self.adapter, copied)]
-        return ADAPTER_FILE if sizes[0] < sizes[1] else ""
+        return ADAPTER_FILE if sizes[0] < sizes[1] and _torn(self.adapter) else ""
 
     @property
     def judged_by(self) -> str | None:
@@ -249,7 +251,8 @@ class RunFolder:
     def damage(self, rungs: Collection[int], *, trained: bool) -> str:
         """Say why nobody can go on from its checkpoints: one was cut short, or what was judged on the way is lost.
 
-        `rungs` are the planned steps; without `trained` they are files, of which there is no state.
+        Weights that somebody removed are none that were cut. `rungs` are the planned steps; without `trained` they are
+        files, of which there is no state.
         """
         steps = steps_in(self.checkpoints)
         if trained:
@@ -260,11 +263,10 @@ class RunFolder:
         newest = self.weights(steps[-1]) if trained and steps else None
         if newest and "fingerprint" not in files.read_object(newest.with_name(STATE_FILE)):
             return f"{STATE_FILE} cannot be read"
-        for file in [*map(self.weights, reached), *([newest.with_name(TENSORS_FILE)] if newest else ())]:
-            try:
-                read_header(file)
-            except ValueError as error:
-                return f"{file.relative_to(self.path).as_posix()}, {error}"
+        there = [file for file in map(self.weights, reached) if file.exists()]
+        for file in [*there, *([newest.with_name(TENSORS_FILE)] if newest else ())]:
+            if why := _torn(file):
+                return f"{file.relative_to(self.path).as_posix()}, {why}"
         return ""
 
     def samples(self, step: int | None = None) -> Path:
@@ -333,6 +335,15 @@ def _is_event(row: dict[str, Any]) -> bool:
 def _is_number(value: Any) -> bool:
     """Tell whether a value is a finite number, as all are that lorasweep writes."""
     return isinstance(value, int | float) and abs(value) < math.inf
+
+
+def _torn(file: Path) -> str:
+    """Say why weights are not there, or not whole; empty when they are."""
+    try:
+        read_header(file)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def ratings_file(folder: Path, rater: str) -> Path:

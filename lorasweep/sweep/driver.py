@@ -256,11 +256,11 @@ def _load_trials(
         trial.record = record or trial.record
         trial.step = trial.record.step
         trial.take_results()
-        if judge_anew and record is not None and not strangers:
-            judge_by_today(trial, manifest.metric, left_out=manifest.left_out)
         trials.append(trial)
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
+    if judge_anew:
+        judge_by_today(trials, manifest.metric, left_out=manifest.left_out)
     writer = _writer(spec, manifest.left_out)
     for trial in trials:
         if trial.folder.exists() and not trial.record.status.is_final:

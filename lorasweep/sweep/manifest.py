@@ -155,12 +155,9 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
     try:
         declared = from_dict(Manifest, load_yaml(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            Problem(
-                str(path), f"is not a sweep's manifest: {error}", "give the sweep another name: sweep.name=another"
-            ),
-            subject="sweep folder",
-        ) from error
+        hint = "put back a copy, or give the sweep another name, which reuses its results: sweep.name=another"
+        problem = Problem(str(path), f"is not a sweep's manifest: {error}", hint)
+        raise ConfigError(problem, subject="sweep folder") from error
     return _with_asked(declared, read(sweep_folder))
 
 

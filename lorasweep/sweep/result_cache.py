@@ -70,7 +70,8 @@ class ResultCache:
         if not cooked:
             return None
         today = calibration.of_today(recipe).digest
-        return next((each for each in cooked if RunFolder(each.folder).judged_by in (None, today)), None)
+        whole = (each for each in cooked if not RunFolder(each.folder).lost)
+        return next((each for each in whole if RunFolder(each.folder).judged_by in (None, today)), None)
 
     def _read(self) -> dict[str, list[Cooked]]:
         found: dict[str, list[Cooked]] = {}

@@ -153,7 +153,7 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     if begun:
         write_lost_inputs(trial)
         trial.take_results()
-        judge_by_today(trial, UTILITY)
+        judge_by_today([trial], UTILITY)
     return trial
 
 

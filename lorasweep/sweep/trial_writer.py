@@ -12,14 +12,16 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorasweep.components import bases
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core.files import link_or_copy, write_json, write_text
+from lorasweep.core.printable import some
 from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
 from lorasweep.core.run_folder import (
+    ADAPTER_FILE,
     DRIVERS_FILES,
     ERROR_FILE,
     OUTCOME_FILE,
@@ -182,64 +184,76 @@ def recover(
     `metric` is the sweep's, measured without the symptoms in `left_out`; after an end in `again` it is cooked again,
     since the command was given again: a crash says more about the machine than about the recipe. So does any failure
     where there is a result: it was completed before, and failed while it was judged anew. What was completed and has
-    lost its result comes to its end again.
+    lost its result comes to its end again; its adapter is one of its checkpoints'.
     """
-    record = RunFolder(run_folder).record
+    run = RunFolder(run_folder)
+    record = run.record
     if record is None:
         return None
     if record.status is Status.RUNNING:
-        outcome = RunFolder(run_folder).outcome(attempt=record.attempt)
+        outcome = run.outcome(attempt=record.attempt)
         if outcome is not None:
             record = _next_record(record, outcome, metric, left_out)
-            RunFolder(run_folder).write_record(record)
-    if record.status in again or (record.status in FAILURES and RunFolder(run_folder).result["verdict"]):
+            run.write_record(record)
+    if record.status in again or (record.status in FAILURES and run.result["verdict"]):
         record = dataclasses.replace(record, status=Status.WAITING)
-    if record.status is Status.COMPLETED and (lost := RunFolder(run_folder).lost):
-        log.warning("%s has lost its %s: it comes to its end again", run_folder, lost)
-        record = dataclasses.replace(record, status=Status.WAITING)
+    if record.status is Status.COMPLETED and (lost := run.lost):
+        if lost == ADAPTER_FILE:
+            finish.keep(run, run.result["step"])
+        else:
+            log.warning("%s has lost its %s: it comes to its end again", run_folder, lost)
+            record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
-def judge_by_today(trial: Trial, metric: str, *, left_out: Collection[str] = ()) -> None:
-    """Score what a trial has measured by today's limits; one completed by others WAITS to choose its checkpoint anew.
+def judge_by_today(trials: Iterable[Trial], metric: str, *, left_out: Collection[str] = ()) -> None:
+    """Score what trials have measured by today's limits; those completed by others WAIT to choose a checkpoint anew.
 
     That trains nothing: it goes on from its last rung, which is judged, and its worker scores the rungs in its folder.
-    Without its checkpoints it stays, and says so. What was pruned by the numbers of then is not reopened, but says what
-    it is worth by those of today, of which `metric` is the sweep's, measured without the symptoms in `left_out`.
+    Without its checkpoints it stays, and that is said. What was pruned by the numbers of then is not reopened, but says
+    what it is worth by those of today, of which `metric` is the sweep's, measured without the symptoms in `left_out`.
     """
+    stay = [trial.folder.name for trial in trials if not _judged_by_today(trial, metric, left_out)]
+    if stay:
+        why = "checkpoints are gone or damaged, or do not travel (launcher.ship)"
+        log.warning("judged by other limits than today's, and so for good, for %s: %s", why, some(stay))
+
+
+def _judged_by_today(trial: Trial, metric: str, left_out: Collection[str]) -> bool:
+    """Do so with one, and tell whether it could be done."""
     record, run = trial.record, RunFolder(trial.folder)
     judged_by = trial.verdict.get("calibration") if record.status in MEASURED else ""
     if trial.recipe is None or judged_by is None:
-        return
+        return True
     chosen = calibration.find(trial.recipe, bases.fingerprint(trial.recipe))
     if judged_by == chosen.calibration.digest:
-        return
+        return True
     rungs = verdict.rescored(run.rungs(), chosen.calibration)
     trial.rungs = {row["exposures_per_image"]: row["metrics"] for row in rungs}
-    if record.status is not Status.COMPLETED:
-        steps = [rung["step"] for rung in rungs]
-        if steps and run.weights(steps[-1]).exists() and not run.damage(steps, trained=False):
-            scored = finish.rescore(run, chosen.calibration, until=record.step)
-            found = finish.write(trial.folder, trial.recipe, scored, None, chosen)
-            value = score.without(found.values, left_out).get(metric)
-            trial.record = dataclasses.replace(record, value=value)
-            run.write_record(trial.record)
-            trial.take_results()
-    elif _can_be_judged(run, rungs, trial.recipe):
-        trial.record = dataclasses.replace(record, status=Status.WAITING)
-    else:
-        why = "its checkpoints are gone, or do not travel (launcher.ship)"
-        log.warning("%s was judged by other limits than today's, and stays so: %s", run.path, why)
-
-
-def _can_be_judged(run: RunFolder, rungs: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
-    """Tell whether the weights of all rungs are at hand, and what training goes on from: else it would begin anew."""
-    weights = [run.weights(rung["step"]) for rung in rungs]
-    if not has_files(recipe):
-        if recipe.launcher.options.get("ship", "state") != "state":
+    if record.status is Status.PRUNED:
+        if not _are_there(run, [rung["step"] for rung in rungs], trained=False):
             return False
-        weights += [file.with_name(STATE_FILE) for file in weights[-1:]]
-    return bool(rungs) and all(file.exists() for file in weights)
+        scored = finish.rescore(run, chosen.calibration, until=record.step)
+        found = finish.write(trial.folder, trial.recipe, scored, None, chosen)
+        value = score.without(found.values, left_out).get(metric)
+        trial.record = dataclasses.replace(record, value=value)
+        run.write_record(trial.record)
+        trial.take_results()
+    elif record.status is Status.COMPLETED:
+        assert trial.plan is not None, "it was cooked"
+        trained = not has_files(trial.recipe)
+        at_home = not trained or trial.recipe.launcher.options.get("ship", "state") == "state"
+        if not at_home or not _are_there(run, trial.plan.rungs, trained=trained):
+            return False
+        trial.record = dataclasses.replace(record, status=Status.WAITING)
+    return True
+
+
+def _are_there(run: RunFolder, rungs: Sequence[int], *, trained: bool) -> bool:
+    """Tell whether all rungs' weights are at hand and, where it `trained`, what goes on from the last of them."""
+    there = [run.weights(rung) for rung in rungs]
+    there += [file.with_name(STATE_FILE) for file in there[-1:] if trained]
+    return bool(there) and all(file.exists() for file in there) and not run.damage(rungs, trained=trained)
 
 
 def settle(held: Path, run_folders: Iterable[Path], *, metric: str, left_out: Collection[str] = ()) -> None:
@@ -264,10 +278,12 @@ def write_lost_inputs(trial: Trial) -> None:
     run = RunFolder(trial.folder)
     if trial.recipe is None or run.record is None:
         return
+    end = to_yaml({"launcher": trial.recipe.launcher})  # to parse thousands of whole ones takes long
     try:
-        from_dict(Recipe, run.recipe)
+        if not (run.path / RECIPE_FILE).read_text(encoding="utf-8").endswith(end):
+            from_dict(Recipe, run.recipe)
         is_lost = not run.plan
-    except ValueError:
+    except (OSError, ValueError):
         is_lost = True
     if is_lost:
         _write_inputs(trial)

@@ -162,7 +162,7 @@ def write(
     told = summary.numbers(kept.verdict, rows, kept=kept.step, best=best, why_no_weight=why)
     headline = Measurement(values=kept.final.values | told.values, missing=kept.final.missing | told.missing)
     run = RunFolder(folder)
-    files.write_atomic(run.adapter, lambda temporary: shutil.copyfile(run.weights(kept.step), temporary))
+    keep(run, kept.step)
     _write_index(run, kept.step)
     exposures = next(rung.exposures_per_image for rung in rungs if rung.step == kept.step)
     files.write_json(
@@ -180,6 +180,11 @@ def write(
         },
     )
     return headline
+
+
+def keep(run: RunFolder, step: int) -> None:
+    """Make the weights of a rung the run's."""
+    files.write_atomic(run.adapter, lambda temporary: shutil.copyfile(run.weights(step), temporary))
 
 
 def _write_index(run: RunFolder, step: int) -> None:

@@ -189,7 +189,8 @@ class TrialResources:
         asked = [[vars(request) for request in wanted], options]
         key = digest([code_digest(), base.fingerprint, base.text_fingerprint, asked, *where])
         folder = paths.cache("base_samples") / key[:24]
-        is_there, found = folder.exists(), self._base_samples.get(key) or sample.read_whole(folder)
+        is_there, held = folder.exists(), self._base_samples.get(key)
+        found = held if held and is_there else sample.read_whole(folder)
         if not found.keys() >= set(wanted):
             if is_there:  # but was cut short
                 shutil.rmtree(folder, ignore_errors=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files
+from lorasweep.core.errors import LorasweepError
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
 from lorasweep.core.run_folder import (
@@ -354,6 +355,9 @@ class TrialRun:
     def _keep(self, slot: AnySlot, rungs: Sequence[Rung]) -> FinalCheckpoint:
         """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
         step, found = finish.choose(self.recipe, rungs, self._calibrated.calibration)
+        if not self.files.weights(step).exists():  # which nobody could know before
+            shutil.rmtree(self.files.checkpoints)
+            raise LorasweepError(f"the weights of step {step} are gone, which is the one to keep: it begins anew")
         slot.adapter.load(self.files.weights(step))  # which cannot train on from there
         samples = finish.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)
         self._tell_samples(step)

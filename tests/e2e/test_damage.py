@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from lorasweep.api import training
 from lorasweep.cli import main
 from lorasweep.core import files
+from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
 
 TINY = [
@@ -135,6 +139,23 @@ def test_a_finished_run_that_lost_its_result_has_it_again_and_trains_nothing(
     ]
 
 
+@pytest.mark.parametrize("needed", [False, True])
+def test_weights_that_were_removed_are_missed_only_where_they_are_to_be_kept(
+    homes: tuple[Path, Path], home: Path, words: list[str], needed: bool
+) -> None:
+    _, whole = homes
+    shutil.copytree(whole, home, dirs_exist_ok=True)
+    run, kept = run_in(home), run_in(whole).result["step"]
+    removed = next(step for step in (2, 4, 6) if (step == kept) == needed)
+    shutil.rmtree(run.weights(removed).parent) if removed < 6 else run.weights(removed).unlink()
+    for lost in (run.path / "metrics.json", run.adapter):
+        lost.unlink()
+    assert main(["train", *words]) == 0
+    assert files.read_json(run.path / "metrics.json") == left(whole)["result"]
+    assert run.adapter.read_bytes() == left(whole)["kept"]
+    assert run.weights(removed).exists() == needed, "nothing else was trained again"
+
+
 def test_pictures_of_the_base_that_were_cut_short_are_drawn_again(
     homes: tuple[Path, Path], home: Path, words: list[str]
 ) -> None:
@@ -151,9 +172,16 @@ def test_a_finished_run_whose_adapter_was_cut_short_has_it_again(
 ) -> None:
     _, whole = homes
     shutil.copytree(whole, home, dirs_exist_ok=True)
-    cut("adapter.safetensors")(run_in(home).path)
+    run = run_in(home)
+    cut("adapter.safetensors")(run.path)
     assert main(["train", *words]) == 0
     assert left(home) == left(whole)
+    assert run.record == run_in(whole).record, "its checkpoint has it: nothing was judged again"
+
+    made_smaller = save({"lora": np.zeros(1, np.float16)})
+    run.adapter.write_bytes(made_smaller)
+    assert main(["train", *words]) == 0
+    assert run.adapter.read_bytes() == made_smaller, "it is whole"
 
 
 def test_what_was_asked_of_a_finished_run_is_written_again(
@@ -168,3 +196,17 @@ def test_what_was_asked_of_a_finished_run_is_written_again(
         assert name in capsys.readouterr().err
     assert main(["train", *words]) == 0 and main(["export", run.name]) == 0
     assert run.record is not None and run_in(whole).record == run.record, "nothing else was done"
+
+
+def test_a_run_that_diverged_behind_a_rung_has_no_result(
+    homes: tuple[Path, Path], home: Path, words: list[str]
+) -> None:
+    half, _ = homes
+    shutil.copytree(half, home, dirs_exist_ok=True)
+    run = run_in(home)
+    assert run.record is not None
+    run.write_record(dataclasses.replace(run.record, status=Status.DIVERGED))
+    ended, log = run.record, (run.path / "events.jsonl").read_bytes()
+    assert main(["train", *words]) == 1
+    assert run.record == ended and (run.path / "events.jsonl").read_bytes() == log
+    assert not run.adapter.exists() and not (run.path / "metrics.json").exists()

@@ -124,7 +124,10 @@ class SweepMirror:
             report.problems += [f"{each.where} {each.message}" for each in error.problems]
         except (StoreUnavailable, OSError) as error:
             self._pusher = None  # the store is opened afresh next time
-            report.problems.append(masked(str(error)))
+            told = str(error)
+            if isinstance(error, OSError) and error.filename:  # of a disk, not of a server
+                told = f"{error.filename} cannot be written: {error.strerror}; sync where it can be"
+            report.problems.append(masked(told))
         return report
 
     def _sync(self, sweep: SweepFiles, report: SyncReport) -> None:

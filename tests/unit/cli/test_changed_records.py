@@ -38,3 +38,15 @@ def test_no_command_breaks(name: str, change: dict[str, Any], home: Path, capsys
         assert main(words) == refused, words
     assert ("is not a sweep's manifest" in capsys.readouterr().err) == bool(refused)
     assert main(["export", "mine/0"]) == 2, "it has no adapter"
+
+
+@pytest.mark.parametrize("left", ["", "base:", "train:\nadapter:", "a: 1", "[1, 2]", None])
+def test_a_recipe_that_was_cut_or_lost_is_told_in_words(
+    left: str | None, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_sweep(home / "outputs" / "mine", [Cooked(arm="a", pictures=False)]) / RUN / "recipe.yaml"
+    recipe.unlink() if left is None else recipe.write_text(left, encoding="utf-8")
+    assert main(["export", "mine/0"]) == 2
+    told = capsys.readouterr().err.partition("its recipe cannot be read")[2]
+    assert "the command that trained it writes it anew" in told
+    assert not any(word in told for word in ("Error", "Errno", "NoneType", "argument")), told

@@ -14,6 +14,7 @@ import pretend_sweep
 import pytest
 from optuna.trial import TrialState
 from pretend_sweep import STEPS, cook, numbered_arms, spec
+from safetensors.numpy import save
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
 from lorasweep.cli import main
@@ -21,7 +22,7 @@ from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json, write_json, write_jsonl
 from lorasweep.core.records import LauncherOptions, Status, TrainOptions
-from lorasweep.core.run_folder import EVENTS_FILE, PRUNING_FILE, RESULT_FILE, STATE_FILE, SweepFolder
+from lorasweep.core.run_folder import EVENTS_FILE, PRUNING_FILE, RESULT_FILE, STATE_FILE, TENSORS_FILE, SweepFolder
 from lorasweep.plan import calibration
 from lorasweep.sweep.driver import TIMING_FILE
 from lorasweep.sweep.manifest import read_manifest
@@ -237,9 +238,12 @@ def judged_by_others(run, **status):
     then = {"overcook/score": 0.9, "overcook/utility": 0.05, "overcook/fidelity": 0.5, **measured}
     rows = [row | {"metrics": then} if row["kind"] == "rung" else row for row in run.events()]
     write_jsonl(run.path / EVENTS_FILE, rows)
+    kept = b"" if status.get("status") == "PRUNED" else save({})  # which pretend metrics cannot be written for
     for rung in run.rungs():
-        write_json(run.weights(rung["step"]), {})
-    write_json(run.weights(STEPS).with_name(STATE_FILE), {})
+        run.weights(rung["step"]).parent.mkdir(parents=True)
+        run.weights(rung["step"]).write_bytes(kept)
+    write_json(run.weights(STEPS).with_name(STATE_FILE), {"fingerprint": ""})
+    run.weights(STEPS).with_name(TENSORS_FILE).write_bytes(save({}))
     write_json(run.path / "status.json", run.status | status)
     return score.summarise(measured, calibration.of_today(pretend_sweep.recipe())).values["overcook/utility"]
 
@@ -269,7 +273,7 @@ def test_what_cannot_go_on_elsewhere_is_not_judged_anew(tmp_path, caplog):
         dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, launcher=elsewhere)) for arm in declared.arms
     )
     assert cook(dataclasses.replace(declared, arms=arms), tmp_path, stop=stopped()).exit_code == 0
-    assert "stays so: its checkpoints are gone, or do not travel (launcher.ship)" in caplog.text
+    assert "checkpoints are gone or damaged, or do not travel (launcher.ship): 0000-a-s0" in caplog.text
 
 
 @pytest.mark.parametrize("damage", [None, b"rubbish"])

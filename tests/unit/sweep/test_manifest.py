@@ -27,10 +27,14 @@ def test_it_survives_the_disk(tmp_path):
     assert again.trials == written.trials
 
 
-def test_a_broken_manifest_is_an_input_error(tmp_path):
-    (tmp_path / "sweep.yaml").write_text("[1, 2")
-    with pytest.raises(ConfigError, match="not a sweep's manifest"):
+@pytest.mark.parametrize(
+    ("left", "why"), [("[1, 2", "line 1"), ("", "cut or changed"), ("question: What\narms:", "cut or changed")]
+)
+def test_a_broken_manifest_is_an_input_error(tmp_path, left, why):
+    (tmp_path / "sweep.yaml").write_text(left)
+    with pytest.raises(ConfigError, match="not a sweep's manifest") as caught:
         read_manifest(tmp_path)
+    assert why in str(caught.value) and "NoneType" not in str(caught.value)
 
 
 def test_a_changed_recipe_of_a_cooked_arm_is_refused_with_every_difference():

@@ -107,6 +107,15 @@ def test_what_another_sweep_has_cooked_is_reused_and_says_so(tmp_path):
     assert third.state.trials[0].reused_from == "first/0000-a-s0"
 
 
+def test_what_has_lost_its_result_is_cooked_again(tmp_path):
+    arms = {"a": {"value": 0.3}, "b": {"value": 0.4}}
+    cook(spec(arms), tmp_path / "first")
+    result = tmp_path / "first" / "0001-b-s0" / "metrics.json"
+    result.write_bytes(result.read_bytes()[:20])
+    assert cook(spec(arms), tmp_path / "second", fresh=False).state.counts == {"COMPLETED": 2}
+    assert starts(tmp_path / "second") == ["start 0001-b-s0 0"]
+
+
 def test_what_was_judged_by_other_limits_is_cooked_again(tmp_path, home):
     arms = {"a": {"value": 0.3}, "b": {"value": 0.4}}
     cook(spec(arms), tmp_path / "first")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lorasweep import config, plan
+from lorasweep import api, config, plan
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.records import Recipe
 from lorasweep.trial.resources import TrialResources
@@ -83,6 +83,13 @@ def test_the_bases_pictures_are_drawn_by_the_code_that_draws_the_others(
         monkeypatch.setattr("lorasweep.trial.resources.code_digest", lambda code=code: code)
         folders.append(TrialResources().base_samples(recipe, planned)[0].file.parent)
     assert folders[0] == folders[2] != folders[1]
+
+
+def test_the_bases_pictures_are_drawn_again_when_the_cache_was_emptied(home: Path, tiny_sd: Path) -> None:
+    resources, recipe = TrialResources(), _recipe(tiny_sd)
+    before = _pictures(resources, recipe)
+    api.clear_cache("base_samples")
+    assert np.array_equal(_pictures(resources, recipe), before)
 
 
 def _pictures(resources: TrialResources, recipe: Recipe) -> np.ndarray:

@@ -660,6 +660,14 @@ def test_a_sweep_whose_declaration_was_cut_stays_as_it_was_mirrored(
     assert holdings().parent.data.tags == before
 
 
+def test_a_folder_that_cannot_be_written_is_told_in_words(sweep: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = sweep.folder / ".mirror.lock"
+    lock.mkdir()  # as where all is read-only, which does not stop who is root
+    assert main(["sync", sweep.folder.name]) == 1
+    told = capsys.readouterr().out
+    assert f"{lock} cannot be written: " in told and "Errno" not in told
+
+
 def test_a_trial_that_was_judged_anew_shows_what_it_says_now(sweep: Any, holdings: Callable[[], Any]) -> None:
     sync(sweep)
     folder = sweep.run_folder(0)
