@@ -308,7 +308,7 @@ def test_a_changed_sweep_is_refused_and_an_extended_one_goes_on(tmp_path):
     with pytest.raises(ConfigError, match="was 0.3 when cooked, is now 0.4"):
         cook(spec({"a": {"value": 0.4}}), tmp_path)
     wider = spec({"a": {"value": 0.3}, "b": {"value": 0.4}})
-    with pytest.raises(ConfigError, match="--extend"):
+    with pytest.raises(ConfigError, match="extend adds it"):
         cook(wider, tmp_path)
     result = cook(wider, tmp_path, extend=True)
     assert result.state.counts == {"COMPLETED": 2}

@@ -63,7 +63,7 @@ def test_an_arm_that_was_not_cooked_may_change():
 def test_new_arms_and_seeds_need_extend_and_get_the_next_numbers():
     before = manifest({"a": {}})
     wider = {"new": {"tag": 1}, "a": {}}
-    with pytest.raises(ConfigError, match="--extend"):
+    with pytest.raises(ConfigError, match="extend adds it"):
         manifest(wider, seeds=(0, 1), previous=before, cooked=frozenset({("a", 0)}))
     after = manifest(wider, seeds=(0, 1), previous=before, cooked=frozenset({("a", 0)}), extend=True)
     assert [(t.number, t.arm, t.seed) for t in after.trials] == [
