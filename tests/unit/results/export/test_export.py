@@ -225,7 +225,7 @@ def test_what_cannot_be_exported_is_said_at_once(
     assert main(["export", str(folder)]) == 2
     assert "adapter.safetensors  is not as lorasweep wrote it" in capsys.readouterr().err
     (folder / "adapter.safetensors").unlink()
-    with pytest.raises(InputError, match=r"has no adapter.safetensors  \(checkpoints: --step 4\)"):
+    with pytest.raises(InputError, match=r"has no adapter.safetensors  \(checkpoints: step 4\)"):
         find_checkpoint(str(folder), subject="export")
 
 
