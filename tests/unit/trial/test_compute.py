@@ -40,7 +40,7 @@ def slot_in(base: Any, recipe: Recipe, folder: Path) -> Slot:
     return make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
 
 
-def losses(base: Any, recipe: Recipe, folder: Path, steps: int = 3) -> list[float]:
+def losses(base: Any, recipe: Recipe, folder: Path, steps: int = 6) -> list[float]:
     slot = slot_in(base, recipe, folder)
     try:
         return [row["train/loss"] for row in train(slot, base, steps)]
