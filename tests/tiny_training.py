@@ -27,6 +27,19 @@ from lorasweep.core.records import (
 from lorasweep.data.order import batches_per_epoch
 
 COMPONENTS = ("buckets", "adapter", "optimizer", "scheduler")
+# A run of three rungs that takes a second, with what is judged by forward passes alone.
+THREE_RUNGS = (
+    "train.max_steps=6",
+    "train.rungs=3",
+    "train.batch_size=2",
+    "train.log_every=1",
+    "train.device=cpu",
+    "dataset.dollhouse.images=8",
+    "sample.steps=2",
+    "sample.weights=[0.4,0.7]",
+    "metrics=[generalisation,prior_drift]",
+    "tracking=none",
+)
 # Words of a recipe that draws a picture of three prompts each, where the pictures are not the point.
 FEW_PICTURES = ["dataset.prompts={in_distribution: [zkw], class: [1girl], unrelated: [hat]}", "sample.guidance=1"]
 CAPTIONS = ("zkw, 1girl, red hair, blue dress", "zkw, 1girl, red hair, smile", "zkw, 1girl, red hair")

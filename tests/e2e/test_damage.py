@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from tiny_training import THREE_RUNGS
 
 from lorasweep.api import training
 from lorasweep.cli import main
@@ -18,19 +19,7 @@ from lorasweep.core import files
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
 
-TINY = [
-    "train.max_steps=6",
-    "train.rungs=3",
-    "train.batch_size=2",
-    "train.log_every=1",
-    "train.device=cpu",
-    "optimizer.lr=1e-2",
-    "dataset.dollhouse.images=8",
-    "sample.steps=2",
-    "sample.weights=[0.4,0.7]",
-    "metrics=[generalisation,prior_drift]",
-    "tracking=none",
-]
+TINY = [*THREE_RUNGS, "optimizer.lr=1e-2"]
 SECOND, THIRD = "checkpoints/step_000004", "checkpoints/step_000006"
 Damage = Callable[[Path], object]
 pytestmark = pytest.mark.usefixtures("quick_trials")
@@ -64,6 +53,11 @@ def homes(tmp_path_factory: pytest.TempPathFactory, quick_trials: None, words: l
 def run_in(home: Path) -> RunFolder:
     (run,) = (home / "outputs" / "train").iterdir()
     return RunFolder(run)
+
+
+def copied(source: Path, home: Path) -> RunFolder:
+    shutil.copytree(source, home, dirs_exist_ok=True)
+    return run_in(home)
 
 
 def left(home: Path) -> dict[str, Any]:
@@ -113,8 +107,7 @@ def test_what_goes_on_from_a_damaged_run_ends_as_if_nothing_had_been(
     homes: tuple[Path, Path], home: Path, words: list[str], damage: Damage
 ) -> None:
     half, whole = homes
-    shutil.copytree(half, home, dirs_exist_ok=True)
-    damage(run_in(home).path)
+    damage(copied(half, home).path)
     assert main(["train", *words]) == 0
     assert left(home) == left(whole)
 
@@ -123,8 +116,7 @@ def test_a_finished_run_that_lost_its_result_has_it_again_and_trains_nothing(
     homes: tuple[Path, Path], home: Path, words: list[str]
 ) -> None:
     _, whole = homes
-    shutil.copytree(whole, home, dirs_exist_ok=True)
-    run = run_in(home)
+    run = copied(whole, home)
     written = run.weights(6).stat().st_mtime_ns
     cut("metrics.json")(run.path)
     for picture in sorted(run.samples().glob("*/*.png"))[::3]:
@@ -144,8 +136,7 @@ def test_weights_that_were_removed_are_missed_only_where_they_are_to_be_kept(
     homes: tuple[Path, Path], home: Path, words: list[str], needed: bool
 ) -> None:
     _, whole = homes
-    shutil.copytree(whole, home, dirs_exist_ok=True)
-    run, kept = run_in(home), run_in(whole).result["step"]
+    run, kept = copied(whole, home), run_in(whole).result["step"]
     removed = next(step for step in (2, 4, 6) if (step == kept) == needed)
     shutil.rmtree(run.weights(removed).parent) if removed < 6 else run.weights(removed).unlink()
     for lost in (run.path / "metrics.json", run.adapter):
@@ -171,8 +162,7 @@ def test_a_finished_run_whose_adapter_was_cut_short_has_it_again(
     homes: tuple[Path, Path], home: Path, words: list[str]
 ) -> None:
     _, whole = homes
-    shutil.copytree(whole, home, dirs_exist_ok=True)
-    run = run_in(home)
+    run = copied(whole, home)
     cut("adapter.safetensors")(run.path)
     assert main(["train", *words]) == 0
     assert left(home) == left(whole)
@@ -188,8 +178,7 @@ def test_what_was_asked_of_a_finished_run_is_written_again(
     homes: tuple[Path, Path], home: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, whole = homes
-    shutil.copytree(whole, home, dirs_exist_ok=True)
-    run = run_in(home)
+    run = copied(whole, home)
     for name in ("plan.json", "recipe.yaml"):
         cut(name)(run.path)
         assert main(["export", run.name]) == 2
@@ -202,8 +191,7 @@ def test_a_run_that_diverged_behind_a_rung_has_no_result(
     homes: tuple[Path, Path], home: Path, words: list[str]
 ) -> None:
     half, _ = homes
-    shutil.copytree(half, home, dirs_exist_ok=True)
-    run = run_in(home)
+    run = copied(half, home)
     assert run.record is not None
     run.write_record(dataclasses.replace(run.record, status=Status.DIVERGED))
     ended, log = run.record, (run.path / "events.jsonl").read_bytes()

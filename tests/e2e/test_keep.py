@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_training import FEW_PICTURES
+from tiny_training import FEW_PICTURES, THREE_RUNGS
 
 from lorasweep import config, plan
 from lorasweep.core import files
@@ -15,19 +15,7 @@ from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook as run_cook
 
 pytestmark = pytest.mark.usefixtures("quick_trials")
-TINY = [
-    "train.max_steps=6",
-    "train.rungs=3",
-    "train.batch_size=2",
-    "train.log_every=1",
-    "train.device=cpu",
-    "dataset.dollhouse.images=8",
-    "sample.steps=2",
-    "sample.weights=[0.4,0.7]",
-    *FEW_PICTURES,
-    "metrics=[generalisation,prior_drift]",
-    "tracking=none",
-]
+TINY = [*THREE_RUNGS, *FEW_PICTURES]
 
 
 class Hit(BaseException):

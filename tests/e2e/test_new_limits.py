@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_training import FEW_PICTURES
+from tiny_training import FEW_PICTURES, THREE_RUNGS
 
 from lorasweep import config
 from lorasweep.api import training
@@ -21,19 +21,7 @@ from lorasweep.plan import calibration
 from lorasweep.plan.calibration import Calibration
 from lorasweep.plan.symptoms import Limit
 
-TINY = [
-    "train.max_steps=6",
-    "train.rungs=3",
-    "train.batch_size=2",
-    "train.log_every=1",
-    "train.device=cpu",
-    "optimizer.lr=1e-2",
-    "dataset.dollhouse.images=8",
-    "sample.steps=2",
-    "sample.weights=[0.4,0.7]",
-    "metrics=[generalisation,prior_drift]",
-    "tracking=none",
-]
+TINY = [*THREE_RUNGS, "optimizer.lr=1e-2"]
 
 
 pytestmark = pytest.mark.usefixtures("quick_trials")
