@@ -25,13 +25,11 @@ from lorasweep.core.records import Status, digest
 from lorasweep.core.run_folder import (
     ADAPTER_FILE,
     INDEX_FILE,
-    NO_INDEX,
     PLAN_FILE,
     PROVENANCE_FILE,
     RECIPE_FILE,
     RESULT_FILE,
     RunFolder,
-    pictures_in,
 )
 from lorasweep.results import params
 from lorasweep.results.ratings import Rated
@@ -303,12 +301,9 @@ def _samples(trial: TrialFiles, *, named: bool) -> Iterator[Picture | Artifact]:
     """
     weight = (trial.recipe.get("sample") or {}).get("weight", 0.7)
     announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples"}
-    for step, event in sorted(announced.items()):
-        path, time_ms = RunFolder(trial.folder).samples(step), milliseconds(event.get("time")) or 0
-        try:
-            entries = pictures_in(path)
-        except NO_INDEX:  # `reading` names one that is damaged
-            continue
+    for step in sorted(announced.keys() & trial.pictures.keys()):
+        entries, time_ms = trial.pictures[step], milliseconds(announced[step].get("time")) or 0
+        path = RunFolder(trial.folder).samples(step)
         folder = path.relative_to(trial.folder).as_posix()
         yield Artifact(file=path / INDEX_FILE, folder=folder)
         seed = next((entry["seed"] for _, entry in entries if entry["weight"] == weight), None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from lorasweep.sweep.manifest import read_manifest
 _TRIAL_FILES = (
     STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE,
 )  # fmt: skip
+Pictures = Sequence[tuple[Path, Mapping[str, Any]]]  # each one's file, and what was asked for it
 _TO_PROMPTS = ("dataset", "captions", "base")  # of a recipe: what prompts are written from
 _OF_IMAGE = {"file": str, "split": str, "sha256": str, "caption": str, "repeats": int}  # what is read of a plan's
 
@@ -119,6 +120,7 @@ class TrialFiles:
     result: Mapping[str, Any]  # metrics.json
     provenance: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
+    pictures: Mapping[int, Pictures]  # step -> what its index holds
     rated: Sequence[Rated] = ()  # what people said of its steps
     damage: str = ""  # what is not read, and why
 
@@ -179,7 +181,9 @@ def read_trial(folder: Path) -> TrialFiles:
     """Read a run folder."""
     run, before = RunFolder(folder), signature(folder)
     plan, damage = _read(folder / PLAN_FILE, _is_plan, "its images and prompts are left out")
-    damage = damage or next(_damaged_pictures(run), "")
+    events = tuple(run.events())
+    pictures, lost = _pictures(run)  # after the events, which announce them
+    damage = damage or lost
     return TrialFiles(
         folder=folder,
         signature=before,
@@ -188,21 +192,26 @@ def read_trial(folder: Path) -> TrialFiles:
         plan=plan,
         result=run.result,
         provenance=run.provenance,
-        events=tuple(run.events()),
+        events=events,
+        pictures=pictures,
         rated=read_rated(folder),
         damage=f"{folder.name}: {damage}" if damage else "",
     )
 
 
-def _damaged_pictures(run: RunFolder) -> Iterator[str]:
+def _pictures(run: RunFolder) -> tuple[Mapping[int, Pictures], str]:
+    """Read the pictures of each step, and say which index is damaged."""
+    found: dict[int, Pictures] = {}
+    damage = ""
     for step in steps_in(run.samples()):
         try:
-            pictures_in(run.samples(step))
+            found[step] = pictures_in(run.samples(step))
         except FileNotFoundError:
             continue
         except NO_INDEX:
             index = (run.samples(step) / INDEX_FILE).relative_to(run.path).as_posix()
-            yield f"{index} was cut or changed by hand: its pictures are left out"
+            damage = damage or f"{index} was cut or changed by hand: its pictures are left out"
+    return found, damage
 
 
 def _is_plan(data: Mapping[str, Any]) -> bool:
