@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Keys of what a run is made from, which may lie elsewhere now: all of it is known by its content (`Plan.material`).
 _PLACES = {
-    *("dataset.path", "dataset.holdout_path", "regularization.reg_images.path", "adapter.init"),
+    *("dataset.path", "dataset.holdout_path", "dataset.masks", "regularization.reg_images.path", "adapter.init"),
     *("base.path", "base.weights", "base.adapter", "sample.base"),
 }
 OnEvent = Callable[[dict[str, Any]], object]

@@ -91,6 +91,12 @@ def _held_out(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("dataset.holdout_files", "excludes dataset.holdout_path, got both", "give one of them")
 
 
+def _unmasked(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if look_up(values, "dataset.unmasked_weight") and look_up(values, "dataset.masks") is None:
+        message = "is the weight of what masks leave out, and there are none"
+        yield Problem("dataset.unmasked_weight", message, "override: dataset.masks=alpha, beside, or a folder")
+
+
 def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
     path = look_up(values, "calibration")
     if not isinstance(path, str):
@@ -167,6 +173,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _extension,
     _folders,
     _held_out,
+    _unmasked,
     _calibration,
     _encoders,
     _asked_encoders,

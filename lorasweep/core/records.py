@@ -122,6 +122,8 @@ class DatasetOptions:
     holdout_seed: Seed = 0
     holdout_path: Text | None = None  # a folder of images kept for judging; then none of the dataset's is
     holdout_files: tuple[Text, ...] = ()  # images of the dataset kept for judging, in place of the share
+    masks: Text | None = None  # `alpha`, `beside` (NAME-masklabel.png) or a folder; None: the whole picture is trained
+    unmasked_weight: Share = 0.0  # of the loss where a mask is black; 1 where it is white
     prompts: dict[str, tuple[str, ...]] | None = None  # by tier or `ANY_TIER`; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 
@@ -330,6 +332,8 @@ class Recipe:
         data["memory"] = self.memory.storage
         if self.compute == ComputeOptions():
             del data["compute"]  # as when there was no such group
+        if self.dataset.masks is None:
+            del data["dataset"]["masks"], data["dataset"]["unmasked_weight"]  # as when there were none
         for part, key in ((data["adapter"]["options"], "init"), (data["base"], "adapter"), (data["sample"], "base")):
             if part.get(key) is None:
                 part.pop(key, None)  # as when there was no such knob
@@ -416,6 +420,16 @@ class GeneratedImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mask:
+    """Where an image counts: fully where its mask is white or opaque."""
+
+    file: str  # absolute path; the image's own for its alpha channel
+    sha256: str  # of the file's bytes
+    channel: Literal["alpha", "gray"]
+    share: float  # mean of the mask in the crop that is trained on; 1 is all white
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedImage:
     """One image on its way into training or judging. Sizes are after EXIF rotation."""
 
@@ -434,6 +448,7 @@ class PlannedImage:
     target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
     drawing: GeneratedImage | None = None  # None: a file that is there
     profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
+    mask: Mask | None = None  # None: all of it counts
 
     @property
     def path(self) -> Path:

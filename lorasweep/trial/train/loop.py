@@ -85,6 +85,7 @@ class _Batch:
     images: Sequence[PlannedImage]
     captions: Sequence[str]
     noisy_batch: loss.NoisyBatch
+    mask_B1HW: torch.Tensor | None  # None: every place counts 1
     text: Text | None  # None: read through the adapter, when the base is asked
 
 
@@ -195,7 +196,12 @@ def _draw(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -
     if rows:
         noisy_batch = _answered_by_base(slot, base, noisy_batch, captions, images, rows)
     text = None if slot.trains_text else slot.texts.embed(captions)
-    return _Batch(images=images, captions=captions, noisy_batch=noisy_batch, text=text)
+    mask_B1HW = None
+    if any(image.mask for image in images):
+        least = slot.recipe.dataset.unmasked_weight
+        size = noisy_batch.noisy_BCHW.shape[2:]
+        mask_B1HW = least + (1 - least) * torch.stack([slot.latents.mask(image, size) for image in images])
+    return _Batch(images=images, captions=captions, noisy_batch=noisy_batch, mask_B1HW=mask_B1HW, text=text)
 
 
 def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number: int) -> list[torch.Tensor]:
@@ -218,6 +224,7 @@ def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number
             base.path,
             options=slot.recipe.noise,
             weights=_weights(batch.images),
+            mask_B1HW=batch.mask_B1HW,
         )
         for slot, batch, answer_BCHW in zip(slots, batches, answers, strict=True)
     ]

@@ -89,6 +89,7 @@ def weighted_mse(
     *,
     options: NoiseOptions,
     weights: Sequence[float] | None = None,
+    mask_B1HW: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean over the batch of each sample's mean squared error, times its weights.
 
@@ -99,8 +100,13 @@ def weighted_mse(
         options: how much each level counts.
         weights: one per sample (`PlannedImage.loss_weight`); None is 1 for all. The mean is over the number
             of samples, not over the weights, so a sample's pull does not depend on its batch.
+        mask_B1HW: how much each place counts, 0 to 1; None is 1 everywhere. The mean is over all places, so a
+            small subject pulls less.
+
+    Source of the mask: kohya-ss/sd-scripts, library/custom_train_functions.py, apply_masked_loss.
     """
-    error_B = (prediction_BCHW.float() - noisy_batch.target_BCHW).square().flatten(1).mean(1)
+    error_BCHW = (prediction_BCHW.float() - noisy_batch.target_BCHW).square()
+    error_B = (error_BCHW if mask_B1HW is None else error_BCHW * mask_B1HW).flatten(1).mean(1)
     if weights is not None:
         error_B = error_B * torch.tensor(weights, dtype=error_B.dtype).to(error_B.device, non_blocking=True)
     by_level_B = level_weights(path, noisy_batch.t_B, options)
