@@ -149,6 +149,7 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     links = images.put_datasets(draft, given, with_prior=with_prior, link_into=link_into)
     images.put_resolution(draft, "datasets.resolution")
     images.put_buckets(draft, "datasets.buckets", on=draft.take("datasets.buckets"))
+    _masks(draft)
     if draft.take("train.diff_output_preservation"):
         _preserve(draft, is_alone=not given.regularization)
     draft.ignore("train.diff_output_preservation_class", "is told with diff_output_preservation, where that is on")
@@ -161,6 +162,21 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
         draft.ignore("trigger_word", "the dataset's own counts")
     _tags(draft, has_trigger=bool(trigger))
     return links
+
+
+def _masks(draft: Draft) -> None:
+    """Decide the masks; an alpha channel goes before a folder."""
+    alpha, folder = draft.take("datasets.alpha_mask"), draft.take("datasets.mask_path")
+    option = "datasets.alpha_mask" if alpha else "datasets.mask_path"
+    if not (alpha or folder):
+        return
+    draft.put("dataset.masks", "alpha" if alpha else folder, option)
+    draft.put("dataset.unmasked_weight", draft.take("datasets.mask_min_value"), "datasets.mask_min_value")
+    draft.differ(option, "a mask's weights are divided by their mean there; here a small subject pulls less")
+    if alpha:
+        draft.ignore("datasets.mask_path", "alpha_mask takes its place")
+    if draft.take("datasets.invert_mask"):
+        draft.leave("datasets.invert_mask", "masks are white where the picture counts: invert the files")
 
 
 def _tags(draft: Draft, *, has_trigger: bool) -> None:

@@ -170,9 +170,26 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
     put_separator(draft, "concepts.text.tag_delimiter")
     _tag_dropout(draft)
+    _masks(draft)
     if draft.options.get("concepts.image.enable_crop_jitter", True):
         draft.differ("concepts.image.enable_crop_jitter", "crops are centred here; there they move unless it is off")
     return links
+
+
+def _masks(draft: Draft) -> None:
+    """Decide the masks, which lie beside the images."""
+    if not draft.take("masked_training"):
+        return
+    draft.put("dataset.masks", "beside", "masked_training")
+    draft.put("dataset.unmasked_weight", draft.take("unmasked_weight"), "unmasked_weight")
+    reasons = {
+        "unmasked_probability": "masks count in every step",
+        "normalize_masked_area_loss": "the loss is not divided by a mask's mean: a small subject pulls less",
+        "masked_prior_preservation_weight": "what a mask leaves out is not held at the base's answer",
+    }
+    for option, reason in reasons.items():
+        if value := draft.take(option):
+            draft.leave(option, reason, value)
 
 
 def _tag_dropout(draft: Draft) -> None:
