@@ -37,7 +37,13 @@ def draw_dataset(options: DollhouseOptions, *, masked: bool = False) -> Path:
         raise DatasetError(problems, subject="the dollhouse dataset")
     drawn = [options, _world_version(), *(["masks"] if masked else [])]
     folder = paths.cache("dollhouse") / digest(drawn)[:16]
-    return _once(folder, lambda draft: _write_dataset(options, draft, masked=masked))
+
+    def fill(draft: Path) -> None:
+        _write_dataset(options, draft)
+        if masked:
+            _write_masks(draft)
+
+    return _once(folder, fill)
 
 
 def draw_strangers(count: int) -> Path:
@@ -69,7 +75,7 @@ def _write_strangers(folder: Path, count: int) -> None:
         files.write_text(path.with_suffix(".txt"), ", ".join(world.tags(spec)) + "\n")
 
 
-def _write_dataset(options: DollhouseOptions, folder: Path, *, masked: bool) -> None:
+def _write_dataset(options: DollhouseOptions, folder: Path) -> None:
     world.write_dataset(
         folder,
         subject=options.subject,
@@ -80,11 +86,14 @@ def _write_dataset(options: DollhouseOptions, folder: Path, *, masked: bool) -> 
         captions=options.captions,
         sizes=world.SIZES_PX if options.shapes == "five" else _PHOTOS_PX,
     )
-    if masked:
-        for name, truth in files.read_object(folder / "world.json")["images"].items():
-            with Image.open(folder / name) as image:
-                size_px = image.size
-            _figure(world.Spec.from_dict(truth), size_px).save(mask_beside(folder / name))
+
+
+def _write_masks(folder: Path) -> None:
+    """Write each image's mask beside it, from what the world said it drew."""
+    for name, truth in files.read_object(folder / "world.json")["images"].items():
+        with Image.open(folder / name) as image:
+            size_px = image.size
+        _figure(world.Spec.from_dict(truth), size_px).save(mask_beside(folder / name))
 
 
 def _figure(spec: world.Spec, size_px: tuple[int, int]) -> Image.Image:
