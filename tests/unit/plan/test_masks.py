@@ -61,12 +61,6 @@ def test_three_ways_to_the_same_mask(images: Path, where: str) -> None:
         assert "masks (2 images)" not in said or where == "beside"
 
 
-def test_without_masks_nothing_is_another_recipe(images: Path) -> None:
-    recipe = compose_recipe([f"dataset.path={images}", *WORDS])
-    assert "masks" not in json.dumps([key for key in vars(recipe) if key == "masks"])
-    assert all(image.mask is None for image in make_plan(recipe).images)
-
-
 def test_an_edited_mask_is_another_recipe(images: Path) -> None:
     words = ("dataset.masks=beside", "dataset.unmasked_weight=0.5")
     plain, before, weaker = plan(images), plan(images, *words), plan(images, words[0], "dataset.unmasked_weight=0.25")

@@ -350,3 +350,22 @@ def test_defaults_are_those_of_sd_scripts() -> None:
         "prior_loss_weight": 1.0,
     }
     assert {key: DEFAULTS[key] for key in expected} == expected
+
+
+# -------------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize(
+    ("text", "masks", "untranslated"),
+    [
+        ("alpha_mask=true", "alpha", set()),
+        ('masked_loss=true\nconditioning_data_dir="/masks"', "/masks", set()),
+        ('masked_loss=true\nconditioning_data_dir="/masks"\nalpha_mask=true', "/masks", set()),
+        ("masked_loss=true", None, set()),
+        ('conditioning_data_dir="/lines"', None, {"conditioning_data_dir"}),
+    ],
+)
+def test_masks(bring: Bring, text: str, masks: str | None, untranslated: set[str]) -> None:
+    found, imported = bring(text)
+    assert found.get("dataset.masks") == masks
+    assert set(left(imported)) & {"masked_loss", "alpha_mask", "conditioning_data_dir"} == untranslated

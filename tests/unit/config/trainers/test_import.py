@@ -755,3 +755,22 @@ def test_the_toml_of_a_window_that_names_a_family_is_musubi_tuners(
     (tmp_path / "c.toml").write_text(text, encoding="utf-8")
     assert main(["import", str(tmp_path / "c.toml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["base"] == "flux2_klein"
+
+
+def test_one_trainers_masks(run: Run) -> None:
+    found = run({**ONE_TRAINER, "masked_training": True, "normalize_masked_area_loss": True})
+    assert has(found, dataset__masks="beside")
+    assert {each["key"]: each["OneTrainer"] for each in found["defaults"]}["dataset.unmasked_weight"] == 0.1
+    assert {"normalize_masked_area_loss", "unmasked_probability"} <= told(found, "untranslated").keys()
+    assert "dataset.masks" not in run(ONE_TRAINER)["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("given", "masks"), [({"mask_path": "/masks"}, "/masks"), ({"mask_path": "/masks", "alpha_mask": True}, "alpha")]
+)
+def test_ai_toolkits_masks(given: dict[str, Any], masks: str, run: Run) -> None:
+    content = copy.deepcopy(AI_TOOLKIT)
+    content["config"]["process"][0]["datasets"][0] |= {**given, "mask_min_value": 0.25, "invert_mask": True}
+    found = run(content, name="config.yaml")
+    assert has(found, dataset__masks=masks, dataset__unmasked_weight=0.25)
+    assert "datasets.invert_mask" in told(found, "untranslated")
