@@ -176,9 +176,13 @@ def _no_images(recipe: Recipe) -> Dataset:
 def find_readable(recipe: Recipe, root: Path, key: str) -> ImageFolder:
     """Find the images of a folder; where captions are unfit, what is wrong with images is raised with that."""
     extension = recipe.captions.extension
-    masks = recipe.dataset.masks if key == "dataset.path" else None
-    unfit = lambda images: _placed(recipe, images)[1]  # noqa: E731
-    return find_images(root, caption_extension=extension, key=key, masks=masks, unfit=unfit)
+    return find_images(
+        root,
+        caption_extension=extension,
+        key=key,
+        masks=recipe.dataset.masks if key == "dataset.path" else None,
+        unfit=lambda images: _placed(recipe, images)[1],
+    )
 
 
 def _folders(recipe: Recipe, root: Path) -> tuple[ImageFolder, ImageFolder | None]:
