@@ -185,7 +185,7 @@ class LatentCache:
         return held["mean"], held["std"]
 
     def mask(self, image: PlannedImage, size: Sequence[int]) -> torch.Tensor:
-        """Tell how white the mask is at each place of an image's latent: (1, H, W) of that `size`, 0 to 1; ones without.
+        """Tell how white the mask is at each place of an image's latent: (1, H, W) of that `size`, 0 to 1; 1 without.
 
         Source: kohya-ss/sd-scripts, library/custom_train_functions.py, apply_masked_loss: means over areas.
         """
