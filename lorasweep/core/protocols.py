@@ -374,7 +374,7 @@ class WeightRegularizer(Protocol):
 
 @runtime_checkable
 class WeightAverage(WeightRegularizer, Protocol):
-    """A `WeightRegularizer`, called after all others, by which other weights are judged and saved than those that train.
+    """A `WeightRegularizer`, called after all others, that has other weights judged and saved than those that train.
 
     Its module says `AVERAGES_WEIGHTS = True`.
     """
