@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from lorasweep.config.importing.draft import Draft
-from lorasweep.config.importing.parts import put_dropout, put_rank, put_whole
+from lorasweep.config.importing.parts import WHOLE, put_dropout, put_rank, put_whole
 from lorasweep.config.kohya import flow
 
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
-_RANK = ("network_dim", "network_alpha")
+_RANK, _STABLE = ("network_dim", "network_alpha"), "network_args.rs_lora"
 _PRESETS = {"full": "full", "attn-mlp": "attn-mlp", "attn-only": "attn"}
 _OF_OTHER_BASES = re.compile(r"networks\.\w+_(?!fa$)\w+")  # lora_sd3, lora_wan, lora_ltx2; lora_fa is of no base
 _STANDS_IN = "no adapter of ours is that; a LoRA stands in for it"
@@ -137,14 +137,29 @@ def _lycoris(draft: Draft, transformer: str | None = None) -> str:
     elif name == "locon":
         dim, alpha = put_rank(draft, *_RANK)  # the convolutions get it too, where they have none of their own
         own_dim, own_alpha = draft.take("network_args.conv_dim"), draft.take("network_args.conv_alpha")
-        _convolutions(draft, own_dim or dim, own_alpha or alpha)
+        own_dim, own_alpha = own_dim or dim, own_alpha or alpha
+        _convolutions(draft, own_dim, own_alpha * own_dim**0.5 if draft.take(_STABLE) else own_alpha)
     else:
         _one_rank(draft)
         draft.put("adapter.targets", targets, "network_args.preset")
         _own_knobs(draft, name)
         if name == "lokr" and draft.take("network_args.full_matrix"):
             put_whole(draft, "network_args.full_matrix", *_RANK)
+    if draft.take(_STABLE) and algorithm not in ("ia3", "dylora"):
+        _stabilize(draft, name)
+    draft.ignore(_STABLE, f"LyCORIS' {algorithm} does not look at it")
     return name
+
+
+def _stabilize(draft: Draft, name: str) -> None:
+    """Take a scale of alpha / sqrt(dim), which ours has at alpha * sqrt(dim), as LyCORIS writes it into its files."""
+    dim, alpha = draft.lines["adapter.dim"].value, draft.lines["adapter.alpha"]
+    if dim != WHOLE:
+        draft.put("adapter.alpha", alpha.value * dim**0.5, alpha.option)
+        draft.differ(_STABLE, "the scale is alpha / dim here: alpha is taken times dim ** 0.5, for the same")
+    if name == "lokr":
+        reason = "modules of two whole matrices train there at dim ** 0.5 times the scale that files are loaded with"
+        draft.differ(_STABLE, f"{reason}; ours at that scale")
 
 
 def _decomposed(draft: Draft, name: str) -> str:

@@ -58,6 +58,23 @@ def differing(imported: Imported) -> dict[str, str]:
             'network_module="lycoris.kohya"\nnetwork_args=["algo=locon", "preset=attn-only"]',
             {"adapter": "lora", "adapter.targets": "attn"},
         ),
+        # its rs_lora divides by the root of each rank
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=16\nnetwork_alpha=8\nnetwork_args=["rs_lora=True"]',
+            {"adapter.alpha": 32.0, "adapter.conv_alpha": 32.0},
+        ),
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=16\nnetwork_args=["rs_lora=True","conv_dim=4","conv_alpha=20"]',
+            {"adapter.alpha": 4.0, "adapter.conv_alpha": 40.0, "adapter.force": True},
+        ),
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=4\nnetwork_alpha=0\nnetwork_args=["algo=loha","rs_lora=True"]',
+            {"adapter": "loha", "adapter.alpha": 8.0},
+        ),
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=16\nnetwork_args=["algo=dylora","rs_lora=True"]',
+            {"adapter": "dylora", "adapter.alpha": 1.0},
+        ),
         (
             'network_module="lycoris.kohya"\nnetwork_dim=8\nnetwork_args=["algo=loha", "preset=attn-mlp"]',
             {"adapter": "loha", "adapter.dim": 8, "adapter.targets": "attn-mlp"},
