@@ -165,6 +165,14 @@ def _averages(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(f"regularization.{found[0]}", message, "override: regularization=none, or optimizer=adamw")
 
 
+def _second_factors(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find a rate of second factors where the adapter has none."""
+    ratio, adapter = (look_up(values, key) for key in ("optimizer.loraplus_lr_ratio", "adapter.name"))
+    if ratio is not None and adapter and not hasattr(_module("adapter", adapter), "SECOND_FACTOR"):
+        message = f"is of the factors down and up of a LoRA, which {adapter} does not have, got {ratio}"
+        yield Problem("optimizer.loraplus_lr_ratio", message, "override: optimizer.loraplus_lr_ratio=null")
+
+
 def _module(group: str, name: Any) -> Any:
     """Return the module of a name; None of one that is wrong, which is told once, where it is bound."""
     return find_module(group, name, at=group, problems=[])
@@ -185,6 +193,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _useful_weights,
     _brakes,
     _averages,
+    _second_factors,
 )
 
 

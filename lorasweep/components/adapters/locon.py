@@ -9,6 +9,7 @@ from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, low
 from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = low_rank
+SECOND_FACTOR = "lora_B"
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 SHARES_FORWARD = True
 _MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0

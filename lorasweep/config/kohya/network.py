@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from lorasweep.config import places
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.parts import WHOLE, put_dropout, put_rank, put_whole
 from lorasweep.config.kohya import flow
+from lorasweep.core import registry
 
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
 _RANK, _STABLE = ("network_dim", "network_alpha"), "network_args.rs_lora"
@@ -42,6 +44,22 @@ def translate_network(draft: Draft) -> None:
             draft.leave("network_module", _STANDS_IN)
         name = _lora(draft)
     _dropout(draft, name, is_argument=module in flow.LYCORIS)
+
+
+def finish_network(draft: Draft) -> None:
+    """Decide what needs the optimizer to be decided, and tell of arguments that nothing was said about."""
+    name, ratio = draft.lines["adapter"].value, "network_args.loraplus_{}lr_ratio".format
+    option, text = (  # 0 is as if it were not given
+        next(filter(draft.take, (ratio(part), ratio(""))), ratio("")) for part in ("unet_", "text_encoder_")
+    )
+    unet, optimizer = draft.take(option), draft.lines["optimizer"].value
+    if hasattr(registry.load("adapter", name), "SECOND_FACTOR"):  # it acts on no other adapter there either
+        if unet and "loraplus_lr_ratio" not in places.read_choice("optimizer", optimizer):
+            draft.leave(option, f"optimizer={optimizer} has one step size for all that trains")
+        elif unet:
+            draft.put("optimizer.loraplus_lr_ratio", unet, option)
+        if draft.take(text) != unet and draft.lines["adapter.text_encoder"].value:
+            draft.leave(text, f"both parts have one ratio, {unet or 1:g}")
     for argument, value in draft.untaken("network_args"):
         if value:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -130,7 +132,7 @@ def _assemble_slot(
         recipe=recipe,
         plan=plan,
         adapter=adapter,
-        optimizer=optimizers.build(adapter.parameters(), **recipe.optimizer.options),
+        optimizer=optimizers.build(_by_rate(adapter, recipe), **recipe.optimizer.options),
         schedule=registry.load("scheduler", recipe.scheduler.name).build(plan.steps, **recipe.scheduler.options),
         brakes=_brakes(recipe),
         scaler=torch.amp.GradScaler(base.device.type, enabled=recipe.train.precision == "fp16"),
@@ -147,6 +149,18 @@ def _assemble_slot(
         dropped = [""] if recipe.captions.dropout > 0 else []
         texts.warm([*(image.caption for image in images), *dropped])
     return slot
+
+
+def _by_rate(adapter: Any, recipe: Recipe) -> Mapping[str, Sequence[torch.nn.Parameter]]:
+    """Return trainable tensors by part; with LoRA+ the second factors apart, as `<part>.up`."""
+    if recipe.optimizer.options.get("loraplus_lr_ratio") is None:
+        parts: Mapping[str, Sequence[torch.nn.Parameter]] = adapter.parameters()
+        return parts
+    second, found = registry.load("adapter", recipe.adapter.name).SECOND_FACTOR, defaultdict(list)
+    for key, parameter in adapter.named_parameters():
+        part = key.split(".", 1)[0]
+        found[f"{part}.up" if f".{second}." in key else part].append(parameter)
+    return found
 
 
 def _brakes(recipe: Recipe) -> tuple[WeightRegularizer, ...]:

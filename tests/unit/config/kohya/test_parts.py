@@ -144,6 +144,32 @@ def test_an_unknown_network_is_listed_and_something_stands_in(bring: Bring) -> N
     assert recipe["adapter.dropout"] == 0.1 and "ours what goes into it" in differing(imported)["network_dropout"]
 
 
+@pytest.mark.parametrize(
+    ("text", "ratio", "told"),
+    [
+        ('network_args=["loraplus_lr_ratio=4"]', 4.0, None),
+        ('network_args=["loraplus_lr_ratio=4","loraplus_unet_lr_ratio=8"]', 8.0, "both parts have one ratio, 8"),
+        ('network_args=["loraplus_text_encoder_lr_ratio=4"]', None, "both parts have one ratio, 1"),
+        (
+            'network_args=["loraplus_lr_ratio=4","loraplus_unet_lr_ratio=8"]\nnetwork_train_unet_only=true',
+            8.0,
+            None,
+        ),
+        ('network_args=["loraplus_unet_lr_ratio=0"]', None, None),
+        ('optimizer_type="Prodigy"\nnetwork_args=["loraplus_lr_ratio=4"]', None, "one step size for all that trains"),
+        ('network_module="networks.dylora"\nnetwork_args=["loraplus_lr_ratio=4"]', 4.0, None),
+        # LyCORIS, where no factor of a LoHa is called lora_up
+        ('network_module="lycoris.kohya"\nnetwork_args=["algo=loha","loraplus_lr_ratio=4"]', None, None),
+        ('network_module="lycoris.kohya"\nnetwork_args=["algo=locon","loraplus_lr_ratio=4"]', 4.0, None),
+    ],
+)
+def test_loraplus_is_taken_over_where_it_acts(text: str, ratio: float | None, told: str | None, bring: Bring) -> None:
+    recipe, imported = bring(text if "module" in text else f'network_module="networks.lora"\n{text}')
+    assert recipe.get("optimizer.loraplus_lr_ratio") == ratio
+    reasons = [reason for option, reason in left(imported).items() if "loraplus" in option]
+    assert reasons == [] if told is None else told in reasons[0]
+
+
 # ---------------------------------------------------------------------------------------------- optimizer
 
 
