@@ -332,13 +332,13 @@ class Recipe:
             del data["compute"]  # as when there was no such group
         adapter, optimizer = (data[group]["options"] for group in ("adapter", "optimizer"))
         later = (
-            (adapter, "init"),
+            *((adapter, key) for key in ("init", "rank_dropout", "module_dropout")),
             (optimizer, "loraplus_lr_ratio"),
             (data["base"], "adapter"),
             (data["sample"], "base"),
         )
         for part, key in later:
-            if part.get(key) is None:
+            if part.get(key) in (None, 0):
                 part.pop(key, None)  # as when there was no such knob
         return digest(data)
 

@@ -29,7 +29,8 @@ from lorasweep.core.records import (
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("buckets", "adapter", "optimizer", "scheduler", "regularization", "metrics", "tagger")
-LATER = {"init", "loraplus_lr_ratio"}  # recipes that were recorded before it was there are built without it
+# Recipes that were recorded before these were there are built without them.
+LATER = {"init", "loraplus_lr_ratio", "rank_dropout", "module_dropout"}
 NO_MODULE = "none"  # regularization=none: no regularizer at all
 RECORDS = {
     "dataset/dollhouse": DatasetOptions,

@@ -209,3 +209,13 @@ def _dropout(draft: Draft, name: str, *, is_argument: bool) -> None:
     if option == "network_args.dropout":
         draft.ignore("network_dropout", "network_args.dropout takes its place")
     put_dropout(draft, option, name)
+    for knob in ("rank_dropout", "module_dropout"):
+        option = f"network_args.{knob}"
+        if not (share := draft.take(option)):
+            continue
+        if knob not in places.read_choice("adapter", name):
+            draft.leave(option, f"adapter={name} has none")
+            continue
+        draft.put(f"adapter.{knob}", share, option)
+        if knob == "rank_dropout" and is_argument and name != "lokr":
+            draft.differ(option, "LyCORIS drops outputs of a layer, for all pictures alike; ours ranks, as sd-scripts")

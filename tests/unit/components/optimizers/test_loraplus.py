@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft.optimizers import create_loraplus_optimizer
-from tiny_training import make_plan, make_recipe, train
+from tiny_training import train
 
 from lorasweep.config import compose_recipe
 from lorasweep.core import registry
@@ -17,33 +16,24 @@ from lorasweep.core.errors import ConfigError
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import Component
 from lorasweep.plan.learning_rate import curves
-from lorasweep.trial.cache import LatentCache, Store, TextCache
-from lorasweep.trial.train.slot import Slot, make_slot
 
 RATIO = 8.0
 
 
-def new_slot(base: Base, tiny_sd: Path, tmp_path: Path, adapter: dict[str, Any], **knobs: Any) -> Slot:
-    store = Store(tmp_path / "cache")
+def plain(**knobs: Any) -> dict[str, Component]:
+    """A recipe whose rate stays."""
     optimizer = Component(name="adamw", options={"lr": 1e-3, "weight_decay": 0.0, **knobs})
-    recipe = make_recipe(
-        tiny_sd,
-        adapter=Component(name="lora", options={"dim": 2, "alpha": 1.0, **adapter}),
-        optimizer=optimizer,
-        scheduler=Component(name="constant"),
-    )
-    plan = make_plan(recipe, tmp_path / "images")
-    return make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
+    return {"optimizer": optimizer, "scheduler": Component(name="constant")}
 
 
-def test_it_trains_as_pefts_own(base: Base, tiny_sd: Path, tmp_path: Path) -> None:
-    ours = new_slot(base, tiny_sd, tmp_path, {}, loraplus_lr_ratio=RATIO)
+def test_it_trains_as_pefts_own(base: Base, new_slot: Any) -> None:
+    ours = new_slot(**plain(loraplus_lr_ratio=RATIO))
     rows = train(ours, base, 4)
     reached = ours.adapter.state_dict()
     ours.close()
     assert rows[-1]["train/lr/unet.up"] == RATIO * rows[-1]["train/lr/unet"] == RATIO * 1e-3
 
-    theirs = new_slot(base, tiny_sd, tmp_path, {})
+    theirs = new_slot(**plain())
     model: Any = base.parts["unet"]
     knobs = {"betas": (0.9, 0.999), "eps": 1e-8, "fused": True}
     theirs.optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=RATIO, **knobs)
@@ -56,7 +46,7 @@ def test_it_trains_as_pefts_own(base: Base, tiny_sd: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "adafactor", "came", "schedule_free_adamw"])
-def test_every_part_has_the_ratio_over_its_own_rate(base: Base, tiny_sd: Path, tmp_path: Path, name: str) -> None:
+def test_every_part_has_the_ratio_over_its_own_rate(name: str) -> None:
     recipe = compose_recipe([f"optimizer={name}", "optimizer.lr=1e-4", "optimizer.loraplus_lr_ratio=16"])
     one = torch.nn.Parameter(torch.zeros(1))
     groups = {key: [one.clone().detach()] for key in ("unet", "unet.up", "text_encoder", "text_encoder.up")}
@@ -69,13 +59,10 @@ def test_every_part_has_the_ratio_over_its_own_rate(base: Base, tiny_sd: Path, t
 
 
 @pytest.mark.parametrize("adapter", ["lora", "locon", "dora", "dylora"])
-def test_it_is_the_factor_that_starts_at_zero(base: Base, tiny_sd: Path, tmp_path: Path, adapter: str) -> None:
-    store = Store(tmp_path / "cache")
+def test_it_is_the_factor_that_starts_at_zero(new_slot: Any, adapter: str) -> None:
     words = [f"adapter={adapter}", "adapter.dim=4", "adapter.text_encoder=true", "optimizer.loraplus_lr_ratio=16"]
     typed = compose_recipe(words)
-    recipe = make_recipe(tiny_sd, adapter=typed.adapter, optimizer=typed.optimizer)
-    plan = make_plan(recipe, tmp_path / "images")
-    slot = make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
+    slot = new_slot(adapter=typed.adapter, optimizer=typed.optimizer)
     groups = {group["name"]: group["params"] for group in slot.optimizer.param_groups}
     assert sorted(groups) == ["text_encoder", "text_encoder.up", "unet", "unet.up"]
     for name, parameters in groups.items():

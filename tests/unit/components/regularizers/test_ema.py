@@ -9,22 +9,20 @@ import pytest
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
-from tiny_training import FEW_PICTURES, THREE_RUNGS, make_plan, make_recipe, train
+from tiny_training import FEW_PICTURES, THREE_RUNGS, train
 
 from lorasweep import config, plan
 from lorasweep.components.regularizers.ema import Ema
 from lorasweep.config import compose_recipe
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError
-from lorasweep.core.protocols import Base
 from lorasweep.core.records import TrainOptions
 from lorasweep.plan import memory
-from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
-from lorasweep.trial.train.slot import Slot, make_slot
+from lorasweep.trial.train.slot import Slot
 
 EMA: dict[str, dict[str, Any]] = {"ema": {"decay": 0.5, "warmup": True}}
 
@@ -79,24 +77,6 @@ def averages(slot: Slot) -> dict[str, torch.Tensor]:
 
 def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(each, theirs[key]) for key, each in ours.items())
-
-
-@pytest.fixture
-def new_slot(base: Base, tiny_sd: Path, tmp_path: Path) -> Any:
-    store = Store(tmp_path / "cache")
-    latents, texts = LatentCache(base, store), TextCache(base, store)
-    made = []
-
-    def make(**changes: Any) -> Slot:
-        recipe = make_recipe(tiny_sd, **changes)
-        made.append(
-            make_slot(base, recipe, make_plan(recipe, tmp_path / "images"), latents=latents, texts=texts),
-        )
-        return made[-1]
-
-    yield make
-    for slot in made:
-        slot.close()
 
 
 def test_training_does_not_notice_it_and_resumed_equals_uninterrupted(new_slot: Any, base: Any, tmp_path: Path) -> None:

@@ -145,6 +145,39 @@ def test_an_unknown_network_is_listed_and_something_stands_in(bring: Bring) -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "taken", "told"),
+    [
+        ('network_module="networks.lora"', {"rank_dropout", "module_dropout"}, {}),
+        ('network_module="networks.dylora"', set(), {"rank_dropout": "none", "module_dropout": "none"}),
+        (
+            'network_module="lycoris.kohya"\nnetwork_args=["algo=lokr"]',
+            {"rank_dropout", "module_dropout"},
+            {},
+        ),
+        ('network_module="lycoris.kohya"\nnetwork_args=["algo=loha"]', {"module_dropout"}, {"rank_dropout": "none"}),
+        (
+            'network_module="lycoris.kohya"\nnetwork_args=["algo=locon"]',
+            {"rank_dropout", "module_dropout"},
+            {"rank_dropout": "drops outputs of a layer"},
+        ),
+    ],
+)
+def test_dropped_ranks_and_layers_are_taken_over(
+    text: str, taken: set[str], told: dict[str, str], bring: Bring
+) -> None:
+    arguments = '"rank_dropout=0.1", "module_dropout=0.2"'
+    text = text.replace('"]', f'", {arguments}]') if "args" in text else f"{text}\nnetwork_args=[{arguments}]"
+    recipe, imported = bring(text)
+    values = {"rank_dropout": 0.1, "module_dropout": 0.2}
+    assert {knob: recipe[f"adapter.{knob}"] for knob in values if f"adapter.{knob}" in recipe} == {
+        knob: values[knob] for knob in taken
+    }
+    found = {**left(imported), **differing(imported)}
+    assert {knob for knob in values if f"network_args.{knob}" in found} == told.keys()
+    assert all(words in found[f"network_args.{knob}"] for knob, words in told.items())
+
+
+@pytest.mark.parametrize(
     ("text", "ratio", "told"),
     [
         ('network_args=["loraplus_lr_ratio=4"]', 4.0, None),
