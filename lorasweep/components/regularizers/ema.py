@@ -20,15 +20,17 @@ AVERAGES_WEIGHTS = True
 class Ema:
     """See `protocols.WeightAverage`.
 
-    After step n = 1, 2, ... of the training, average += (1 - d) (weights - average), with d = `decay`; with a warm-up
-    d = min(decay, n / (n + 9)), and 0 after the first. It starts from the weights that training starts from, in fp32.
+    After each step n of the training that `every` divides, average += (1 - d) (weights - average), with d = `decay`;
+    with a warm-up d = min(decay, n / (n + 9)), and 0 after the first. It starts from the weights that training starts
+    from, in fp32.
 
-    Source: huggingface/diffusers, training_utils.py, EMAModel; without the warm-up, as ostris/ai-toolkit has it,
-    toolkit/ema.py, ExponentialMovingAverage.
+    Source: huggingface/diffusers, training_utils.py, EMAModel; `every` as Nerogar/OneTrainer has it,
+    modules/module/EMAModule.py; no warm-up as ostris/ai-toolkit, toolkit/ema.py, ExponentialMovingAverage.
     """
 
     decay: Annotated[float, Field(gt=0, lt=1, description="0.99 is usual")]
     warmup: bool
+    every: Annotated[int, Field(ge=1, description="1 or 5 is usual")]
     _averages: list[Any] = field(default_factory=list, init=False, repr=False)
     _steps: int = field(default=0, init=False, repr=False)
 
@@ -37,10 +39,12 @@ class Ema:
         self._averages = [parameter.detach().clone() for parameter in _parameters(adapter)]
 
     def after_step(self, adapter: Any) -> dict[str, float]:
-        """Take in the weights; returns `ema/decay`, how much of the average so far stays."""
+        """Take in the weights, when it is time; returns `ema/decay`, how much of the average so far stays."""
         from torch.optim.swa_utils import get_ema_multi_avg_fn
 
         decay, self._steps = self.decay, self._steps + 1
+        if self._steps % self.every:
+            return {"ema/decay": 1.0}
         if self.warmup:
             decay = min(decay, self._steps / (self._steps + 9)) if self._steps > 1 else 0.0
         get_ema_multi_avg_fn(decay)(self._averages, [each.detach() for each in _parameters(adapter)], self._steps)

@@ -212,20 +212,16 @@ def put_dropout(draft: Draft, option: str, adapter: str, *, of_inputs: bool = Fa
 
 
 def put_average(draft: Draft, option: str, decay: str, *, every: str = "", warms_up: bool = True) -> None:
-    """Decide the average of the weights, where `option` is on, once images and optimizer are decided.
-
-    One that takes in the weights `every` so many steps decays as much at each of them as ours over all of them.
-    """
+    """Decide the average of the weights, where `option` is on, once images and optimizer are decided."""
     optimizer, brakes = draft.lines["optimizer"].value, draft.lines.get("regularization")
     if hasattr(registry.load("optimizer", optimizer), "weights_for_use"):
         draft.leave(option, f"optimizer={optimizer} averages the weights by itself, and its average counts")
         return
-    steps = draft.take(every) if every else 1
     draft.put("regularization", [*(brakes.value if brakes else ()), "ema"], option)
-    draft.put("regularization.ema.decay", draft.take(decay) ** (1 / steps), decay)
+    draft.put("regularization.ema.decay", draft.take(decay), decay)
     draft.put("regularization.ema.warmup", warms_up, option)
-    if steps > 1:
-        draft.differ(every, f"ours takes in the weights of every step, and decays as much over {steps} of them")
+    if every:
+        draft.put("regularization.ema.every", draft.take(every), every)
 
 
 def put_separator(draft: Draft, option: str) -> None:

@@ -117,6 +117,8 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     if draft.take("use_ema"):
         put_average(draft, "use_ema", "ema_decay", every="ema_update_interval")
         draft.differ("use_ema", "there the average is saved beside the weights that train; here it is what counts")
+        if draft.take("ema_update_interval") > 1:
+            draft.differ("ema_update_interval", "its warm-up counts averages there, here the steps between them too")
     else:
         draft.ignore("ema_warmup_steps", "the weights are not averaged")
     put_pictures(draft, _PROMPT, given.pictures)

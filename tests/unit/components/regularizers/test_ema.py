@@ -24,7 +24,7 @@ from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot
 
-EMA: dict[str, dict[str, Any]] = {"ema": {"decay": 0.5, "warmup": True}}
+EMA: dict[str, dict[str, Any]] = {"ema": {"decay": 0.5, "warmup": True, "every": 1}}
 
 
 class Walk:
@@ -44,7 +44,7 @@ class Walk:
 
 @pytest.mark.parametrize("decay", [0.6, 0.999])
 def test_with_a_warm_up_it_is_diffusers(decay: float) -> None:
-    walk, ema = Walk(), Ema(decay=decay, warmup=True)
+    walk, ema = Walk(), Ema(decay=decay, warmup=True, every=1)
     theirs = EMAModel(walk.weights, decay=decay)
     ema.start(walk)
     for _ in range(30):
@@ -59,7 +59,7 @@ def test_with_a_warm_up_it_is_diffusers(decay: float) -> None:
 
 
 def test_without_it_what_training_starts_from_stays_in_it_by_the_decay_alone() -> None:
-    walk, ema = Walk(), Ema(decay=0.9, warmup=False)
+    walk, ema = Walk(), Ema(decay=0.9, warmup=False, every=1)
     wanted = walk.weights[0].detach().double()
     ema.start(walk)
     for _ in range(20):
@@ -68,6 +68,23 @@ def test_without_it_what_training_starts_from_stays_in_it_by_the_decay_alone() -
         wanted = 0.9 * wanted + 0.1 * walk.weights[0].detach()
     with ema.for_use(walk):
         torch.testing.assert_close(walk.weights[0].detach().double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_every_so_many_steps_it_is_one_trainers() -> None:
+    """With step counted from 0: when `(step + 1) % every == 0`, decay is `min((1 + step) / (10 + step), decay)`."""
+    walk, ema = Walk(), Ema(decay=0.8, warmup=True, every=5)
+    wanted = walk.weights[0].detach().clone()
+    ema.start(walk)
+    for step in range(60):
+        walk.step()
+        stays = ema.after_step(walk)["ema/decay"]
+        if (step + 1) % 5 == 0:
+            assert stays == min((1 + step) / (10 + step), 0.8)
+            wanted.add_((1 - stays) * (walk.weights[0].detach() - wanted))
+        else:
+            assert stays == 1.0
+    with ema.for_use(walk):
+        torch.testing.assert_close(walk.weights[0].detach(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def averages(slot: Slot) -> dict[str, torch.Tensor]:
@@ -180,7 +197,7 @@ def test_what_averages_already_is_refused_and_a_bad_decay() -> None:
     with pytest.raises(ConfigError, match=r"regularization.ema.decay  must be in \(0, 1\), got 1"):
         compose_recipe(["regularization=ema", "regularization.ema.decay=1"])
     found = compose_recipe(["regularization=ema", "optimizer=prodigy"])
-    assert found.regularization == {"ema": {"decay": 0.99, "warmup": True}}
+    assert found.regularization == {"ema": {"decay": 0.99, "warmup": True, "every": 1}}
 
 
 def test_room_for_the_average_is_reckoned_with() -> None:
