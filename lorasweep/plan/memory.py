@@ -22,7 +22,7 @@ from lorasweep.plan.trainable import trainable
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}  # nf4: and a scale of fp32 for 64
-_TRAINED, _AVERAGE = 16, 4  # per number: itself, its gradient and two of an optimizer's, all fp32; and an average's
+_TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
 # Bytes per pixel and channel that a VAE takes in fp32, by the channels where it has most: measured on a CPU, on SDXL's.
 _DECODED, _ENCODED = 12, 6
 _TILE_PX = 512 * 512
@@ -99,9 +99,7 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     weights = base.denoiser * _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
     texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
-    brakes = [registry.load("regularization", name) for name in recipe.regularization]
-    each = _TRAINED + _AVERAGE * any(getattr(brake, "AVERAGES_WEIGHTS", False) for brake in brakes)
-    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * each
+    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * _TRAINED
     precise = _IN_FP32 if recipe.train.precision == "fp32" else 1.0
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
     training = precise * kept * side**2 * recipe.train.batch_size * slots

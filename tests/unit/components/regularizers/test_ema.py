@@ -17,7 +17,6 @@ from lorasweep.config import compose_recipe
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import TrainOptions
-from lorasweep.plan import memory
 from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook
 from lorasweep.trial.train import checkpoint
@@ -198,12 +197,3 @@ def test_what_averages_already_is_refused_and_a_bad_decay() -> None:
         compose_recipe(["regularization=ema", "regularization.ema.decay=1"])
     found = compose_recipe(["regularization=ema", "optimizer=prodigy"])
     assert found.regularization == {"ema": {"decay": 0.99, "warmup": True, "every": 1}}
-
-
-def test_room_for_the_average_is_reckoned_with() -> None:
-    peaks = []
-    for brake in ("none", "ema"):
-        recipe = compose_recipe([f"regularization={brake}"])
-        base = memory.registry.load("base", recipe.base.name).footprint(recipe.base)
-        peaks.append(memory.peak_gib(recipe, memory.resolve(recipe, None), base, trained=1024**2))
-    assert peaks[1] - peaks[0] == pytest.approx(4 / 1024)
