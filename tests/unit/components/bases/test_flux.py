@@ -129,7 +129,7 @@ def test_a_lora_of_one_picture_draws_that_picture(tiny_flux: Path) -> None:
         )
         answer = base.predict(question.noisy_BCHW, question.t_B, text, frames)
         optimizer.zero_grad()
-        loss.weighted_mse(answer, question, base.path, options=NoiseOptions()).backward()
+        loss.weighted_loss(answer, question, base.path, options=NoiseOptions()).backward()
         optimizer.step()
     start = torch.randn(2, *picture.shape[1:], generator=generator)
     row = {name: tensor[:2] for name, tensor in text.items()}
