@@ -203,7 +203,8 @@ def test_what_makes_no_sense_on_flow_is_refused_before_any_work(
     told = capsys.readouterr().err
     assert "noise.huber_schedule=constant" in told
     assert all(f"override: noise.{key}={off}" in told for key, off in
-               {"min_snr_gamma": "null", "debiased": "false", "p2_gamma": "null", "offset": "0.0", "multires_iterations": "0", "adaptive_noise_scale": "0.0"}.items())  # fmt: skip
+               {"min_snr_gamma": "null", "debiased": "false", "p2_gamma": "null", "offset": "0.0",
+                "multires_iterations": "0", "adaptive_noise_scale": "0.0"}.items())  # fmt: skip
     assert main(["plan", *words, "base.prediction_type=v_prediction", "base.zero_terminal_snr=true"]) == 2
     assert "base.zero_terminal_snr" in capsys.readouterr().err
     assert main(["plan", "noise=dynamic_shift"]) == 2

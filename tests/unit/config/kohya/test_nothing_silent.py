@@ -632,7 +632,7 @@ huber_c = 0.2
 def test_options_of_noise_and_loss_become_ours(
     answer: Callable[..., Answer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = answer(BASE + NOISE, *SMALL)
+    found = answer(BASE + NOISE)
     wanted = {"offset": 0.05, "adaptive_noise_scale": 0.01, "multires_iterations": 8, "multires_discount": 0.4}
     wanted |= {"input_perturbation": 0.1, "loss_type": "huber", "huber_c": 0.2, "huber_schedule": "snr"}
     assert {key: found["recipe"].get(f"noise.{key}") for key in wanted} == wanted
