@@ -83,6 +83,9 @@ class NoisePath(Protocol):
     def t_of(self, u_B: torch.Tensor) -> torch.Tensor:
         """Return t at shares u in [0, 1) of the whole path, clean to noise."""
 
+    def share(self, t_B: torch.Tensor) -> torch.Tensor:
+        """Return how far along the path t are, in [0, 1], clean to noise, (B,)."""
+
     def as_noisy_as(self, timestep: int) -> torch.Tensor:
         """Return the t, 0-dimensional, with the SNR of Stable Diffusion's `timestep` in [0, 1000)."""
 

@@ -203,6 +203,13 @@ class NoiseOptions:
     debiased: bool = False
     p2_gamma: Annotated[float, Field(gt=0, le=10, examples=[1])] | None = None
     offset: Share = 0.0
+    adaptive_noise_scale: Annotated[float, Field(ge=-10, le=10)] = 0.0  # times a channel's |mean|, added to the offset
+    multires_iterations: Annotated[int, Field(ge=0, le=20)] = 0  # coarser noises added to the noise; 0: none
+    multires_discount: Share = 0.3  # what each counts of the one before it
+    input_perturbation: Share = 0.0  # noise more in what the base is shown, and not in the right answer
+    loss_type: Literal["l2", "l1", "huber", "smooth_l1"] = "l2"
+    huber_c: Annotated[float, Field(gt=0, le=10, examples=[0.1])] = 0.1  # errors above it count by their size alone
+    huber_schedule: Literal["constant", "exponential", "snr"] = "snr"  # how huber_c falls, or not, as noise rises
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,7 +223,7 @@ def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number
         )
     answers = prediction_BCHW.chunk(len(slots))
     return [
-        loss.weighted_mse(
+        loss.weighted_loss(
             answer_BCHW,
             batch.noisy_batch,
             base.path,

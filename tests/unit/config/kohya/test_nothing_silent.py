@@ -617,3 +617,28 @@ def test_keys_to_other_services_are_not_repeated_in_a_file_that_is_shared(
     assert main(["import", str(tmp_path / "c.toml")]) == 0
     said = capsys.readouterr()
     assert f'{option} = "***"' in said.out and "hunter2" not in said.out + said.err
+
+
+NOISE = """noise_offset = 0.05
+adaptive_noise_scale = 0.01
+multires_noise_iterations = 8
+multires_noise_discount = 0.4
+ip_noise_gamma = 0.1
+loss_type = "huber"
+huber_c = 0.2
+"""
+
+
+def test_options_of_noise_and_loss_become_ours(
+    answer: Callable[..., Answer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(BASE + NOISE)
+    wanted = {"offset": 0.05, "adaptive_noise_scale": 0.01, "multires_iterations": 8, "multires_discount": 0.4}
+    wanted |= {"input_perturbation": 0.1, "loss_type": "huber", "huber_c": 0.2, "huber_schedule": "snr"}
+    assert {key: found["recipe"].get(f"noise.{key}") for key in wanted} == wanted
+    assert found["untranslated"] == []
+    words = [f"noise.{key}={value}" for key, value in wanted.items()]
+    assert main(["plan", "--json", "dataset.dollhouse.images=8", *words]) == 0
+    assert "noise" not in " ".join(json.loads(capsys.readouterr().out)["warnings"])
+    assert main(["plan", "--json", "dataset.dollhouse.images=8", "noise.huber_c=0.2"]) == 0
+    assert "noise.huber_c is not used: noise.loss_type=l2" in capsys.readouterr().out

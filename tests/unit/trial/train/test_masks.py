@@ -57,7 +57,7 @@ def test_it_is_kohyas_loss(tmp_path: Path) -> None:
     mask_B1HW = torch.stack([latents.mask(image, SIZE) for image in images])
     answer, target = (torch.randn(2, 4, *SIZE, generator=generator) for _ in range(2))
     asked = loss.NoisyBatch(noisy_BCHW=answer, target_BCHW=target, t_B=torch.tensor([1, 2]))
-    found = loss.weighted_mse(
+    found = loss.weighted_loss(
         answer,
         asked,
         None,

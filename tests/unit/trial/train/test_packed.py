@@ -20,7 +20,11 @@ from lorasweep.trial.train.slot import Slot
 LORA = {"dim": 2, "alpha": 1.0}
 MIXED: list[dict[str, Any]] = [
     {"adapter": Component(name="lora", options=LORA)},
-    {"adapter": Component(name="lora", options={"dim": 12, "alpha": 6}), "seed": 7, "noise": NoiseOptions(offset=0.1)},
+    {
+        "adapter": Component(name="lora", options={"dim": 12, "alpha": 6}),
+        "seed": 7,
+        "noise": NoiseOptions(offset=0.1, multires_iterations=6, loss_type="huber"),
+    },
     {"adapter": Component(name="dylora", options={"dim": 4, "unit": 2, "alpha": 1.0}), "seed": 3},
     {"adapter": Component(name="lora", options=LORA), "optimizer": Component(name="prodigy"), "seed": 4},
     {

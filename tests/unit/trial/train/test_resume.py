@@ -37,7 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             gradient_accumulation=2,
             device="cpu",
         ),
-        "noise": NoiseOptions(offset=0.05, min_snr_gamma=5.0, levels="logit_normal"),
+        "noise": NoiseOptions(offset=0.05, min_snr_gamma=5.0, levels="logit_normal", multires_iterations=6),
     },
 }
 
