@@ -7,6 +7,7 @@ MLflow.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from collections import Counter
@@ -40,16 +41,16 @@ class TrialState(TrialRecord):
     overrides: tuple[str, ...] = ()  # what the arm declares, as KEY=VALUE
     judging: bool = False  # it is running, and being sampled and measured rather than trained
     loss: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)  # of the latest rung, or final
-    verdict: Mapping[str, Any] = field(default_factory=dict)  # `state` and `sentence`, once it has ended
+    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)  # of the latest rung, or final
+    verdict: Mapping[str, Any] = field(default_factory=dict, repr=False)  # `state` and `sentence`, once it has ended
     eta_s: float | None = None  # until its last step, while it is running
     mlflow_run_id: str | None = None
     extra: bool = False  # a repeat beyond the declared seeds
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SweepState:
-    """A sweep at one moment."""
+    """A sweep at one moment; shows itself as `lorasweep status` does."""
 
     name: str
     question: str
@@ -67,6 +68,12 @@ class SweepState:
     again: str = ""  # the command that continues it
     further: Mapping[str, str] = field(default_factory=dict)  # objectives besides the metric -> their goal
     seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
+
+    def __repr__(self) -> str:
+        from lorasweep.sweep.ranking import table
+
+        table.print_state(self, shown := io.StringIO())
+        return shown.getvalue().rstrip()
 
     @property
     def total(self) -> int:
