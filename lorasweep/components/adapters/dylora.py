@@ -19,6 +19,7 @@ from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+IS_PRODUCT = True
 SHARES_FORWARD = True
 
 

@@ -7,7 +7,6 @@ MLflow.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.core.printable import visible
 from lorasweep.core.records import Recipe, Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.plan.lora_files import are_files
@@ -50,7 +50,7 @@ class TrialState(TrialRecord):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SweepState:
-    """A sweep at one moment; shows itself as `lorasweep status` does."""
+    """A sweep at one moment; shows itself in a line a trial."""
 
     name: str
     question: str
@@ -70,10 +70,12 @@ class SweepState:
     seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
 
     def __repr__(self) -> str:
-        from lorasweep.sweep.ranking import table
-
-        table.print_state(self, shown := io.StringIO())
-        return shown.getvalue().rstrip()
+        """Say it in a line, and one for each trial, with control characters made visible."""
+        said = [f"{self.name}: {self.finished} of {self.total} trials are over; {self.spoken_counts}"]
+        for trial in self.trials:
+            at = f"{trial.status.spoken} at {trial.step}/{trial.steps} steps"
+            said.append(f"{trial.number}  {trial.arm} (seed {trial.seed})  {at}  {trial.reason}".rstrip())
+        return "\n".join(map(visible, said))
 
     @property
     def total(self) -> int:

@@ -10,7 +10,6 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import IO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -87,9 +86,9 @@ def live(*, quiet: bool = False, console: Console | None = None) -> Iterator[Cal
             yield show
 
 
-def print_state(state: SweepState, file: IO[str] | None = None) -> None:
-    """Print where a sweep stands; on standard output by default."""
-    console = text_console(file)
+def print_state(state: SweepState) -> None:
+    """Print where a sweep stands."""
+    console = text_console()
     console.print(render_state(state, max_rows=len(state.trials), width=console.width))
 
 
