@@ -361,7 +361,10 @@ def test_a_lora_is_its_own_plain_form(cook: Cook, tmp_path: Path) -> None:
         export_run(run, out=tmp_path, ranks=[4], form="diff")
 
 
-def test_the_help_says_who_reads_what_as_the_adapters_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_says_who_reads_what_as_the_adapters_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # as a table, whose rows are folded where there is less room
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     told = capsys.readouterr().out
