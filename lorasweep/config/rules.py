@@ -153,6 +153,26 @@ def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"regularization.{name}", message, "override: regularization=none, or adapter=lora")
 
 
+def _averages(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find a second one that says which average of the weights is judged and saved."""
+    optimizer, picked = look_up(values, "optimizer.name"), look_up(values, "regularization")
+    brakes = picked if isinstance(picked, Mapping) else {}
+    found = [name for name in brakes if getattr(_module("regularization", name), "AVERAGES_WEIGHTS", False)]
+    if found and hasattr(_module("optimizer", optimizer), "weights_for_use"):
+        found.append(optimizer)
+    for name in found[1:]:
+        message = f"{found[0]} cannot be beside {name}: each says which average of the weights is judged and saved"
+        yield Problem(f"regularization.{found[0]}", message, "override: regularization=none, or optimizer=adamw")
+
+
+def _second_factors(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find a rate of second factors where the adapter has none."""
+    ratio, adapter = (look_up(values, key) for key in ("optimizer.loraplus_lr_ratio", "adapter.name"))
+    if ratio is not None and adapter and not hasattr(_module("adapter", adapter), "SECOND_FACTOR"):
+        message = f"is of the factors down and up of a LoRA, which {adapter} does not have, got {ratio}"
+        yield Problem("optimizer.loraplus_lr_ratio", message, "override: optimizer.loraplus_lr_ratio=null")
+
+
 def _module(group: str, name: Any) -> Any:
     """Return the module of a name; None of one that is wrong, which is told once, where it is bound."""
     return find_module(group, name, at=group, problems=[])
@@ -172,6 +192,8 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _asked_encoders,
     _useful_weights,
     _brakes,
+    _averages,
+    _second_factors,
 )
 
 

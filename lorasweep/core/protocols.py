@@ -385,6 +385,26 @@ class WeightRegularizer(Protocol):
         """Act on the weights after an optimizer step; returns what to log (may be empty)."""
 
 
+@runtime_checkable
+class WeightAverage(WeightRegularizer, Protocol):
+    """A `WeightRegularizer`, called after all others, that has other weights judged and saved than those that train.
+
+    Its module says `AVERAGES_WEIGHTS = True`.
+    """
+
+    def start(self, adapter: Adapter) -> None:
+        """Look at the weights that training starts from."""
+
+    def for_use(self, adapter: Adapter) -> AbstractContextManager[None]:
+        """Make the adapter's tensors, inside, those to judge and save; then training's return bit for bit."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return copies of what it keeps, on the CPU, by a stable name; `load_state_dict` restores it bit for bit."""
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore what it kept, after `start`."""
+
+
 class ImagePlanner(Protocol):
     """What an image source plans its images with: `lorasweep/plan/regularization.py`."""
 

@@ -330,8 +330,15 @@ class Recipe:
         data["memory"] = self.memory.storage
         if self.compute == ComputeOptions():
             del data["compute"]  # as when there was no such group
-        for part, key in ((data["adapter"]["options"], "init"), (data["base"], "adapter"), (data["sample"], "base")):
-            if part.get(key) is None:
+        adapter, optimizer = (data[group]["options"] for group in ("adapter", "optimizer"))
+        later = (
+            *((adapter, key) for key in ("init", "rank_dropout", "module_dropout")),
+            (optimizer, "loraplus_lr_ratio"),
+            (data["base"], "adapter"),
+            (data["sample"], "base"),
+        )
+        for part, key in later:
+            if part.get(key) in (None, 0):
                 part.pop(key, None)  # as when there was no such knob
         return digest(data)
 

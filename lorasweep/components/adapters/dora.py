@@ -17,6 +17,7 @@ from lorasweep.core.protocols import Adapter, Base
 
 NEEDS_BASE_WEIGHTS = True  # for the norm of each output
 LYCORIS_ARGUMENTS = {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}  # what its files say they are
+SECOND_FACTOR = "lora_B"
 READ_BY = ("comfyui", "forge")  # A1111 and diffusers take dora_scale for something else, without a word
 
 

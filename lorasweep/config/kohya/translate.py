@@ -13,7 +13,7 @@ from lorasweep.config.importing.images import Given, read_sides
 from lorasweep.config.importing.parts import put_path, put_seed
 from lorasweep.config.kohya import flow, sample_prompts
 from lorasweep.config.kohya.images import regularization_folder, translate_images
-from lorasweep.config.kohya.network import translate_network
+from lorasweep.config.kohya.network import finish_network, translate_network
 from lorasweep.config.kohya.schedule import translate_optimizer, translate_schedule
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
@@ -30,6 +30,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _buckets(draft)
     translate_network(draft)
     is_scheduled = translate_optimizer(draft)
+    finish_network(draft)
     _budget(draft)
     translate_schedule(draft, steps=draft.lines["train.max_steps"].value, is_scheduled=is_scheduled)
     _brakes(draft, regularization_folder(draft, given))

@@ -13,6 +13,7 @@ from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import (
     put_adapter,
+    put_average,
     put_base,
     put_dropout,
     put_optimizer,
@@ -87,6 +88,12 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _levels(draft, base)
     _budget(draft)
     put_seed(draft)
+    average = "train.ema_config"
+    if draft.take(f"{average}.use_ema"):
+        put_average(draft, f"{average}.use_ema", f"{average}.ema_decay", warms_up=False)
+    else:
+        for option in ("use_feedback", "param_multiplier"):
+            draft.ignore(f"{average}.{option}", "the weights are not averaged")
     put_pictures(draft, "sample.prompts", given.pictures)
     return links
 

@@ -12,6 +12,7 @@ from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import (
+    put_average,
     put_base,
     put_dropout,
     put_optimizer,
@@ -114,6 +115,8 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _noise(draft)
     draft.put("train.max_steps", None, "epochs")
     put_seed(draft)
+    if draft.choose("ema"):
+        put_average(draft, "ema", "ema_decay", every="ema_update_step_interval")
     put_pictures(draft, "samples", given.pictures)
     return links
 

@@ -103,7 +103,7 @@ def _base(saved: Checkpoint, text_width: int | None, *, title: str) -> dict[str,
 
 def _training(saved: Checkpoint) -> dict[str, Any]:
     recipe, plan, train = saved.recipe, saved.plan, saved.recipe.train
-    knobs = dict(recipe.optimizer.options)
+    knobs = {key: value for key, value in recipe.optimizer.options.items() if value is not None}
     lr, text_lr = knobs.pop("lr", None), knobs.pop("text_encoder_lr", None)
     warmup = recipe.scheduler.options.get("warmup")
     if not isinstance(warmup, int | float) or 0 < warmup < 1:

@@ -135,9 +135,14 @@ def _step(group: _Group, base: Base) -> list[dict[str, float] | None]:
                 each / len(group[slot]) for slot, each in zip(slots, _losses(slots, base, batches, number), strict=True)
             ]
             # Of a sum, each slot's gradient is that of its own loss.
-            torch.stack([slot.scaler.scale(each) for slot, each in zip(slots, losses, strict=True)]).sum().backward()
+            total = torch.stack([slot.scaler.scale(each) for slot, each in zip(slots, losses, strict=True)]).sum()
+            if total.requires_grad:  # or every layer was dropped
+                total.backward()
         total_K += torch.stack(losses).detach()
     for slot in slots:
+        if all(parameter.grad is None for parameter in slot.parameters()):
+            for parameter in slot.parameters():
+                parameter.grad = torch.zeros_like(parameter)
         slot.scaler.unscale_(slot.optimizer)
     norms = [_clip(slot.parameters(), slot.recipe.train.max_grad_norm) for slot in slots]
     # All at once: to read a number, the host waits for the device.

@@ -134,6 +134,7 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
         "adapter.alpha": 16.0,
         "adapter.conv_dim": 16,
         "adapter.conv_alpha": 8.0,
+        "adapter.rank_dropout": 0.1,  # module_dropout is 0
         "adapter.text_encoder": True,
         "optimizer": "adamw8bit",
         "optimizer.lr": 1e-4,
@@ -164,7 +165,6 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
     }
     missing = reasons(imported.untranslated)
     assert missing.keys() == {
-        "network_args.rank_dropout",  # module_dropout is 0
         "flip_aug",  # color_aug is off
         "multires_noise_iterations",
         "no_such_thing",

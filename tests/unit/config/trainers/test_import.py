@@ -166,7 +166,7 @@ def test_one_trainer(run: Run) -> None:
     assert has(found, base="sdxl", base__path="models/illustrious.safetensors", base__resolution=1024)
     assert has(found, dataset__path="/img/zkw", dataset__repeats=10, dataset__holdout_path="/img/kept")
     assert has(found, captions__shuffle=True, captions__keep_tokens=2, captions__extension=".txt")
-    assert has(found, regularization=["reg_images", "prior_prediction"])
+    assert has(found, regularization=["reg_images", "prior_prediction", "ema"])
     assert found["recipe"]["regularization.reg_images.path"] == "/img/girls"
     assert found["recipe"]["regularization.reg_images.prior_loss_weight"] == 0.5
     assert has(found, adapter="lora", adapter__text_encoder=False, adapter__targets="attn-mlp")
@@ -176,7 +176,8 @@ def test_one_trainer(run: Run) -> None:
     # Its own defaults, which differ from ours, are written down.
     defaults = {each["key"]: each["OneTrainer"] for each in found["defaults"]}
     assert (defaults["adapter.dim"], defaults["adapter.alpha"]) == (16, 1.0)
-    assert "averaged" in told(found, "untranslated")["ema"]
+    average = {knob: found["recipe"][f"regularization.ema.{knob}"] for knob in ("decay", "warmup")}
+    assert average == {"decay": 0.999, "warmup": True} and found["recipe"]["regularization.ema.every"] == 5
     assert "crops are centred" in told(found, "differs")["concepts.image.enable_crop_jitter"]
     assert ["/img/off"] == [note["value"] for note in found["left_out"] if note["option"] == "concepts.path"]
 
@@ -188,11 +189,28 @@ def test_ai_toolkit_is_told_by_its_content(run: Run, name: str) -> None:
     assert has(found, adapter="locon", adapter__dim=32, adapter__conv_dim=16, adapter__conv_alpha=8.0)
     # Prodigy's lr below 0.1 is silently 1 there, and its eps is not PyTorch's.
     assert has(found, optimizer="prodigy", optimizer__lr=1.0, train__max_steps=3000, captions__trigger="zkw")
-    assert has(found, regularization=["prior_prediction"], captions__extension=".txt")
+    assert has(found, regularization=["prior_prediction", "ema"], captions__extension=".txt")
     assert "takes 1" in told(found, "differs")["train.lr"]
     left = told(found, "untranslated")
-    assert "768 is taken" in left["datasets.resolution"] and "averaged" in left["train.ema_config.use_ema"]
+    assert "768 is taken" in left["datasets.resolution"]
+    average = {knob: found["recipe"][f"regularization.ema.{knob}"] for knob in ("decay", "warmup")}
+    assert average == {"decay": 0.99, "warmup": False}
     assert "train.timestep_type" in left and "sample.sample_every" in told(found, "left_out")
+
+
+def test_an_average_is_taken_over_unless_it_is_off_or_the_optimizer_has_its_own(run: Run) -> None:
+    assert "ema" not in run({**ONE_TRAINER, "ema": "OFF"})["recipe"]["regularization"]
+    own = {**ONE_TRAINER, "optimizer": {"optimizer": "SCHEDULE_FREE_ADAMW"}}
+    assert "by itself" in told(run(own), "untranslated")["ema"]
+    tuner = run({**SIMPLE_TUNER, "--ema_warmup_steps": 50})
+    assert tuner["recipe"]["regularization.ema.decay"] == 0.995
+    assert "beside" in told(tuner, "differs")["use_ema"] and "ema_warmup_steps" in told(tuner, "untranslated")
+    for is_on in (True, False):
+        job = copy.deepcopy(AI_TOOLKIT)
+        job["config"]["process"][0]["train"]["ema_config"] = {"use_ema": is_on, "use_feedback": True}
+        found = run(job)
+        assert "train.ema_config.use_feedback" in told(found, "untranslated" if is_on else "left_out")
+        assert found["recipe"].get("regularization.ema.decay") == (0.999 if is_on else None)
 
 
 def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Run) -> None:
@@ -517,8 +535,8 @@ def test_the_window_of_flux(run: Run) -> None:
 def test_the_window_of_flux_has_chroma_and_lycoris_too(run: Run) -> None:
     flux = {**GUI, "flux1_checkbox": True, "model_type": "chroma", "t5xxl": "/m/t5.safetensors", "rank_dropout": 0.1}
     found = run({**flux, "LoRA_type": "Flux1", "t5xxl_max_token_length": 256})
-    assert has(found, base="chroma", adapter="lora")
-    assert {"rank_dropout", "t5xxl_max_token_length"} <= told(found, "untranslated").keys()
+    assert has(found, base="chroma", adapter="lora", adapter__rank_dropout=0.1)
+    assert "t5xxl_max_token_length" in told(found, "untranslated")
     assert has(run({**flux, "LoRA_type": "LyCORIS/LoKr"}), base="chroma", adapter="lokr")
     no_file = {"LoRA_type": "LyCORIS/LoKr", "model_type": "flux", "t5xxl": ""}
     assert has(run({**flux, **no_file}), base="flux1_dev", adapter="lokr")

@@ -26,6 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "scheduler": Component(name="annealed_cosine_warmup_restarts", options={"num_cycles": 2, "warmup": 0}),
         "captions": VARIED,
     },
+    "LoRA+": {"optimizer": Component(name="adamw", options={"lr": 1e-2, "loraplus_lr_ratio": 8.0})},
     "text encoder, dropout, accumulation": {
         "adapter": Component(name="lora", options={"dim": 2, "alpha": 1.0, "text_encoder": True, "dropout": 0.2}),
         "optimizer": Component(name="adamw", options={"lr": 1e-2, "text_encoder_lr": 1e-3}),
