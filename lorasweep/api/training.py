@@ -122,7 +122,7 @@ def run_trial(
 ) -> EndedRun:
     """Train and judge one recipe, go on where it stopped, or take what is there.
 
-    One Ctrl-C finishes the step and saves.
+    One Ctrl-C finishes the step, saves and returns; `status` of what is returned is CANCELLED.
 
     Args:
         recipe: from `compose`.
@@ -250,6 +250,8 @@ def run_sweep(
     quiet: bool = False,
 ) -> EndedSweep:
     """Run a sweep, or continue it to its declared total.
+
+    One Ctrl-C finishes the steps, saves and returns; `ended.interrupted` of what is returned tells it.
 
     Args:
         sweep: a name, a file, or what `config.load_sweep` made of it.

@@ -151,7 +151,7 @@ def _encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
     adapter, picked = look_up(values, "adapter.name"), look_up(values, "regularization")
-    if getattr(_module("adapter", adapter), "IS_PRODUCT", True) or not isinstance(picked, Mapping):
+    if getattr(_module("adapter", adapter), "IS_PRODUCT", False) or not isinstance(picked, Mapping):
         return
     for name in picked:
         if getattr(_module("regularization", name), "SCALES_WEIGHTS", False):

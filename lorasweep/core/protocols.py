@@ -244,6 +244,19 @@ class Mergeable(Protocol):
         """Act as after `set_weight(weight)` within the block; then the base's weights return bit for bit."""
 
 
+@runtime_checkable
+class TellsChanges(Protocol):
+    """An adapter that tells what it adds to each weight: calibration and whole exports need it, `norms` looks at it."""
+
+    layers: Mapping[str, Any]  # those that it is in, by `unet.<module>`; `get_base_layer()` of each is the base's own
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """Return what it adds to a layer's weight at weight 1, shaped as that."""
+
+    def kohya_name(self, path: str) -> str:
+        """Return what kohya's files call one of `layers`."""
+
+
 class Metric(Protocol):
     """One question about an adapter.
 

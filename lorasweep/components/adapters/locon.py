@@ -11,6 +11,7 @@ from lorasweep.core.protocols import Adapter, Base
 layer_shapes = low_rank
 SECOND_FACTOR = "lora_B"
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+IS_PRODUCT = True
 SHARES_FORWARD = True
 _MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 layer_shapes = hadamard
 READ_BY = ("comfyui", "forge", "a1111")
+IS_PRODUCT = True
 NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
     Advice(

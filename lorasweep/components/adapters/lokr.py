@@ -24,6 +24,7 @@ Factor = (
 )
 layer_shapes = kronecker
 READ_BY = ("comfyui", "forge", "a1111")
+IS_PRODUCT = True
 NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
     Advice(

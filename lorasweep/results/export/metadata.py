@@ -57,6 +57,8 @@ def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]
     if form == "diff":
         return {"ss_network_module": "lycoris.kohya", "ss_network_args": {"algo": "full"}}
     knobs, module = adapter.options, registry.load("adapter", adapter.name)
+    if not hasattr(module, "READ_BY"):
+        return {}
     is_kohya = "kohya" in module.READ_BY  # the others are LyCORIS's
     arguments = {key: str(value) for key, value in knobs.items() if key in _ARGUMENTS}
     arguments |= {} if is_kohya else getattr(module, "LYCORIS_ARGUMENTS", {"algo": adapter.name})
