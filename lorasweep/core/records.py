@@ -304,6 +304,20 @@ class LauncherOptions:
     options: dict[str, Any] = field(default_factory=dict)  # the module's own knobs
 
 
+# Knobs that recipes did not always have, with the values at which a recipe is what it was without them.
+_LATER: dict[str, dict[str, Any]] = {
+    "adapter": {"init": None, "rank_dropout": 0, "module_dropout": 0},
+    "optimizer": {"loraplus_lr_ratio": None},
+    "base": {"adapter": None},
+    "dataset": {"masks": None, "unmasked_weight": 0},
+    "noise": {
+        **{"adaptive_noise_scale": 0, "multires_iterations": 0, "multires_discount": 0.3, "input_perturbation": 0},
+        **{"loss_type": "l2", "huber_c": 0.1, "huber_schedule": "snr"},
+    },
+    "sample": {"base": None},
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One fully resolved configuration, cooked with one seed."""
@@ -339,17 +353,11 @@ class Recipe:
         data["memory"] = self.memory.storage
         if self.compute == ComputeOptions():
             del data["compute"]  # as when there was no such group
-        adapter, optimizer = (data[group]["options"] for group in ("adapter", "optimizer"))
-        later = (
-            *((adapter, key) for key in ("init", "rank_dropout", "module_dropout")),
-            *((data["dataset"], key) for key in ("masks", "unmasked_weight")),
-            (optimizer, "loraplus_lr_ratio"),
-            (data["base"], "adapter"),
-            (data["sample"], "base"),
-        )
-        for part, key in later:
-            if part.get(key) in (None, 0):
-                part.pop(key, None)  # as when there was no such knob
+        for group, knobs in _LATER.items():
+            part = data[group].get("options", data[group])
+            for key, value in knobs.items():
+                if part.get(key, ...) == value:
+                    del part[key]
         return digest(data)
 
 
