@@ -56,9 +56,9 @@ def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]
         return {"ss_network_module": "networks.lora", **dynamic}
     if form == "diff":
         return {"ss_network_module": "lycoris.kohya", "ss_network_args": {"algo": "full"}}
-    knobs, module = adapter.options, registry.load("adapter", adapter.name)
-    if not hasattr(module, "READ_BY"):
+    if not forms.names_readers(adapter.name):
         return {}
+    knobs, module = adapter.options, registry.load("adapter", adapter.name)
     is_kohya = "kohya" in module.READ_BY  # the others are LyCORIS's
     arguments = {key: str(value) for key, value in knobs.items() if key in _ARGUMENTS}
     arguments |= {} if is_kohya else getattr(module, "LYCORIS_ARGUMENTS", {"algo": adapter.name})
