@@ -52,9 +52,7 @@ class Norms:
         values: dict[str, float] = context.memoized(NAME, lambda: self._of(context))
         if not values:
             return Measurement(
-                missing={
-                    f"{NAME}/relative": "the adapter tells no change of a linear or convolutional module that is on"
-                }
+                missing={f"{NAME}/relative": "the adapter tells no change of a linear or convolution that is on"}
             )
         return Measurement(values=dict(values))
 
