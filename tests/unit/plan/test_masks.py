@@ -48,14 +48,21 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> st
 
 
 @pytest.mark.parametrize("where", ["alpha", "beside", "{folder}/masks"])
-def test_three_ways_to_the_same_mask(images: Path, where: str) -> None:
-    found = plan(images, f"dataset.masks={where.format(folder=images)}", "dataset.unmasked_weight=0.1")
+def test_three_ways_to_the_same_mask(images: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (f"dataset.masks={where.format(folder=images)}", "dataset.unmasked_weight=0.1")
+    found = plan(images, *words)
     for image in found.images:
         assert image.mask is not None and image.mask.share == 0.25
         assert np.array_equal(np.asarray(load_mask(image, image.mask))[0], [255] * 16 + [0] * 48)
         assert load_planned(image).getpixel((40, 0)) == (255, 255, 255)  # white, as without masks
     said = "\n".join(found.warnings)
-    assert "masks: 25% of the pictures count (25% to 25%), the rest counts 0.1 of it" in said
+    assert "masks: 25%" not in said  # which is no warning
+    typed = ["plan", f"dataset.path={images}", *WORDS, *words]
+    assert main(typed) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "masks: 25% of the pictures count (25% to 25%), the rest counts 0.1 of it" in shown
+    assert main([*typed, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["masks"] == {"mean": 0.25, "least": 0.25, "most": 0.25, "rest": 0.1}
     if where != "alpha":
         assert ("masklabel" in said) == (where != "beside")
         assert "masks (2 images)" not in said or where == "beside"
