@@ -40,9 +40,7 @@ def trained(capsys: pytest.CaptureFixture[str], *words: str) -> Path:
     return Path(json.loads(capsys.readouterr().out)["run_folder"])
 
 
-def test_each_knob_trains_other_weights(
-    home: Path, on_tiny_sd: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_knob_trains_other_weights(home: Path, on_tiny_sd: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     found = {}
     for name, words in KNOBS.items():
         state = load_file(trained(capsys, *on_tiny_sd, *words) / "adapter.safetensors")

@@ -504,8 +504,13 @@ FLOW_TOML = {
         ({"network_args": ["split_qkv=True"]}, {"adapter": "lora"}),
         (
             {"loss_type": "huber", "huber_c": 0.2, "ip_noise_gamma": 0.1, "network_args": ["loraplus_lr_ratio=16"]},
-            {"noise.loss_type": "huber", "noise.huber_c": 0.2, "noise.huber_schedule": "constant",
-             "noise.input_perturbation": 0.1, "optimizer.loraplus_lr_ratio": 16.0},
+            {
+                "noise.loss_type": "huber",
+                "noise.huber_c": 0.2,
+                "noise.huber_schedule": "constant",
+                "noise.input_perturbation": 0.1,
+                "optimizer.loraplus_lr_ratio": 16.0,
+            },
         ),
         ({"model_type": "chroma"}, {"base": "chroma", "noise.shift": 3.0, "adapter.targets": "full"}),
         (
