@@ -111,6 +111,29 @@ def base(tiny_sd: Path, request: pytest.FixtureRequest) -> Any:
     return fresh(make_recipe(tiny_sd).base, precision=getattr(request, "param", "fp32"))
 
 
+@pytest.fixture
+def new_slot(base: Any, tiny_sd: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Make slots on `base`; keyword arguments replace fields of the recipe."""
+    from tiny_training import make_plan, make_recipe
+
+    from lorasweep.trial.cache import LatentCache, Store, TextCache
+    from lorasweep.trial.train.slot import Slot, make_slot
+
+    store = Store(tmp_path / "cache")
+    latents, texts = LatentCache(base, store), TextCache(base, store)
+    made: list[Slot] = []
+
+    def make(**changes: Any) -> Slot:
+        recipe = make_recipe(tiny_sd, **changes)
+        plan = make_plan(recipe, tmp_path / "images")
+        made.append(make_slot(base, recipe, plan, latents=latents, texts=texts))
+        return made[-1]
+
+    yield make
+    for slot in made:
+        slot.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with a tiny random Stable Diffusion XL; made once, not to be written to."""

@@ -78,7 +78,7 @@ def both_losses(base: Any, prompts: list[str], frames: Any, weight: Any, example
     std, options = torch.full_like(mean, 0.1), NoiseOptions(levels="logit_normal")
     question = loss.make_noisy_batch(mean, std, base.path, generator=torch.Generator().manual_seed(5), options=options)
     answer = base.predict(question.noisy_BCHW, question.t_B, base.encode_captions(prompts), frames)
-    ours = loss.weighted_mse(answer, question, base.path, options=NoiseOptions())
+    ours = loss.weighted_loss(answer, question, base.path, options=NoiseOptions())
 
     again = torch.Generator().manual_seed(5)
     model_input = mean + std * torch.randn(mean.shape, generator=again)

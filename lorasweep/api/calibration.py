@@ -14,7 +14,7 @@ from lorasweep import config
 from lorasweep.api.training import OnChange, Warn, alone, sweep_bar, tell
 from lorasweep.components import bases
 from lorasweep.core import paths
-from lorasweep.core.errors import InputError, LorasweepError, Problem
+from lorasweep.core.errors import InputError, LorasweepError, Problem, no_counts
 from lorasweep.core.printable import command
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RECIPE_FILE, RunFolder
@@ -49,6 +49,8 @@ def calibrate(
     """
     from lorasweep.sweep import driver
 
+    if problems := no_counts(times=times, rungs=rungs, seeds=seeds):
+        raise InputError(problems, subject="calibrate")
     overrides = tuple(config.texts(overrides))
     recipe = config.compose_recipe(overrides)
     holds_for = calibration.conditions(recipe, bases.fingerprint(recipe))

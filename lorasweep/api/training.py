@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Keys of what a run is made from, which may lie elsewhere now: all of it is known by its content (`Plan.material`).
 _PLACES = {
-    *("dataset.path", "dataset.holdout_path", "regularization.reg_images.path", "adapter.init"),
+    *("dataset.path", "dataset.holdout_path", "dataset.masks", "regularization.reg_images.path", "adapter.init"),
     *("base.path", "base.weights", "base.adapter", "sample.base"),
 }
 OnEvent = Callable[[dict[str, Any]], object]
@@ -122,7 +122,7 @@ def run_trial(
 ) -> EndedRun:
     """Train and judge one recipe, go on where it stopped, or take what is there.
 
-    One Ctrl-C finishes the step and saves.
+    One Ctrl-C finishes the step, saves and returns; `status` of what is returned is CANCELLED.
 
     Args:
         recipe: from `compose`.
@@ -250,6 +250,8 @@ def run_sweep(
     quiet: bool = False,
 ) -> EndedSweep:
     """Run a sweep, or continue it to its declared total.
+
+    One Ctrl-C finishes the steps, saves and returns; `ended.interrupted` of what is returned tells it.
 
     Args:
         sweep: a name, a file, or what `config.load_sweep` made of it.

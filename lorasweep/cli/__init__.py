@@ -13,6 +13,7 @@ import functools
 import importlib
 import re
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -153,13 +154,30 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps lines and columns of what is said below the options where there is room, and folds them where not."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(part for line in text.splitlines() for part in _folded(line, width + 2)) + "\n"
+
+
+def _folded(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    if not line.startswith("  "):
+        return textwrap.wrap(line, width)
+    head, *cells = re.split(" {2,}", line[2:])  # an example and what it does, or a row of a table
+    told = textwrap.wrap(" | ".join(cells), width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return [f"  {head}", *told] if head else told
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command; the chosen one is in `.command`."""
     parser = argparse.ArgumentParser(
         prog="lorasweep",
         description="Declare a question about LoRA recipes, cook each, measure which one is overcooked.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"lorasweep {lorasweep.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -169,7 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
             epilog=more,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
         )
         _add(command, arguments)
         if name == "dollhouse":

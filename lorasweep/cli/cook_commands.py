@@ -129,7 +129,7 @@ def print_result(run: EndedRun) -> None:
 
 def _error(metrics: Mapping[str, float], name: str) -> str:
     error = metrics.get(f"{name}_se")
-    return "" if error is None else f" +- {error:.3f}"
+    return "" if error is None else f", standard error {error:.3f}"
 
 
 def run_fork(options: argparse.Namespace) -> int:

@@ -91,6 +91,12 @@ def _held_out(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("dataset.holdout_files", "excludes dataset.holdout_path, got both", "give one of them")
 
 
+def _unmasked(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if look_up(values, "dataset.unmasked_weight") and look_up(values, "dataset.masks") is None:
+        message = "is the weight of what masks leave out, and there are none"
+        yield Problem("dataset.unmasked_weight", message, "override: dataset.masks=alpha, beside, or a folder")
+
+
 def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
     path = look_up(values, "calibration")
     if not isinstance(path, str):
@@ -145,12 +151,32 @@ def _encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
     adapter, picked = look_up(values, "adapter.name"), look_up(values, "regularization")
-    if getattr(_module("adapter", adapter), "IS_PRODUCT", True) or not isinstance(picked, Mapping):
+    if getattr(_module("adapter", adapter), "IS_PRODUCT", False) or not isinstance(picked, Mapping):
         return
     for name in picked:
         if getattr(_module("regularization", name), "SCALES_WEIGHTS", False):
             message = f"{name} cannot brake {adapter}, whose change is not a product that could be scaled"
             yield Problem(f"regularization.{name}", message, "override: regularization=none, or adapter=lora")
+
+
+def _averages(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find a second one that says which average of the weights is judged and saved."""
+    optimizer, picked = look_up(values, "optimizer.name"), look_up(values, "regularization")
+    brakes = picked if isinstance(picked, Mapping) else {}
+    found = [name for name in brakes if getattr(_module("regularization", name), "AVERAGES_WEIGHTS", False)]
+    if found and hasattr(_module("optimizer", optimizer), "weights_for_use"):
+        found.append(optimizer)
+    for name in found[1:]:
+        message = f"{found[0]} cannot be beside {name}: each says which average of the weights is judged and saved"
+        yield Problem(f"regularization.{found[0]}", message, "override: regularization=none, or optimizer=adamw")
+
+
+def _second_factors(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find a rate of second factors where the adapter has none."""
+    ratio, adapter = (look_up(values, key) for key in ("optimizer.loraplus_lr_ratio", "adapter.name"))
+    if ratio is not None and adapter and not hasattr(_module("adapter", adapter), "SECOND_FACTOR"):
+        message = f"is of the factors down and up of a LoRA, which {adapter} does not have, got {ratio}"
+        yield Problem("optimizer.loraplus_lr_ratio", message, "override: optimizer.loraplus_lr_ratio=null")
 
 
 def _module(group: str, name: Any) -> Any:
@@ -167,11 +193,14 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _extension,
     _folders,
     _held_out,
+    _unmasked,
     _calibration,
     _encoders,
     _asked_encoders,
     _useful_weights,
     _brakes,
+    _averages,
+    _second_factors,
 )
 
 

@@ -83,6 +83,9 @@ class NoisePath(Protocol):
     def t_of(self, u_B: torch.Tensor) -> torch.Tensor:
         """Return t at shares u in [0, 1) of the whole path, clean to noise."""
 
+    def share(self, t_B: torch.Tensor) -> torch.Tensor:
+        """Return how far along the path t are, in [0, 1], clean to noise, (B,)."""
+
     def as_noisy_as(self, timestep: int) -> torch.Tensor:
         """Return the t, 0-dimensional, with the SNR of Stable Diffusion's `timestep` in [0, 1000)."""
 
@@ -241,6 +244,19 @@ class Mergeable(Protocol):
         """Act as after `set_weight(weight)` within the block; then the base's weights return bit for bit."""
 
 
+@runtime_checkable
+class TellsChanges(Protocol):
+    """An adapter that tells what it adds to each weight: calibration and whole exports need it, `norms` looks at it."""
+
+    layers: Mapping[str, Any]  # those that it is in, by `unet.<module>`; `get_base_layer()` of each is the base's own
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """Return what it adds to a layer's weight at weight 1, shaped as that."""
+
+    def kohya_name(self, path: str) -> str:
+        """Return what kohya's files call one of `layers`."""
+
+
 class Metric(Protocol):
     """One question about an adapter.
 
@@ -370,6 +386,26 @@ class WeightRegularizer(Protocol):
 
     def after_step(self, adapter: Adapter) -> dict[str, float]:
         """Act on the weights after an optimizer step; returns what to log (may be empty)."""
+
+
+@runtime_checkable
+class WeightAverage(WeightRegularizer, Protocol):
+    """A `WeightRegularizer`, called after all others, that has other weights judged and saved than those that train.
+
+    Its module says `AVERAGES_WEIGHTS = True`.
+    """
+
+    def start(self, adapter: Adapter) -> None:
+        """Look at the weights that training starts from."""
+
+    def for_use(self, adapter: Adapter) -> AbstractContextManager[None]:
+        """Make the adapter's tensors, inside, those to judge and save; then training's return bit for bit."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return copies of what it keeps, on the CPU, by a stable name; `load_state_dict` restores it bit for bit."""
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore what it kept, after `start`."""
 
 
 class ImagePlanner(Protocol):

@@ -122,6 +122,8 @@ class DatasetOptions:
     holdout_seed: Seed = 0
     holdout_path: Text | None = None  # a folder of images kept for judging; then none of the dataset's is
     holdout_files: tuple[Text, ...] = ()  # images of the dataset kept for judging, in place of the share
+    masks: Text | None = None  # `alpha`, `beside` (NAME-masklabel.png) or a folder; None: the whole picture is trained
+    unmasked_weight: Share = 0.0  # of the loss where a mask is black; 1 where it is white
     prompts: dict[str, tuple[str, ...]] | None = None  # by tier or `ANY_TIER`; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 
@@ -201,6 +203,13 @@ class NoiseOptions:
     debiased: bool = False
     p2_gamma: Annotated[float, Field(gt=0, le=10, examples=[1])] | None = None
     offset: Share = 0.0
+    adaptive_noise_scale: Annotated[float, Field(ge=-10, le=10)] = 0.0  # times a channel's |mean|, added to the offset
+    multires_iterations: Annotated[int, Field(ge=0, le=20)] = 0  # coarser noises added to the noise; 0: none
+    multires_discount: Share = 0.3  # what each counts of the one before it
+    input_perturbation: Share = 0.0  # noise more in what the base is shown, and not in the right answer
+    loss_type: Literal["l2", "l1", "huber", "smooth_l1"] = "l2"
+    huber_c: Annotated[float, Field(gt=0, le=10, examples=[0.1])] = 0.1  # errors above it count by their size alone
+    huber_schedule: Literal["constant", "exponential", "snr"] = "snr"  # how huber_c falls, or not, as noise rises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +304,20 @@ class LauncherOptions:
     options: dict[str, Any] = field(default_factory=dict)  # the module's own knobs
 
 
+# Knobs that recipes did not always have, with the values at which a recipe is what it was without them.
+_LATER: dict[str, dict[str, Any]] = {
+    "adapter": {"init": None, "rank_dropout": 0, "module_dropout": 0},
+    "optimizer": {"loraplus_lr_ratio": None},
+    "base": {"adapter": None},
+    "dataset": {"masks": None, "unmasked_weight": 0},
+    "noise": {
+        **{"adaptive_noise_scale": 0, "multires_iterations": 0, "multires_discount": 0.3, "input_perturbation": 0},
+        **{"loss_type": "l2", "huber_c": 0.1, "huber_schedule": "snr"},
+    },
+    "sample": {"base": None},
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One fully resolved configuration, cooked with one seed."""
@@ -330,9 +353,11 @@ class Recipe:
         data["memory"] = self.memory.storage
         if self.compute == ComputeOptions():
             del data["compute"]  # as when there was no such group
-        for part, key in ((data["adapter"]["options"], "init"), (data["base"], "adapter"), (data["sample"], "base")):
-            if part.get(key) is None:
-                part.pop(key, None)  # as when there was no such knob
+        for group, knobs in _LATER.items():
+            part = data[group].get("options", data[group])
+            for key, value in knobs.items():
+                if part.get(key, ...) == value:
+                    del part[key]
         return digest(data)
 
 
@@ -416,6 +441,16 @@ class GeneratedImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mask:
+    """Where an image counts: fully where its mask is white or opaque."""
+
+    file: str  # absolute path; the image's own for its alpha channel
+    sha256: str  # of the file's bytes
+    channel: Literal["alpha", "gray"]
+    share: float  # mean of the mask in the crop that is trained on; 1 is all white
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedImage:
     """One image on its way into training or judging. Sizes are after EXIF rotation."""
 
@@ -434,6 +469,7 @@ class PlannedImage:
     target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
     drawing: GeneratedImage | None = None  # None: a file that is there
     profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
+    mask: Mask | None = None  # None: all of it counts
 
     @property
     def path(self) -> Path:

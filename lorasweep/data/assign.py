@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lorasweep.core.records import Bucket, PlannedImage
+from lorasweep.core.records import Bucket, Mask, PlannedImage
 from lorasweep.data.folder import FoundImage
 from lorasweep.data.images import ImageFacts
 
@@ -34,7 +34,13 @@ class Row:
     place: Assignment
 
     def planned(
-        self, *, concept: str, caption: str, split: Literal["train", "held_out", "regularization"], repeats: int
+        self,
+        *,
+        concept: str,
+        caption: str,
+        split: Literal["train", "held_out", "regularization"],
+        repeats: int,
+        mask: Mask | None = None,
     ) -> PlannedImage:
         """Plan the image."""
         return PlannedImage(
@@ -50,6 +56,7 @@ class Row:
             resize_px=self.place.resize_px,
             crop_px=self.place.crop_px,
             profile=self.facts.profile,
+            mask=mask,
         )
 
 

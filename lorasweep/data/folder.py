@@ -18,7 +18,7 @@ from lorasweep.core.printable import has_control_characters, some
 from lorasweep.data import caption_files, leftovers
 from lorasweep.data.caption_files import Metadata, one_line
 from lorasweep.data.leftovers import Used
-from lorasweep.data.tree import IMAGE_SUFFIXES, File, Folder, is_image, is_unread, walk
+from lorasweep.data.tree import IMAGE_SUFFIXES, OWN_MASKS, File, Folder, is_image, is_unread, mask_beside, walk
 
 MOST_REPEATS = 10_000  # beyond, the number is a date or a count
 _KOHYA_NAME = re.compile(r"(\d+)(?:_(.*))?")
@@ -76,6 +76,7 @@ def find_images(
     caption_extension: str,
     key: str = "dataset.path",
     encoding: str = "utf-8",
+    masks: str | None = None,
     unfit: Callable[[Iterable[Path]], Iterable[Problem]] = lambda images: (),
 ) -> ImageFolder:
     """Find images and captions.
@@ -89,6 +90,7 @@ def find_images(
         caption_extension: of the caption file beside each image, e.g. `.txt`.
         key: of the recipe, that names `root`; for the problems.
         encoding: of captions that are not UTF-8.
+        masks: `dataset.masks`; what they lie in is no part of the dataset.
         unfit: what is wrong with the images themselves; asked where something is raised, to be all of it.
 
     Raises:
@@ -104,7 +106,12 @@ def find_images(
     root = root.absolute()
     tree = walk(root)
     problems: list[Problem] = []
-    folders = [folder for folder in tree.folders if _regularization_above(folder.path, root) is None]
+    apart = Path(masks or "").expanduser().absolute() if masks not in (None, *OWN_MASKS) else None
+    folders = [
+        folder
+        for folder in tree.folders
+        if _regularization_above(folder.path, root) is None and not (apart and folder.path.is_relative_to(apart))
+    ]
     every = [file.path for folder in folders for file in folder.files]
     tables = [file for file in every if file.name in caption_files.METADATA_NAMES]
     pictures = [file for file in every if is_image(file)] if tables else []
@@ -130,6 +137,7 @@ def find_images(
         images=images,
         texts=texts,
         caption_files=tuple(written.values()),
+        masks=tuple(map(mask_beside, images.values())) if masks == "beside" else (),
         metadata=tuple(metadata),
         extension=caption_extension,
     )

@@ -10,18 +10,21 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lorasweep.core import paths
 from lorasweep.core.errors import DatasetError, Problem
-from lorasweep.core.records import PlannedImage
+from lorasweep.core.records import Mask, PlannedImage
 from lorasweep.data import color, look, png
 from lorasweep.data.near_duplicates import signature
+
+T = TypeVar("T")
 
 VERSION = 5  # of `ImageFacts`: facts that an earlier one found are looked up anew
 LARGEST_PX = 100_000_000  # 400 MB once decoded; more is a mistake or a decompression bomb
@@ -106,13 +109,50 @@ def load_planned(image: PlannedImage) -> Image.Image:
     Raises:
         DatasetError: it cannot be read, or is not the file that was planned.
     """
-    content = _read_bytes(image.path)
-    if hashlib.sha256(content).hexdigest() != image.sha256:
-        raise _unreadable(image.path, "has changed since it was planned", "run the command again")
-    pixels = _decode(content, image.path).pixels
+    pixels = _decode(_read_planned(image.path, image.sha256), image.path).pixels
+    return _cropped(pixels, image, Image.Resampling.LANCZOS)
+
+
+def load_mask(image: PlannedImage, mask: Mask) -> Image.Image:
+    """Open an image's mask, gray, resized by areas (nothing rings) and cropped as the image is.
+
+    Raises:
+        DatasetError: it cannot be read, or is not the file that was planned.
+    """
+    path = Path(mask.file)
+    content = _read_planned(path, mask.sha256)
+    found = _decode_mask(content, path, mask.channel)
+    assert found is not None, path  # the very bytes that were planned
+    return _cropped(found, image, Image.Resampling.BOX)
+
+
+def plan_mask(image: PlannedImage, path: Path, channel: Literal["alpha", "gray"]) -> Mask | None:
+    """Read a mask; None where it is an alpha channel that is opaque all over.
+
+    Raises:
+        DatasetError: it cannot be read, or has another size than its image.
+    """
+    content = _read_bytes(path)
+    if (found := _decode_mask(content, path, channel)) is None:
+        return None
+    if found.size != (image.width_px, image.height_px):
+        got = f"{found.width} x {found.height} px, and {image.short} {image.width_px} x {image.height_px}"
+        raise _unreadable(path, f"must be as large as its image, is {got}", "draw the mask on the image itself")
+    share = float(np.asarray(_cropped(found, image, Image.Resampling.BOX)).mean()) / 255
+    return Mask(file=str(path), sha256=hashlib.sha256(content).hexdigest(), channel=channel, share=share)
+
+
+def _cropped(pixels: Image.Image, image: PlannedImage, resample: Image.Resampling) -> Image.Image:
     left, top = image.crop_px
     box = (left, top, left + image.bucket.width_px, top + image.bucket.height_px)
-    return pixels.resize(image.resize_px, Image.Resampling.LANCZOS).crop(box)
+    return pixels.resize(image.resize_px, resample).crop(box)
+
+
+def _read_planned(path: Path, sha256: str) -> bytes:
+    content = _read_bytes(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _unreadable(path, "has changed since it was planned", "run the command again")
+    return content
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -127,13 +167,23 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode(content: bytes, path: Path) -> _Decoded:
+    return _opened(content, path, _upright_srgb)
+
+
+def _decode_mask(content: bytes, path: Path, channel: Literal["alpha", "gray"]) -> Image.Image | None:
+    if channel == "alpha":
+        return _opened(content, path, lambda image, _: _upright_alpha(image))
+    return _opened(content, path, lambda image, _: _upright_srgb(image, None)).pixels.convert("L")
+
+
+def _opened(content: bytes, path: Path, use: Callable[[Image.Image, bytes | None], T]) -> T:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on metadata and sizes: what matters is said below
         try:
             content, icc = png.without_metadata(content)
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 _require_bounds(image, path)
-                return _upright_srgb(image, image.info.get("icc_profile") if icc is None else icc)
+                return use(image, image.info.get("icc_profile") if icc is None else icc)
         except DatasetError:
             raise
         except Image.DecompressionBombError as error:
@@ -185,6 +235,14 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
     profile = hashlib.sha256(icc).hexdigest() if convert and icc else ""
     upright = pixels if turn is None else pixels.transpose(turn)
     return _Decoded(upright, {"profile": profile, "unused_profile": unused, **facts})
+
+
+def _upright_alpha(image: Image.Image) -> Image.Image | None:
+    image.load()
+    if not _is_see_through(image):
+        return None
+    alpha, turn = image.convert("RGBA").getchannel("A"), _UPRIGHT.get(_orientation(image) or 0)
+    return alpha if turn is None else alpha.transpose(turn)
 
 
 def _is_animated(image: Image.Image) -> bool:

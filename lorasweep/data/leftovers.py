@@ -33,6 +33,7 @@ class Used:
     images: Mapping[str, Path]  # by where they really lie, sorted by path
     texts: Mapping[Path, str]  # captions by image, as written
     caption_files: Sequence[Path]  # that were read
+    masks: Sequence[Path]  # beside the images
     metadata: Sequence[Metadata]  # tables of captions that were found; of two that name an image, the first counts
     extension: str  # of caption files
 
@@ -61,7 +62,7 @@ def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
     files = [file for folder in folders for file in folder.files]
     # Of several ways to a file, the one without a link; none where it is used.
     once = {file.real: file.path for file in sorted(files, key=lambda file: not file.linked)}
-    read = {*used.caption_files, *(table.file for table in used.metadata)}
+    read = {*used.caption_files, *used.masks, *(table.file for table in used.metadata)}
     unused = sorted(path for real, path in once.items() if real not in used.images and path not in read)
     yield from _folders(used, [path for path in unused if is_image(path)])
     yield from _files(used, folders, unused)

@@ -24,6 +24,7 @@ UNREAD_SUFFIXES = frozenset(
 )
 CAPTION_SUFFIXES = (".txt", ".caption", ".captions", ".tags")
 _MASKS = ("-masklabel", "-condlabel")  # OneTrainer's masks, beside their images
+OWN_MASKS = ("alpha", "beside")  # words of `dataset.masks`; all others are folders
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
 def is_image(path: Path) -> bool:
     """Tell whether a file's name says that it is a picture that is read; a mask is not one."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith(_MASKS)
+
+
+def mask_beside(image: Path) -> Path:
+    """Return where OneTrainer has an image's mask, whether it is there or not."""
+    return image.with_name(f"{image.stem}{_MASKS[0]}.png")
 
 
 def is_unread(path: Path) -> bool:

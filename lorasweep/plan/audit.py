@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorasweep.core.errors import InputError, Problem
@@ -18,7 +18,7 @@ class Audit:
     """What was found."""
 
     findings: tuple[Finding, ...]  # the gravest first
-    plan: Plan | None  # of the recipe that the dataset was audited for; None where there can be none
+    plan: Plan | None = field(repr=False)  # of the recipe that it was audited for; None where there can be none
 
 
 def audit(recipe: Recipe) -> Audit:

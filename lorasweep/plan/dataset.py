@@ -29,7 +29,7 @@ from lorasweep.data import captions, mending, near_duplicates, split
 from lorasweep.data.assign import Assignment, Row, assign, assign_without_upscale
 from lorasweep.data.folder import FoundImage, ImageFolder, find_images
 from lorasweep.data.images import ImageFacts
-from lorasweep.plan import caption_findings, image_findings, trigger
+from lorasweep.plan import caption_findings, image_findings, masks, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
 from lorasweep.plan.lora_files import has_files
@@ -96,6 +96,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         )
         for index, row in enumerate(rows)
     )
+    images, masked = masks.put(options, root, images)
     called = trigger.by_images(folder.images, triggers)
     notes = [
         *folder.warnings,
@@ -103,6 +104,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         *trigger.notes(recipe, folder.images, triggers),
         *_unused_folders(recipe, folder),
         *_captions(recipe, folder),
+        *masked,
         *_held_out(recipe, images),
         *(_of_kept_apart(apart) if apart else ()),
         *_kept_copies(options, root, rows, groups, held_out),
@@ -174,7 +176,13 @@ def _no_images(recipe: Recipe) -> Dataset:
 def find_readable(recipe: Recipe, root: Path, key: str) -> ImageFolder:
     """Find the images of a folder; where captions are unfit, what is wrong with images is raised with that."""
     extension = recipe.captions.extension
-    return find_images(root, caption_extension=extension, key=key, unfit=lambda images: _placed(recipe, images)[1])
+    return find_images(
+        root,
+        caption_extension=extension,
+        key=key,
+        masks=recipe.dataset.masks if key == "dataset.path" else None,
+        unfit=lambda images: _placed(recipe, images)[1],
+    )
 
 
 def _folders(recipe: Recipe, root: Path) -> tuple[ImageFolder, ImageFolder | None]:
@@ -252,7 +260,8 @@ def _kept_copies(
 def _root(recipe: Recipe) -> Path:
     """Return the folder of the images, drawn when the dataset is the dollhouse's."""
     options = recipe.dataset
-    return draw_dataset(options.dollhouse) if options.path is None else Path(options.path).expanduser()
+    masked = options.masks is not None
+    return draw_dataset(options.dollhouse, masked=masked) if options.path is None else Path(options.path).expanduser()
 
 
 def _placing(recipe: Recipe) -> Callable[[int, int], Assignment | None]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from lorasweep.core import files, paths
 from lorasweep.core.errors import DatasetError, Problem
 from lorasweep.core.records import DollhouseOptions, digest
+from lorasweep.data.tree import mask_beside
 from lorasweep.dollhouse import world
 
 # Width, height of `shapes: photos`: a square and the ratios of cameras and screens, none a bucket's own size.
@@ -20,8 +23,10 @@ _PHOTOS_PX = (
 )
 
 
-def draw_dataset(options: DollhouseOptions) -> Path:
+def draw_dataset(options: DollhouseOptions, *, masked: bool = False) -> Path:
     """Return the folder of the dataset under `cache/dollhouse/`, drawing it first when it is not there.
+
+    Where it is `masked`, the figure's mask lies beside each image.
 
     Raises:
         DatasetError: there is no such subject, its outfits or images are too few, or it cannot be written there.
@@ -30,8 +35,15 @@ def draw_dataset(options: DollhouseOptions) -> Path:
     if wrong:
         problems = [Problem(f"dataset.dollhouse.{key}", message) for key, message in wrong.items()]
         raise DatasetError(problems, subject="the dollhouse dataset")
-    folder = paths.cache("dollhouse") / digest([options, _world_version()])[:16]
-    return _once(folder, lambda draft: _write_dataset(options, draft))
+    drawn = [options, _world_version(), *(["masks"] if masked else [])]
+    folder = paths.cache("dollhouse") / digest(drawn)[:16]
+
+    def fill(draft: Path) -> None:
+        _write_dataset(options, draft)
+        if masked:
+            _write_masks(draft)
+
+    return _once(folder, fill)
 
 
 def draw_strangers(count: int) -> Path:
@@ -74,6 +86,23 @@ def _write_dataset(options: DollhouseOptions, folder: Path) -> None:
         captions=options.captions,
         sizes=world.SIZES_PX if options.shapes == "five" else _PHOTOS_PX,
     )
+
+
+def _write_masks(folder: Path) -> None:
+    """Write each image's mask beside it, from what the world said it drew."""
+    for name, truth in files.read_object(folder / "world.json")["images"].items():
+        with Image.open(folder / name) as image:
+            size_px = image.size
+        _figure(world.Spec.from_dict(truth), size_px).save(mask_beside(folder / name))
+
+
+def _figure(spec: world.Spec, size_px: tuple[int, int]) -> Image.Image:
+    """Return a mask of the doll: white where nothing of what is behind it is seen."""
+    backgrounds = ("night sky", "snow")  # nowhere alike
+    dark, bright = (
+        np.asarray(world.render(dataclasses.replace(spec, background=each), *size_px)) for each in backgrounds
+    )
+    return Image.fromarray(np.where((dark == bright).all(2), 255, 0).astype(np.uint8))
 
 
 def _world_version() -> str:

@@ -45,7 +45,8 @@ def _peaks(recipe: Recipe) -> dict[str, float]:
     """Return peak lr by part; an optimizer's `text_encoder_lr` of null is its `lr`."""
     options, (denoiser, *texts) = recipe.optimizer.options, registry.load("base", recipe.base.name).PARTS
     parts = [denoiser, *(texts if recipe.adapter.options.get("text_encoder") else [])]
-    return peak_rates(parts, lr=options["lr"], text_encoder_lr=options.get("text_encoder_lr"))
+    own = {knob: options.get(knob) for knob in ("text_encoder_lr", "loraplus_lr_ratio")}
+    return peak_rates(parts, lr=options["lr"], **own)
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:

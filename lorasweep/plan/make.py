@@ -118,7 +118,8 @@ def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
 def _identity(image: PlannedImage) -> dict[str, object]:
     """Return what decides the result, without where the file happens to lie.
 
-    A profile counts once there is one: what was cooked from images without is what it was.
+    A profile or a mask counts once there is one: what was cooked from images without is what it was.
     """
-    ignored = ("file",) if image.profile else ("file", "profile")
-    return {key: value for key, value in vars(image).items() if key not in ignored}
+    ignored = ("file", "mask") if image.profile else ("file", "mask", "profile")
+    kept = {key: value for key, value in vars(image).items() if key not in ignored}
+    return kept if image.mask is None else {**kept, "mask": [image.mask.channel, image.mask.sha256]}

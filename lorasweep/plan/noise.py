@@ -19,8 +19,11 @@ _OF_VP = {  # what flow matching has no use for
     "min_snr_gamma": "there is no signal-to-noise ratio to even out: a velocity counts alike at every level",
     "debiased": "it evens out what epsilon does to the levels",
     "p2_gamma": "it is made for epsilon and v",
-    "offset": "training ends in pure noise, from which drawing starts, so that dark and bright are in reach",
+    "offset": (reach := "training ends in pure noise, from which drawing starts, so that dark and bright are in reach"),
+    "adaptive_noise_scale": reach,
+    "multires_iterations": reach,
 }
+_HUBER = ("huber", "smooth_l1")
 
 
 def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
@@ -58,7 +61,13 @@ def _unsuited(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
         if noise.shift == "dynamic":
             message = f"must be a number on a base that predicts {predicts}, got dynamic"
             yield Problem("noise.shift", message, "dynamic is for flow matching: override: noise.shift=1")
+        if noise.adaptive_noise_scale and not noise.offset:
+            message = f"is added to noise.offset, which must be above 0 then, got {noise.offset:g}"
+            yield Problem("noise.adaptive_noise_scale", message, "override: noise.offset=0.03")
         return
+    if noise.loss_type in _HUBER and noise.huber_schedule == "snr":
+        message = "must be constant or exponential on a base that was trained with flow matching, got snr"
+        yield Problem("noise.huber_schedule", message, "override: noise.huber_schedule=constant")
     for key, why in _OF_VP.items():
         if value := getattr(noise, key):
             message = f"must be left out on a base that was trained with flow matching: {why}, got {json.dumps(value)}"
@@ -77,6 +86,13 @@ def warnings(recipe: Recipe, noised: NoiseSchedule) -> Iterator[str]:
         )
     if noise.levels == "uniform" and (noise.mean, noise.std) != (0.0, 1.0):
         yield "noise.mean and noise.std are not used: noise.levels=uniform (noise=logit_normal)"
+    for key, where, is_read in (
+        ("multires_discount", "multires_iterations=0", noise.multires_iterations),
+        ("huber_c", f"loss_type={noise.loss_type}", noise.loss_type in _HUBER),
+        ("huber_schedule", f"loss_type={noise.loss_type}", noise.loss_type in _HUBER),
+    ):
+        if not is_read and getattr(noise, key) != getattr(NoiseOptions(), key):
+            yield f"noise.{key} is not used: noise.{where}"
     if not noised.zero_terminal_snr:
         return
     if noised.prediction_type == "epsilon":

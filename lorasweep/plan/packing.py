@@ -24,7 +24,8 @@ ROOM = 0.8  # of a device's memory, for an estimate that may be too low
 def share_key(recipe: Recipe) -> str | None:
     """Tell what trials must have in common to be trained by one worker at a time; None: with nobody."""
     adapter, options, train = registry.load("adapter", recipe.adapter.name), recipe.adapter.options, recipe.train
-    shares = getattr(adapter, "SHARES_FORWARD", False) and not options.get("dropout")
+    drops = any(options.get(knob) for knob in ("dropout", "rank_dropout", "module_dropout"))
+    shares = getattr(adapter, "SHARES_FORWARD", False) and not drops
     if recipe.compute.dynamo_backend != "none":  # compiled blocks are for one adapter
         return None
     if not shares or options.get("text_encoder"):

@@ -401,5 +401,6 @@ def _with_end(shown: Shown, ended: TrialResult | SweepResult | None) -> Shown:
     if ended is None:
         return shown
     lines = [f"stopped early: {ended.halted}"] if ended.halted else []
+    lines += ["interrupted; the same call continues where it stopped"] if ended.exit_code == 130 else []
     lines += [] if ended.mirrored.ok else [f"MLflow {ended.mirrored.message}"]
     return dataclasses.replace(shown, lines=[*shown.lines, *lines])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,15 @@ class DrawingModel:
             seed: of the starting noise; None is the recipe's first.
 
         Raises:
-            InputError: the weight is no finite number.
+            InputError: the weight is no finite number, the seed no whole one.
         """
         from lorasweep.trial import sample
 
         recipe, options = self.recipe, self.recipe.sample
-        if weight is not None and not math.isfinite(weight):
-            raise InputError(Problem("weight", f"must be a finite number, got {weight}", "e.g. 0.7"), subject="draw")
+        if weight is not None and not (isinstance(weight, Real) and math.isfinite(weight)):
+            raise InputError(Problem("weight", f"must be a finite number, got {weight!r}", "e.g. 0.7"), subject="draw")
+        if seed is not None and not isinstance(seed, Integral):
+            raise InputError(Problem("seed", f"must be a whole number, got {seed!r}", "e.g. 0"), subject="draw")
         chosen = options.seeds[0] if seed is None else int(seed)
         strength = options.weight if weight is None else float(weight)
         requests = [

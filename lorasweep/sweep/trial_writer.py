@@ -184,7 +184,7 @@ def recover(
     `metric` is the sweep's, measured without the symptoms in `left_out`; after an end in `again` it is cooked again,
     since the command was given again: a crash says more about the machine than about the recipe. So does any failure
     where there is a result: it was completed before, and failed while it was judged anew. What was completed and has
-    lost its result comes to its end again; its adapter is one of its checkpoints'.
+    lost its result is cooked again from its last checkpoint, or anew; its adapter is one of its checkpoints'.
     """
     run = RunFolder(run_folder)
     record = run.record
@@ -201,7 +201,7 @@ def recover(
         if lost == ADAPTER_FILE:
             finish.keep(run, run.result["step"])
         else:
-            log.warning("%s has lost its %s: it comes to its end again", run_folder, lost)
+            log.warning("%s has lost its %s: it is cooked again, from a checkpoint if one is left", run_folder, lost)
             record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 

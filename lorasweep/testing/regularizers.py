@@ -10,7 +10,7 @@ import pytest
 
 from lorasweep.config import compose_recipe
 from lorasweep.core import registry
-from lorasweep.core.protocols import Base, RegularizationImages, WeightRegularizer
+from lorasweep.core.protocols import Base, RegularizationImages, WeightAverage, WeightRegularizer
 from lorasweep.plan import make_plan
 from lorasweep.testing import Choice, load, loads_torch
 from lorasweep.testing import base as base
@@ -35,13 +35,24 @@ def test_building_it_needs_no_torch(regularization_choice: Choice) -> None:
     assert not loads_torch(f"registry.load('regularization', {name!r}).build(**{knobs!r})")
 
 
-def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(made: Any, base: Base) -> None:
+def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(made: Any, base: Base, tmp_path: Path) -> None:
     if not isinstance(made, WeightRegularizer):
         pytest.skip("acts on images, not on weights")
     adapter = registry.load("adapter", "lora").build(base, seed=0, **compose_recipe(["adapter=lora"]).adapter.options)
+    if isinstance(made, WeightAverage):
+        made.start(adapter)
     found = made.after_step(adapter)
     json.dumps(found, allow_nan=False)
     assert found and all(isinstance(value, float) for value in found.values())
+    if isinstance(made, WeightAverage):
+        before = adapter.state_dict()
+        with made.for_use(adapter):
+            adapter.save(tmp_path / "used.safetensors")
+        after = adapter.state_dict()
+        assert all(after[name].equal(tensor) for name, tensor in before.items())
+        kept = made.state_dict()
+        made.load_state_dict(kept)
+        assert all(made.state_dict()[name].equal(tensor) for name, tensor in kept.items())
     adapter.remove()
 
 

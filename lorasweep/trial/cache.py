@@ -28,7 +28,7 @@ from lorasweep.core import files, paths
 from lorasweep.core.protocols import Base, Text
 from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import PlannedImage, digest
-from lorasweep.data.images import load_planned
+from lorasweep.data.images import load_mask, load_planned
 from lorasweep.trial import lora_weight
 
 logger = logging.getLogger(__name__)
@@ -176,12 +176,27 @@ class LatentCache:
     def __init__(self, base: Base, store: Store, *, memory_bytes: int = 2 * 2**30) -> None:
         self._base = base
         self._layers = Layers("latents", {"mean", "std"}, base.device, store, memory_bytes)
+        self._masks: dict[object, torch.Tensor] = {}  # some KB each, and soon read
 
     def mean_std(self, image: PlannedImage) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and std of the image's latent, scaled, both (C, H, W), fp32, on the base's device."""
         key = self._key(image)
         held = self._layers.get(key) or self._encode(key, image)
         return held["mean"], held["std"]
+
+    def mask(self, image: PlannedImage, size: Sequence[int]) -> torch.Tensor:
+        """Tell how white the mask is at each place of an image's latent: (1, H, W) of that `size`, 0 to 1; 1 without.
+
+        Source: kohya-ss/sd-scripts, library/custom_train_functions.py, apply_masked_loss: means over areas.
+        """
+        if image.mask is None:
+            return torch.ones(1, *size, device=self._base.device)
+        key = (image.mask, image.resize_px, image.crop_px, image.bucket)
+        if key not in self._masks:
+            pixels_HW = torch.from_numpy(np.asarray(load_mask(image, image.mask), dtype=np.float32) / 255)
+            small_1HW = torch.nn.functional.interpolate(pixels_HW[None, None], size=tuple(size), mode="area")[0]
+            self._masks[key] = small_1HW.to(self._base.device)
+        return self._masks[key]
 
     def warm(self, images: Iterable[PlannedImage]) -> None:
         """Bring every image into memory, encoding what no process has encoded before.

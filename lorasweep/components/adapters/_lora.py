@@ -1,17 +1,18 @@
-"""What LoRA, LoCon, DoRA and DyLoRA have in common, and the adapter objects of the last two."""
+"""What LoRA, LoCon, DoRA and DyLoRA have in common, and the adapter objects of those that drop, DoRA and DyLoRA."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftConfig
 
 from lorasweep.components.adapters._file_keys import FileModule
-from lorasweep.components.adapters._peft import PeftAdapter
-from lorasweep.core.protocols import Factors
+from lorasweep.components.adapters._peft import PeftAdapter, build_peft
+from lorasweep.core.protocols import Base, Factors
 
 
 def draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
@@ -20,6 +21,58 @@ def draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
         torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
     elif ".lora_B." in name:
         values.zero_()
+
+
+def build_lora(
+    base: Base,
+    configs: Mapping[str, PeftConfig],
+    *,
+    seed: int,
+    start: str | None,
+    rank_dropout: float,
+    module_dropout: float,
+) -> PeftAdapter:
+    """Put LoRA's layers into the base, by a config per part; see `build_peft`."""
+    if not (rank_dropout or module_dropout):
+        return build_peft(base, configs, seed=seed, init=draw, start=start)
+    adapter = build_peft(base, configs, seed=seed, init=draw, start=start, kind=DroppingAdapter)
+    adapter.rank_dropout, adapter.module_dropout = rank_dropout, module_dropout
+    return adapter
+
+
+class DroppingAdapter(PeftAdapter):
+    """A `PeftAdapter` that leaves out ranks, of each sample its own, and whole layers, while it trains.
+
+    Source: kohya-ss/sd-scripts, networks/lora.py, LoRAModule.forward.
+
+    Attributes:
+        rank_dropout: share of ranks; the others count 1 / (1 - share).
+        module_dropout: share of layers, which then get no gradient from that batch; the others count as ever.
+    """
+
+    rank_dropout = module_dropout = 0.0
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for layer in self.layers.values():
+            layer.lora_A[self.name].register_forward_hook(self._drop_ranks)
+            layer.lora_B[self.name].register_forward_hook(self._drop_layer)
+
+    def factors(self) -> None:
+        """See `protocols.Factored`: what changes from sample to sample is no product."""
+
+    def _drop_ranks(self, down: torch.nn.Module, inputs: Any, outputs: torch.Tensor) -> torch.Tensor:
+        if not (self.rank_dropout and down.training):
+            return outputs
+        axis = 1 if isinstance(down, torch.nn.Conv2d) else -1
+        drawn_BR = torch.rand(len(outputs), outputs.shape[axis], device=outputs.device)
+        shape = [1] * outputs.ndim
+        shape[0], shape[axis] = drawn_BR.shape
+        return outputs * (drawn_BR > self.rank_dropout).view(shape) / (1 - self.rank_dropout)
+
+    def _drop_layer(self, up: torch.nn.Module, inputs: Any, outputs: torch.Tensor) -> torch.Tensor:
+        is_left_out = self.module_dropout and up.training and bool(torch.rand(1) < self.module_dropout)
+        return torch.zeros_like(outputs) if is_left_out else outputs
 
 
 class DoraAdapter(PeftAdapter):

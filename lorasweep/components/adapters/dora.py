@@ -15,9 +15,9 @@ from typing import Any
 from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Shape, Targets, low_rank
 from lorasweep.core.protocols import Adapter, Base
 
-IS_PRODUCT = False  # what it adds to a weight is no product whose factors could be scaled
 NEEDS_BASE_WEIGHTS = True  # for the norm of each output
 LYCORIS_ARGUMENTS = {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}  # what its files say they are
+SECOND_FACTOR = "lora_B"
 READ_BY = ("comfyui", "forge")  # A1111 and diffusers take dora_scale for something else, without a word
 
 

@@ -18,7 +18,9 @@ from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets, low
 from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = low_rank
+SECOND_FACTOR = "lora_B"
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+IS_PRODUCT = True
 SHARES_FORWARD = True
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lorasweep.components.adapters._file_layers import FileAdapter
 
 READ_BY = ()  # as it was judged: which programs read the file itself depends on the file
-IS_PRODUCT = False
 _BESIDE = {"diff_b", "up_bias"}  # what acts where the product is zero; a DoRA's lengths learn with it
 
 

@@ -13,6 +13,7 @@ from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
 READ_BY = ("a1111",)
+IS_PRODUCT = True
 IN_ALL_MODULES = True  # what is trained is told by names alone, not by the base's scopes
 ADVICE = (
     Advice(

@@ -9,7 +9,9 @@ from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, low
 from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = low_rank
+SECOND_FACTOR = "lora_B"
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+IS_PRODUCT = True
 SHARES_FORWARD = True
 _MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0
 
@@ -25,6 +27,8 @@ def build(
     text_encoder: bool,
     dropout: Dropout,
     force: bool,
+    rank_dropout: Dropout = 0.0,
+    module_dropout: Dropout = 0.0,
     init: Init = None,
 ) -> Adapter:
     """Put a LoCon into `base`, drawn from `seed`.
@@ -33,8 +37,7 @@ def build(
     """
     from peft import LoraConfig
 
-    from lorasweep.components.adapters._lora import draw
-    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._lora import build_lora
     from lorasweep.components.adapters._targets import find_spatial, targets_by_part
 
     configs = {}
@@ -48,7 +51,7 @@ def build(
             rank_pattern=dict.fromkeys(spatial, conv_dim),
             alpha_pattern=dict.fromkeys(spatial, conv_alpha),
         )
-    return build_peft(base, configs, seed=seed, init=draw, start=init)
+    return build_lora(base, configs, seed=seed, start=init, rank_dropout=rank_dropout, module_dropout=module_dropout)
 
 
 def problems(*, conv_dim: int, conv_alpha: float, force: bool) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets, hadamard
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets, hadamard
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 layer_shapes = hadamard
 READ_BY = ("comfyui", "forge", "a1111")
+IS_PRODUCT = True
 NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
     Advice(
@@ -36,6 +37,7 @@ def build(
     alpha: Alpha,
     targets: Targets,
     text_encoder: bool,
+    module_dropout: Dropout = 0.0,
     init: Init = None,
 ) -> Adapter:
     """Put a LoHa into `base`, drawn from `seed`.
@@ -47,7 +49,9 @@ def build(
     from lorasweep.components.adapters._lycoris import LycorisAdapter
     from lorasweep.components.adapters._peft import build_peft, configs_by_part
 
-    configs = configs_by_part(base, LoHaConfig, targets, text_encoder=text_encoder, r=dim, alpha=alpha)
+    # Its rank_dropout is left out: PEFT's is NaN where all rows of a layer are dropped.
+    fields = {"r": dim, "alpha": alpha, "module_dropout": module_dropout}
+    configs = configs_by_part(base, LoHaConfig, targets, text_encoder=text_encoder, **fields)
     return build_peft(base, configs, seed=seed, init=_draw, start=init, kind=LycorisAdapter)
 
 

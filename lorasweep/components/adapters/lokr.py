@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets, kronecker
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets, kronecker
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
@@ -24,6 +24,7 @@ Factor = (
 )
 layer_shapes = kronecker
 READ_BY = ("comfyui", "forge", "a1111")
+IS_PRODUCT = True
 NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
     Advice(
@@ -51,6 +52,8 @@ def build(
     decompose_both: bool,
     targets: Targets,
     text_encoder: bool,
+    rank_dropout: Dropout = 0.0,
+    module_dropout: Dropout = 0.0,
     init: Init = None,
 ) -> Adapter:
     """Put a LoKr into `base`, drawn from `seed`.
@@ -63,6 +66,7 @@ def build(
     from lorasweep.components.adapters._peft import build_peft, configs_by_part
 
     fields = {"r": dim, "alpha": alpha, "decompose_factor": factor, "decompose_both": decompose_both}
+    fields |= {"rank_dropout": rank_dropout, "module_dropout": module_dropout}
     configs = configs_by_part(base, LoKrConfig, targets, text_encoder=text_encoder, **fields)
     return build_peft(base, configs, seed=seed, init=_draw, start=init, kind=LokrAdapter)
 

@@ -9,7 +9,9 @@ from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Tar
 from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = low_rank
+SECOND_FACTOR = "lora_B"
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+IS_PRODUCT = True
 SHARES_FORWARD = True
 
 
@@ -22,6 +24,8 @@ def build(
     targets: Targets,
     text_encoder: bool,
     dropout: Dropout,
+    rank_dropout: Dropout = 0.0,
+    module_dropout: Dropout = 0.0,
     init: Init = None,
 ) -> Adapter:
     """Put a LoRA into `base`, drawn from `seed`.
@@ -30,9 +34,9 @@ def build(
     """
     from peft import LoraConfig
 
-    from lorasweep.components.adapters._lora import draw
-    from lorasweep.components.adapters._peft import build_peft, configs_by_part
+    from lorasweep.components.adapters._lora import build_lora
+    from lorasweep.components.adapters._peft import configs_by_part
 
     fields = {"r": dim, "lora_alpha": alpha, "lora_dropout": dropout}
     configs = configs_by_part(base, LoraConfig, targets, text_encoder=text_encoder, **fields)
-    return build_peft(base, configs, seed=seed, init=draw, start=init)
+    return build_lora(base, configs, seed=seed, start=init, rank_dropout=rank_dropout, module_dropout=module_dropout)

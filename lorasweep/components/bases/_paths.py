@@ -83,6 +83,10 @@ class VP:
         last = len(self.alpha_bar_T) - 1
         return (u_B * len(self.alpha_bar_T)).long().clamp(0, last)
 
+    def share(self, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        return t_B / len(self.alpha_bar_T)
+
     def as_noisy_as(self, timestep: int) -> torch.Tensor:
         """See `protocols.NoisePath`."""
         wanted = torch.logit(_STABLE_DIFFUSION[timestep])
@@ -202,6 +206,10 @@ class Flow:
     def t_of(self, u_B: torch.Tensor) -> torch.Tensor:
         """See `protocols.NoisePath`: the shares themselves."""
         return u_B
+
+    def share(self, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        return t_B
 
     def as_noisy_as(self, timestep: int) -> torch.Tensor:
         """See `protocols.NoisePath`."""

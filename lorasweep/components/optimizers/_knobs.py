@@ -26,19 +26,28 @@ FirstStepSize = Annotated[float, Field(gt=0, le=1, description="1e-6 is usual")]
 WeightDecay = Annotated[float, Field(ge=0, le=100, description="0 to 0.1 is usual")]
 _Rate = Annotated[float, Field(ge=0, description="null: the same as lr")]
 TextEncoderRate = _Rate | tuple[_Rate, ...] | None
+UP = ".up"  # behind a part's name: its second factors, which have another rate
+UpRatio = Annotated[float, Field(gt=0, le=1000, description="4 to 16 is usual; null: both have one lr")] | None
 
 
-def param_groups(groups: Groups, *, lr: float, text_encoder_lr: TextEncoderRate) -> list[dict[str, Any]]:
-    """Return one torch param group per part, with its peak lr."""
-    peaks = peak_rates(list(groups), lr=lr, text_encoder_lr=text_encoder_lr)
+def param_groups(
+    groups: Groups, *, lr: float, text_encoder_lr: TextEncoderRate, loraplus_lr_ratio: UpRatio = None
+) -> list[dict[str, Any]]:
+    """Return one torch param group per part, and per part's second factors, with its peak lr."""
+    parts = [name for name in groups if not name.endswith(UP)]
+    peaks = peak_rates(parts, lr=lr, text_encoder_lr=text_encoder_lr, loraplus_lr_ratio=loraplus_lr_ratio)
     return [
         {"params": list(parameters), "name": name, "lr": peaks[name], "initial_lr": peaks[name]}
         for name, parameters in groups.items()
     ]
 
 
-def peak_rates(parts: Sequence[str], *, lr: float, text_encoder_lr: TextEncoderRate) -> dict[str, float]:
+def peak_rates(
+    parts: Sequence[str], *, lr: float, text_encoder_lr: TextEncoderRate, loraplus_lr_ratio: UpRatio = None
+) -> dict[str, float]:
     """Return peak lr by part; of text encoders their own where given, one for all or one each, else `lr`.
+
+    With LoRA+ each part's second factors have that times the ratio.
 
     Raises:
         ValueError: there are more or fewer rates than text encoders.
@@ -52,4 +61,7 @@ def peak_rates(parts: Sequence[str], *, lr: float, text_encoder_lr: TextEncoderR
         own = [text_encoder_lr] * len(texts)
     if texts and len(own) != len(texts):
         raise ValueError(f"must have one rate, or one for each of {', '.join(texts)}, got {len(own)}")
-    return {part: lr for part in parts} | dict(zip(texts, own, strict=False))
+    peaks = {part: lr for part in parts} | dict(zip(texts, own, strict=False))
+    if loraplus_lr_ratio is not None:
+        peaks |= {f"{part}{UP}": peak * loraplus_lr_ratio for part, peak in peaks.items()}
+    return peaks

@@ -19,6 +19,7 @@ def build(
     weight_decay: _knobs.WeightDecay,
     clip_threshold: Positive,
     scale_parameter: bool,
+    loraplus_lr_ratio: _knobs.UpRatio = None,
 ) -> _knobs.Optimizer:
     """Build the optimizer.
 
@@ -26,7 +27,7 @@ def build(
     """
     from pytorch_optimizer import AdaFactor
 
-    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr, loraplus_lr_ratio=loraplus_lr_ratio)
     return AdaFactor(
         made,
         lr=lr,

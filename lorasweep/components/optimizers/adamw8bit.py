@@ -24,6 +24,7 @@ def build(
     betas: tuple[_knobs.Beta, _knobs.Beta],
     weight_decay: _knobs.WeightDecay,
     eps: _knobs.Epsilon,
+    loraplus_lr_ratio: _knobs.UpRatio = None,
 ) -> _knobs.Optimizer:
     """Build the optimizer.
 
@@ -31,7 +32,7 @@ def build(
     """
     from bitsandbytes.optim import AdamW8bit
 
-    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr, loraplus_lr_ratio=loraplus_lr_ratio)
     return AdamW8bit(
         made,
         lr=lr,

@@ -16,6 +16,7 @@ def build(
     betas: tuple[_knobs.Beta, _knobs.Beta, _knobs.Beta],
     weight_decay: _knobs.WeightDecay,
     clip_threshold: Positive,
+    loraplus_lr_ratio: _knobs.UpRatio = None,
 ) -> _knobs.Optimizer:
     """Build the optimizer.
 
@@ -23,7 +24,7 @@ def build(
     """
     from pytorch_optimizer import CAME
 
-    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr, loraplus_lr_ratio=loraplus_lr_ratio)
     return CAME(
         made,
         lr=lr,

@@ -22,6 +22,7 @@ def build(
     text_encoder_lr: _knobs.TextEncoderRate,
     betas: tuple[_knobs.Beta, _knobs.Beta],
     weight_decay: _knobs.WeightDecay,
+    loraplus_lr_ratio: _knobs.UpRatio = None,
 ) -> _knobs.Optimizer:
     """Build the optimizer.
 
@@ -29,5 +30,5 @@ def build(
     """
     from pytorch_optimizer import Lion
 
-    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr, loraplus_lr_ratio=loraplus_lr_ratio)
     return Lion(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)

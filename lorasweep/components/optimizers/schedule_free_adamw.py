@@ -26,6 +26,7 @@ def build(
     text_encoder_lr: _knobs.TextEncoderRate,
     betas: tuple[Annotated[float, Field(gt=0, lt=1, description="0.9 is usual")], _knobs.Beta],
     weight_decay: _knobs.WeightDecay,
+    loraplus_lr_ratio: _knobs.UpRatio = None,
 ) -> _knobs.Optimizer:
     """Build the optimizer.
 
@@ -33,7 +34,7 @@ def build(
     """
     from pytorch_optimizer import ScheduleFreeAdamW
 
-    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr, loraplus_lr_ratio=loraplus_lr_ratio)
     return ScheduleFreeAdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
 
 

@@ -18,6 +18,7 @@ from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Option, as_kind
 from lorasweep.config.importing.images import PREDICT_NOISE
+from lorasweep.core import registry
 from lorasweep.plan.learning_rate import finds_step_size
 
 # Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
@@ -208,6 +209,34 @@ def put_dropout(draft: Draft, option: str, adapter: str, *, of_inputs: bool = Fa
         if not of_inputs:
             told = f"{draft.table.label} drops what comes out of the first factor, ours what goes into it"
             draft.differ(option, told)
+
+
+def put_average(draft: Draft, option: str, decay: str, *, every: str = "", warms_up: bool = True) -> None:
+    """Decide the average of the weights, where `option` is on, once images and optimizer are decided."""
+    optimizer, brakes = draft.lines["optimizer"].value, draft.lines.get("regularization")
+    if hasattr(registry.load("optimizer", optimizer), "weights_for_use"):
+        draft.leave(option, f"optimizer={optimizer} averages the weights by itself, and its average counts")
+        return
+    draft.put("regularization", [*(brakes.value if brakes else ()), "ema"], option)
+    draft.put("regularization.ema.decay", draft.take(decay), decay)
+    draft.put("regularization.ema.warmup", warms_up, option)
+    if every:
+        draft.put("regularization.ema.every", draft.take(every), every)
+
+
+def put_loss(draft: Draft) -> None:
+    """Decide the loss, and where it bends, by options of sd-scripts' names."""
+    kind, schedule = draft.choose("loss_type"), draft.choose("huber_schedule")
+    draft.put("noise.loss_type", kind, "loss_type")
+    if kind in ("huber", "smooth_l1"):
+        if schedule == "snr" and draft.lines["base"].value not in PREDICT_NOISE:
+            draft.leave("huber_schedule", "snr is not of flow matching; constant stands in", schedule)
+            schedule = "constant"
+        draft.put("noise.huber_schedule", schedule, "huber_schedule")
+        draft.put("noise.huber_c", draft.take("huber_c"), "huber_c")
+    for option in ("huber_schedule", "huber_c", "huber_scale"):
+        if kind in ("l1", "l2"):
+            draft.ignore(option, "is only read with loss_type=huber or smooth_l1")
 
 
 def put_separator(draft: Draft, option: str) -> None:

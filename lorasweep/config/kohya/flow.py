@@ -37,7 +37,9 @@ TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), **dict.fromkeys(("flux1_
 _FILES = ("ae", "clip_l", "t5xxl", "qwen3", "vae")
 _OF_NOISE = (  # of bases that predict noise
     *("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip", "max_token_length"),
+    *("adaptive_noise_scale", "multires_noise_iterations", "multires_noise_discount"),
 )
+_NOT_MUSUBIS = ("ip_noise_gamma", "loss_type", "huber_c", "huber_schedule")
 _RANGE = ("min_timestep", "max_timestep")  # which musubi-tuner alone reads with flow matching
 _SHIFTS = {"flux1_dev": 3.0, "chroma": 3.0}  # of discrete_flow_shift where it is not given; else 1
 _SAMPLING = {"anima": "sigmoid"}  # of timestep_sampling where it is not given; else the table's
@@ -92,7 +94,7 @@ def put_base(draft: Draft, base: str) -> None:
             draft.problem("model_version", what, "what is distilled can draw: sample.base")
     for file in _FILES:
         draft.ignore(file, "comes with the base's folder")
-    for option in _OF_NOISE if base in MUSUBI.values() else (*_OF_NOISE, *_RANGE):
+    for option in (*_OF_NOISE, *(_NOT_MUSUBIS if base in MUSUBI.values() else _RANGE)):
         draft.ignore(option, "sd-scripts does not read it with this network")
         draft.options.pop(option, None)
 

@@ -26,6 +26,7 @@ def translate_images(draft: Draft, given: Given, *, link_into: Path | None) -> l
     train = _used(draft, given.trained)
     links = _folders(draft, train, link_into)
     _held_out(draft)
+    _masks(draft)
     _class_tokens(draft, train, links)
     _trigger(draft)
     extension = draft.first(_OLD_SPELLING, "caption_extension")
@@ -89,6 +90,21 @@ def _held_out(draft: Draft) -> None:
     else:
         reason = "nothing is held back, as there; dataset.holdout=0.2 lets lorasweep judge on unseen images"
         draft.differ("validation_split", reason)
+
+
+def _masks(draft: Draft) -> None:
+    """Decide the masks: a folder is one of masks with masked_loss alone; an alpha channel needs no more."""
+    folder, alpha = draft.take("conditioning_data_dir"), draft.take("alpha_mask")
+    if draft.take("masked_loss") and folder:
+        draft.put("dataset.masks", folder, "conditioning_data_dir")
+        draft.ignore("masked_loss", "goes with conditioning_data_dir")
+        draft.ignore("alpha_mask", "conditioning_data_dir takes its place")
+    elif folder:
+        draft.leave("conditioning_data_dir", "there are no control images")
+    if alpha and "dataset.masks" not in draft.lines:
+        draft.put("dataset.masks", "alpha", "alpha_mask")
+        draft.differ("alpha_mask", "what is transparent is white here, as without masks")
+    draft.ignore("masked_loss", "does nothing without conditioning_data_dir, or beside alpha_mask")
 
 
 def _trigger(draft: Draft) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from lorasweep.config import places
 from lorasweep.config.importing.draft import Draft
-from lorasweep.config.importing.parts import put_dropout, put_rank, put_whole
+from lorasweep.config.importing.parts import WHOLE, put_dropout, put_rank, put_whole
 from lorasweep.config.kohya import flow
+from lorasweep.core import registry
 
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
-_RANK = ("network_dim", "network_alpha")
+_RANK, _STABLE = ("network_dim", "network_alpha"), "network_args.rs_lora"
 _PRESETS = {"full": "full", "attn-mlp": "attn-mlp", "attn-only": "attn"}
 _OF_OTHER_BASES = re.compile(r"networks\.\w+_(?!fa$)\w+")  # lora_sd3, lora_wan, lora_ltx2; lora_fa is of no base
 _STANDS_IN = "no adapter of ours is that; a LoRA stands in for it"
@@ -42,6 +44,22 @@ def translate_network(draft: Draft) -> None:
             draft.leave("network_module", _STANDS_IN)
         name = _lora(draft)
     _dropout(draft, name, is_argument=module in flow.LYCORIS)
+
+
+def finish_network(draft: Draft) -> None:
+    """Decide what needs the optimizer to be decided, and tell of arguments that nothing was said about."""
+    name, ratio = draft.lines["adapter"].value, "network_args.loraplus_{}lr_ratio".format
+    option, text = (  # 0 is as if it were not given
+        next(filter(draft.take, (ratio(part), ratio(""))), ratio("")) for part in ("unet_", "text_encoder_")
+    )
+    unet, optimizer = draft.take(option), draft.lines["optimizer"].value
+    if hasattr(registry.load("adapter", name), "SECOND_FACTOR"):  # it acts on no other adapter there either
+        if unet and "loraplus_lr_ratio" not in places.read_choice("optimizer", optimizer):
+            draft.leave(option, f"optimizer={optimizer} has one step size for all that trains")
+        elif unet:
+            draft.put("optimizer.loraplus_lr_ratio", unet, option)
+        if draft.take(text) != unet and draft.lines["adapter.text_encoder"].value:
+            draft.leave(text, f"both parts have one ratio, {unet or 1:g}")
     for argument, value in draft.untaken("network_args"):
         if value:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))
@@ -137,14 +155,29 @@ def _lycoris(draft: Draft, transformer: str | None = None) -> str:
     elif name == "locon":
         dim, alpha = put_rank(draft, *_RANK)  # the convolutions get it too, where they have none of their own
         own_dim, own_alpha = draft.take("network_args.conv_dim"), draft.take("network_args.conv_alpha")
-        _convolutions(draft, own_dim or dim, own_alpha or alpha)
+        own_dim, own_alpha = own_dim or dim, own_alpha or alpha
+        _convolutions(draft, own_dim, own_alpha * own_dim**0.5 if draft.take(_STABLE) else own_alpha)
     else:
         _one_rank(draft)
         draft.put("adapter.targets", targets, "network_args.preset")
         _own_knobs(draft, name)
         if name == "lokr" and draft.take("network_args.full_matrix"):
             put_whole(draft, "network_args.full_matrix", *_RANK)
+    if draft.take(_STABLE) and algorithm not in ("ia3", "dylora"):
+        _stabilize(draft, name)
+    draft.ignore(_STABLE, f"LyCORIS' {algorithm} does not look at it")
     return name
+
+
+def _stabilize(draft: Draft, name: str) -> None:
+    """Take a scale of alpha / sqrt(dim), which ours has at alpha * sqrt(dim), as LyCORIS writes it into its files."""
+    dim, alpha = draft.lines["adapter.dim"].value, draft.lines["adapter.alpha"]
+    if dim != WHOLE:
+        draft.put("adapter.alpha", alpha.value * dim**0.5, alpha.option)
+        draft.differ(_STABLE, "the scale is alpha / dim here: alpha is taken times dim ** 0.5, for the same")
+    if name == "lokr":
+        reason = "modules of two whole matrices train there at dim ** 0.5 times the scale that files are loaded with"
+        draft.differ(_STABLE, f"{reason}; ours at that scale")
 
 
 def _decomposed(draft: Draft, name: str) -> str:
@@ -176,3 +209,13 @@ def _dropout(draft: Draft, name: str, *, is_argument: bool) -> None:
     if option == "network_args.dropout":
         draft.ignore("network_dropout", "network_args.dropout takes its place")
     put_dropout(draft, option, name)
+    for knob in ("rank_dropout", "module_dropout"):
+        option = f"network_args.{knob}"
+        if not (share := draft.take(option)):
+            continue
+        if knob not in places.read_choice("adapter", name):
+            draft.leave(option, f"adapter={name} has none")
+            continue
+        draft.put(f"adapter.{knob}", share, option)
+        if knob == "rank_dropout" and is_argument and name != "lokr":
+            draft.differ(option, "LyCORIS drops outputs of a layer, for all pictures alike; ours ranks, as sd-scripts")

@@ -10,13 +10,14 @@ from lorasweep.components.buckets.kohya import resolutions
 from lorasweep.config.importing.draft import Draft, Note
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given, read_sides
-from lorasweep.config.importing.parts import put_path, put_seed
+from lorasweep.config.importing.parts import put_loss, put_path, put_seed
 from lorasweep.config.kohya import flow, sample_prompts
 from lorasweep.config.kohya.images import regularization_folder, translate_images
-from lorasweep.config.kohya.network import translate_network
+from lorasweep.config.kohya.network import finish_network, translate_network
 from lorasweep.config.kohya.schedule import translate_optimizer, translate_schedule
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
+_COARSER = "multires_noise_iterations"
 _MUSUBI_PX = (960, 544)  # where it is not told
 _TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima, or musubi-tuner's"
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
@@ -30,8 +31,10 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _buckets(draft)
     translate_network(draft)
     is_scheduled = translate_optimizer(draft)
+    finish_network(draft)
     _budget(draft)
     translate_schedule(draft, steps=draft.lines["train.max_steps"].value, is_scheduled=is_scheduled)
+    _noise(draft)
     _brakes(draft, regularization_folder(draft, given))
     _precision(draft)
     sample_prompts.translate(draft, given.pictures)
@@ -167,6 +170,15 @@ def _precision(draft: Draft) -> None:
     elif asked in ("fp16", "bf16"):
         reason = "the frozen base is held in it, and adapters train in fp32; there, fp32 weights are autocast"
         draft.differ("mixed_precision", reason)
+
+
+def _noise(draft: Draft) -> None:
+    """Decide what is read only beside another option, and the loss."""
+    for option, beside in (("adaptive_noise_scale", "noise_offset"), ("multires_noise_discount", _COARSER)):
+        if draft.take(beside):
+            draft.put(draft.table.translated[option].keys[0], draft.take(option) or 0.0, option)
+        draft.ignore(option, f"is only read with {beside}")
+    put_loss(draft)
 
 
 def _brakes(draft: Draft, folder: str | None) -> None:

@@ -13,6 +13,7 @@ from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import (
     put_adapter,
+    put_average,
     put_base,
     put_dropout,
     put_optimizer,
@@ -85,8 +86,15 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _optimizer(draft)
     _range(draft)
     _levels(draft, base)
+    _loss(draft)
     _budget(draft)
     put_seed(draft)
+    average = "train.ema_config"
+    if draft.take(f"{average}.use_ema"):
+        put_average(draft, f"{average}.use_ema", f"{average}.ema_decay", warms_up=False)
+    else:
+        for option in ("use_feedback", "param_multiplier"):
+            draft.ignore(f"{average}.{option}", "the weights are not averaged")
     put_pictures(draft, "sample.prompts", given.pictures)
     return links
 
@@ -144,11 +152,23 @@ def _levels(draft: Draft, base: str) -> None:
         draft.put("noise.shift", "dynamic", "train.timestep_type")
 
 
+def _loss(draft: Draft) -> None:
+    kind, option = draft.choose("train.loss_type"), "train.loss_type"
+    draft.put("noise.loss_type", kind, option)
+    if kind == "smooth_l1":
+        draft.put("noise.huber_schedule", "constant", option)
+        draft.put("noise.huber_c", 0.01, option)
+        draft.differ(option, "ours is twice theirs: with train.max_grad_norm doubled, gradients are clipped alike")
+    if kind != "l2" and draft.take("train.diff_output_preservation"):
+        draft.differ(option, "what is preserved counts by its square there; here like the rest")
+
+
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     with_prior = any(each.get("datasets.prior_reg") is True for each in given.regularization)
     links = images.put_datasets(draft, given, with_prior=with_prior, link_into=link_into)
     images.put_resolution(draft, "datasets.resolution")
     images.put_buckets(draft, "datasets.buckets", on=draft.take("datasets.buckets"))
+    _masks(draft)
     if draft.take("train.diff_output_preservation"):
         _preserve(draft, is_alone=not given.regularization)
     draft.ignore("train.diff_output_preservation_class", "is told with diff_output_preservation, where that is on")
@@ -161,6 +181,21 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
         draft.ignore("trigger_word", "the dataset's own counts")
     _tags(draft, has_trigger=bool(trigger))
     return links
+
+
+def _masks(draft: Draft) -> None:
+    """Decide the masks; an alpha channel goes before a folder."""
+    alpha, folder = draft.take("datasets.alpha_mask"), draft.take("datasets.mask_path")
+    option = "datasets.alpha_mask" if alpha else "datasets.mask_path"
+    if not (alpha or folder):
+        return
+    draft.put("dataset.masks", "alpha" if alpha else folder, option)
+    draft.put("dataset.unmasked_weight", draft.take("datasets.mask_min_value"), "datasets.mask_min_value")
+    draft.differ(option, "a mask's weights are divided by their mean there; here a small subject pulls less")
+    if alpha:
+        draft.ignore("datasets.mask_path", "alpha_mask takes its place")
+    if draft.take("datasets.invert_mask"):
+        draft.leave("datasets.invert_mask", "masks are white where the picture counts: invert the files")
 
 
 def _tags(draft: Draft, *, has_trigger: bool) -> None:

@@ -12,6 +12,7 @@ from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.images import Given
 from lorasweep.config.importing.parts import (
+    put_average,
     put_base,
     put_dropout,
     put_optimizer,
@@ -112,8 +113,11 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _adapter(draft)
     _optimizer(draft)
     _noise(draft)
+    _loss(draft)
     draft.put("train.max_steps", None, "epochs")
     put_seed(draft)
+    if draft.choose("ema"):
+        put_average(draft, "ema", "ema_decay", every="ema_update_step_interval")
     put_pictures(draft, "samples", given.pictures)
     return links
 
@@ -170,9 +174,26 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
     put_separator(draft, "concepts.text.tag_delimiter")
     _tag_dropout(draft)
+    _masks(draft)
     if draft.options.get("concepts.image.enable_crop_jitter", True):
         draft.differ("concepts.image.enable_crop_jitter", "crops are centred here; there they move unless it is off")
     return links
+
+
+def _masks(draft: Draft) -> None:
+    """Decide the masks, which lie beside the images."""
+    if not draft.take("masked_training"):
+        return
+    draft.put("dataset.masks", "beside", "masked_training")
+    draft.put("dataset.unmasked_weight", draft.take("unmasked_weight"), "unmasked_weight")
+    reasons = {
+        "unmasked_probability": "masks count in every step",
+        "normalize_masked_area_loss": "the loss is not divided by a mask's mean: a small subject pulls less",
+        "masked_prior_preservation_weight": "what a mask leaves out is not held at the base's answer",
+    }
+    for option, reason in reasons.items():
+        if value := draft.take(option):
+            draft.leave(option, reason, value)
 
 
 def _tag_dropout(draft: Draft) -> None:
@@ -227,6 +248,19 @@ def _optimizer(draft: Draft) -> None:
     elif scheduler == "cosine_with_restarts":
         number = max(1, int(cycles))
         draft.put("scheduler.num_cycles", number, "learning_rate_cycles")
+
+
+def _loss(draft: Draft) -> None:
+    """Take one of two losses that stands alone; their sums and other losses are not here."""
+    strengths = {option: draft.take(f"{option}_strength") for option in ("mse", "mae", "log_cosh", "huber")}
+    on = {f"{kind}_strength": strength for kind, strength in strengths.items() if strength}
+    is_absolute = on.keys() == {"mae_strength"}
+    draft.put("noise.loss_type", "l1" if is_absolute else "l2", "mae_strength" if is_absolute else "mse_strength")
+    for option, strength in on.items():
+        if option not in ("mse_strength", "mae_strength") or len(on) > 1:
+            draft.leave(option, "losses are not added up, and none is log-cosh or theirs of Huber", strength)
+        elif strength != 1:
+            draft.differ(option, "the loss counts once here: optimizers do not see it, but clipping does", strength)
 
 
 def _noise(draft: Draft) -> None:

@@ -35,7 +35,7 @@ _TRANSFORMERS_READ_BY = ("comfyui", "diffusers")  # under the names that a trans
 def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, ...]:
     """Return the programs of `READERS` that read this form of this kind of adapter, on a base, as it was judged."""
     if form == "factors":
-        readers = tuple(registry.load("adapter", adapter).READ_BY)
+        readers = tuple(getattr(registry.load("adapter", adapter), "READ_BY", ()))
     else:
         readers = _DIFF_READ_BY if form == "diff" else tuple(READERS)
     if base is None or "transformer" not in registry.load("base", base).PARTS:
@@ -47,7 +47,7 @@ def smallest_form(adapter: str, readers: Collection[str] = (), *, base: str | No
     """Return the smallest form that all `readers` read.
 
     With none named: the factors, unless ComfyUI and Forge have no reader for them; then what every program
-    reads.
+    reads. A plugin's adapter that names no readers at all: its own tensors.
 
     Raises:
         InputError: one of `readers` is none of `READERS`, or reads no form of an adapter of this base.
@@ -58,7 +58,8 @@ def smallest_form(adapter: str, readers: Collection[str] = (), *, base: str | No
         message = f"must be of {names(able)}, which read an adapter of {base}, got {', '.join(deaf)}"
         raise InputError(Problem("--for", message, "leave it out for the file that these read"), subject="export")
     wanted = set(readers) or {"comfyui", "forge"}
-    if wanted <= set(read_by(adapter, "factors")):
+    is_known = hasattr(registry.load("adapter", adapter), "READ_BY")
+    if wanted <= set(read_by(adapter, "factors")) or not (readers or is_known):
         return "factors"
     return "diff" if readers and wanted <= set(_DIFF_READ_BY) else "lora"
 

@@ -34,6 +34,7 @@ import numpy as np
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import anima_name, is_anima, kohya_name
+from lorasweep.core.protocols import TellsChanges
 from lorasweep.results.runs import Checkpoint
 from lorasweep.trial.resources import build_adapter
 
@@ -53,7 +54,7 @@ def in_its_base(saved: Checkpoint) -> Any:
     """Put the adapter into its base, as trained; on the CPU, in fp32.
 
     Raises:
-        InputError: the base is not there any more, or is another one.
+        InputError: the base is not there any more, or is another one; or the adapter tells no changes.
     """
     recipe = saved.recipe
     base_kind = registry.load("base", recipe.base.name)
@@ -64,6 +65,10 @@ def in_its_base(saved: Checkpoint) -> Any:
     except (InputError, AdapterError, OSError) as error:
         message = f"this form is written with the base at hand: {type(error).__name__}: {error}"
         raise InputError(Problem("base.path", message, "it must be where it was trained"), subject="export") from error
+    if not isinstance(adapter, TellsChanges):
+        kind = recipe.adapter.name
+        message = f"must be factors, its own tensors: adapter={kind} does not tell what it adds to a weight"
+        raise InputError(Problem("--form", message, "leave out --for and --form"), subject="export")
     return adapter
 
 

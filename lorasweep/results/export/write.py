@@ -45,7 +45,7 @@ def export_run(
     *,
     out: Path | None = None,
     precision: Precision = "fp32",
-    ranks: Sequence[int] | Literal["all"] = (),
+    ranks: int | Sequence[int] | Literal["all"] = (),
     form: Form | None = None,
 ) -> list[Exported]:
     """Write the run's adapter in the names that UIs look for.
@@ -54,7 +54,7 @@ def export_run(
         saved: what to export.
         out: a .safetensors, or a folder; None: `export/` in the run folder.
         precision: fp32 is what was judged; fp16 halves the file.
-        ranks: a DyLoRA cut to each of these, or to "all" that it was trained at; empty: whole.
+        ranks: a DyLoRA cut to this rank, to each of these, or to "all" that it was trained at; empty: whole.
         form: see `forms`; None is the smallest that ComfyUI and Forge read.
 
     Raises:
@@ -63,6 +63,7 @@ def export_run(
     if wrong := list(_wrong_words(precision, form)):
         raise InputError(wrong, subject="export")
     kind = saved.recipe.adapter.name
+    ranks = (ranks,) if isinstance(ranks, int) else ranks
     form = forms.plain_form(kind, form) if form else forms.smallest_form(kind)
     trained = _trained_ranks(saved)
     chosen: Sequence[int | None] = (trained if ranks == "all" else ranks) or (None,)

@@ -90,7 +90,7 @@ def _leaderboard(findings: Findings) -> str:
         [
             str(row.rank or ""),
             plain(row.arm),
-            _number(row.value) + (f" ± {row.spread:.3f}" if row.spread is not None else ""),
+            _number(row.value) + (f" ± {row.interval.half_width:.3f}" if row.interval else ""),
             *(["yes" if row.front else "", *(_number(row.metrics.get(name)) for name in further)] if several else []),
             _number(row.metrics.get(IDENTITY)),
             _number(row.metrics.get(SCORE)),
@@ -98,7 +98,8 @@ def _leaderboard(findings: Findings) -> str:
         ]
         for row in findings.arms
     ]
-    return "## Leaderboard\n\n" + table(["", "arm", metric, *several, "identity", "overcook", "verdict"], rows)
+    told = metric + (" ± 95 % interval" if any(row.interval for row in findings.arms) else "")
+    return "## Leaderboard\n\n" + table(["", "arm", told, *several, "identity", "overcook", "verdict"], rows)
 
 
 def _rated(rated: Rated) -> str:

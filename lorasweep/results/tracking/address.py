@@ -116,6 +116,9 @@ def masked_stderr() -> Iterator[None]:
 def address_problem(uri: str) -> Problem | None:
     """Tell what can be seen to be wrong with an address."""
     shown, (scheme, separator, rest) = masked(uri), uri.partition("://")
+    if not os.environ.get(VARIABLE) and any(ord(letter) < 32 for letter in uri):
+        rule = f"must be a folder without a line end or a tab in its name, got {str(paths.mlruns().parent)!r}"
+        return Problem("LORASWEEP_HOME", rule, "another folder, or track nothing: tracking=none")
     if uri != uri.strip() or uri[:1] in "'\"" or any(ord(letter) < 32 for letter in uri):
         return _problem(f"must be an address alone, got {shown!r}", "no spaces, quotes or line ends")
     if uri.partition(":")[0] in ("databricks", "databricks-uc", "uc"):

@@ -96,8 +96,6 @@ def _check(recipe: Recipe, overrides: Sequence[str], options: ControlOptions, *,
     if options.times < 2:
         message = f"must be >= 2: nothing is ruined by the recipe as it is, got {options.times}"
         problems.append(Problem("--times", message, "e.g. --times 10"))
-    if not options.seeds:
-        problems.append(Problem("--seeds", "must be >= 1, got 0", "e.g. --seeds 2"))
     if not held_out:
         message = "must hold an image out: without, nobody knows where learning ends"
         hint = "dataset.holdout=0.2 of five images or more, or dataset.holdout_path=some/folder"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files, seeds
 from lorasweep.core.errors import LorasweepError
+from lorasweep.core.protocols import TellsChanges
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.core.run_folder import JUDGED_FILE
 from lorasweep.plan import sample_requests
@@ -53,6 +54,10 @@ def judge_nulls(
     base = resources.base(recipe)
     plan = class_images.draw(base, recipe, plan)
     adapter: Any = build_adapter(base, recipe, trained=True)
+    tells = isinstance(adapter, TellsChanges)
+    if not tells:
+        kind = recipe.adapter.name
+        raise LorasweepError(f"adapter={kind} does not tell what it adds to a weight, so none can be made as large")
     try:
         found: dict[str, list[dict[str, Any]]] = {}
         for name, number in _ready(adapter, recipe, healthy):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.core.printable import visible
 from lorasweep.core.records import Recipe, Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.plan.lora_files import are_files
@@ -40,16 +41,16 @@ class TrialState(TrialRecord):
     overrides: tuple[str, ...] = ()  # what the arm declares, as KEY=VALUE
     judging: bool = False  # it is running, and being sampled and measured rather than trained
     loss: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)  # of the latest rung, or final
-    verdict: Mapping[str, Any] = field(default_factory=dict)  # `state` and `sentence`, once it has ended
+    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)  # of the latest rung, or final
+    verdict: Mapping[str, Any] = field(default_factory=dict, repr=False)  # `state` and `sentence`, once it has ended
     eta_s: float | None = None  # until its last step, while it is running
     mlflow_run_id: str | None = None
     extra: bool = False  # a repeat beyond the declared seeds
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SweepState:
-    """A sweep at one moment."""
+    """A sweep at one moment; shows itself in a line a trial."""
 
     name: str
     question: str
@@ -67,6 +68,14 @@ class SweepState:
     again: str = ""  # the command that continues it
     further: Mapping[str, str] = field(default_factory=dict)  # objectives besides the metric -> their goal
     seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
+
+    def __repr__(self) -> str:
+        """Say it in a line, and one for each trial, with control characters made visible."""
+        said = [f"{self.name}: {self.finished} of {self.total} trials are over; {self.spoken_counts}"]
+        for trial in self.trials:
+            at = f"{trial.status.spoken} at {trial.step}/{trial.steps} steps"
+            said.append(f"{trial.number}  {trial.arm} (seed {trial.seed})  {at}  {trial.reason}".rstrip())
+        return "\n".join(map(visible, said))
 
     @property
     def total(self) -> int:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ START_S = 60.0  # for a worker to import what it needs, whatever a person takes 
 LAST_WORDS_S = 0.5  # for a hung worker to write where it hangs
 # Time that passed between two looks counts no further: we may have slept ourselves (Ctrl-Z, a laptop's lid).
 LONGEST_LOOK_S = 2.0
+_STARTING = threading.Lock()
 _DRIVER_PATIENCE_S = 20.0  # nvidia-smi takes seconds where the driver's persistence mode is off
 
 
@@ -74,7 +76,7 @@ class WorkerProcess:
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=arguments, name=f"lorasweep-worker-{index}", daemon=True
         )
-        with _environment(_variables(index, supply)), _without_program(), stop.blocked():
+        with _without_program(), _environment(_variables(index, supply)), stop.blocked():
             self.process.start()
         theirs.close()  # so that the worker's death is an EOF here
 
@@ -309,13 +311,17 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _without_program() -> Iterator[None]:
-    """Hide `__main__` while a child starts, which would import it anew: a script need not guard against it."""
-    program = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
+    """Hide `__main__` while a child starts, which would import it anew: a script need not guard against it.
+
+    One child at a time, whichever thread starts it: another's end would show it again too early.
+    """
+    with _STARTING:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = program
 
 
 def supply_here(launcher: LauncherOptions, *, jobs: int, gpus_wanted: bool) -> Supply:

@@ -1,7 +1,7 @@
 """Checkpoints that continue bit for bit, and that a power cut cannot tear. No pickle.
 
     checkpoints/step_000100/adapter.safetensors   for use, as `Adapter.save` has it; kept for every step saved
-                            state.safetensors     to resume: adapter and optimizer tensors; newest step only
+                            state.safetensors     to resume: adapter's, optimizer's and average's; newest step only
                             state.json            to resume: step, the optimizer's numbers; newest step only
 
 A folder appears whole, by renaming, and the older state is removed only after that. A slot draws from
@@ -59,6 +59,8 @@ def restore(slot: Slot, folder: Path) -> int:
     tensors = load_file(newest / TENSORS_FILE)
     slot.adapter.load_state_dict(_under("adapter/", tensors))
     _restore_optimizer(slot.optimizer, state["optimizer"], _under("optimizer/", tensors))
+    if slot.average is not None:
+        slot.average.load_state_dict(_under("average/", tensors))
     if slot.scaler.is_enabled():
         slot.scaler.load_state_dict(_unpack(state["scaler"]))
     slot.step = state["step"]
@@ -69,6 +71,8 @@ def _write(slot: Slot, folder: Path) -> None:
     optimizer, optimizer_tensors = _flatten_optimizer(slot.optimizer)
     tensors = {f"adapter/{key}": tensor for key, tensor in slot.adapter.state_dict().items()}
     tensors |= {f"optimizer/{key}": tensor for key, tensor in optimizer_tensors.items()}
+    if slot.average is not None:
+        tensors |= {f"average/{key}": tensor for key, tensor in slot.average.state_dict().items()}
     state = {
         "step": slot.step,
         "fingerprint": slot.plan.fingerprint,

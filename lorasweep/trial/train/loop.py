@@ -85,6 +85,7 @@ class _Batch:
     images: Sequence[PlannedImage]
     captions: Sequence[str]
     noisy_batch: loss.NoisyBatch
+    mask_B1HW: torch.Tensor | None  # None: every place counts 1
     text: Text | None  # None: read through the adapter, when the base is asked
 
 
@@ -135,9 +136,14 @@ def _step(group: _Group, base: Base) -> list[dict[str, float] | None]:
                 each / len(group[slot]) for slot, each in zip(slots, _losses(slots, base, batches, number), strict=True)
             ]
             # Of a sum, each slot's gradient is that of its own loss.
-            torch.stack([slot.scaler.scale(each) for slot, each in zip(slots, losses, strict=True)]).sum().backward()
+            total = torch.stack([slot.scaler.scale(each) for slot, each in zip(slots, losses, strict=True)]).sum()
+            if total.requires_grad:  # or every layer was dropped
+                total.backward()
         total_K += torch.stack(losses).detach()
     for slot in slots:
+        if all(parameter.grad is None for parameter in slot.parameters()):
+            for parameter in slot.parameters():
+                parameter.grad = torch.zeros_like(parameter)
         slot.scaler.unscale_(slot.optimizer)
     norms = [_clip(slot.parameters(), slot.recipe.train.max_grad_norm) for slot in slots]
     # All at once: to read a number, the host waits for the device.
@@ -195,7 +201,12 @@ def _draw(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -
     if rows:
         noisy_batch = _answered_by_base(slot, base, noisy_batch, captions, images, rows)
     text = None if slot.trains_text else slot.texts.embed(captions)
-    return _Batch(images=images, captions=captions, noisy_batch=noisy_batch, text=text)
+    mask_B1HW = None
+    if any(image.mask for image in images):
+        least = slot.recipe.dataset.unmasked_weight
+        size = noisy_batch.noisy_BCHW.shape[2:]
+        mask_B1HW = least + (1 - least) * torch.stack([slot.latents.mask(image, size) for image in images])
+    return _Batch(images=images, captions=captions, noisy_batch=noisy_batch, mask_B1HW=mask_B1HW, text=text)
 
 
 def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number: int) -> list[torch.Tensor]:
@@ -212,12 +223,13 @@ def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number
         )
     answers = prediction_BCHW.chunk(len(slots))
     return [
-        loss.weighted_mse(
+        loss.weighted_loss(
             answer_BCHW,
             batch.noisy_batch,
             base.path,
             options=slot.recipe.noise,
             weights=_weights(batch.images),
+            mask_B1HW=batch.mask_B1HW,
         )
         for slot, batch, answer_BCHW in zip(slots, batches, answers, strict=True)
     ]

@@ -41,10 +41,11 @@ def make_noisy_batch(
         std_BCHW: likewise; a latent is mean + std * eps with a fresh eps.
         path: mixes, and says what is asked for.
         generator: on the CPU.
-        options: the levels, and the noise offset: that times one normal number per sample and channel is added
-            to the noise.
+        options: the levels, and what becomes of the noise. The offset times one normal number per sample and channel
+            is added to it, then coarser noises. The perturbation is in `noisy_BCHW` alone.
 
-    Source: N. Guttenberg, "Diffusion with Offset Noise" (2023).
+    Source: N. Guttenberg, "Diffusion with Offset Noise" (2023); Ning et al., "Input Perturbation Reduces Exposure Bias"
+    (2023), algorithm 1; kohya-ss/sd-scripts at 48d368fa, library/custom_train_functions.py (apply_noise_offset).
     """
 
     def normal(*shape: int) -> torch.Tensor:
@@ -54,14 +55,41 @@ def make_noisy_batch(
     latent_BCHW = mean_BCHW + std_BCHW * normal(batch, channels, height, width)
     noise_BCHW = normal(batch, channels, height, width)
     if options.offset:
-        noise_BCHW = noise_BCHW + options.offset * normal(batch, channels, 1, 1)
+        offset: float | torch.Tensor = options.offset
+        if options.adaptive_noise_scale:
+            means_BC11 = latent_BCHW.mean((2, 3), keepdim=True).abs()
+            offset = (offset + options.adaptive_noise_scale * means_BC11).clamp(min=0)
+        noise_BCHW = noise_BCHW + offset * normal(batch, channels, 1, 1)
     shift = path.shift((height, width)) if options.shift == "dynamic" else options.shift
     t_B = draw_levels(path, batch, generator, options, shift=shift).to(mean_BCHW.device, non_blocking=True)
+    if options.multires_iterations:
+        noise_BCHW = _with_coarser(noise_BCHW, generator, options)
+    shown_BCHW = noise_BCHW
+    if options.input_perturbation:
+        shown_BCHW = noise_BCHW + options.input_perturbation * normal(batch, channels, height, width)
     return NoisyBatch(
-        noisy_BCHW=path.add(latent_BCHW, noise_BCHW, t_B),
+        noisy_BCHW=path.add(latent_BCHW, shown_BCHW, t_B),
         target_BCHW=path.target(latent_BCHW, noise_BCHW, t_B),
         t_B=t_B,
     )
+
+
+def _with_coarser(noise_BCHW: torch.Tensor, generator: torch.Generator, options: NoiseOptions) -> torch.Tensor:
+    """Add noises of ever fewer pixels, enlarged, and divide by what the whole batch deviates by.
+
+    Source: J. Whitaker, "Multi-Resolution Noise for Diffusion Model Training" (2023); kohya-ss/sd-scripts at 48d368fa,
+    library/custom_train_functions.py (pyramid_noise_like).
+    """
+    size = noise_BCHW.shape[2:]
+    for number in range(options.multires_iterations):
+        finer = (2 * torch.rand((), generator=generator).item() + 2) ** number
+        height, width = (max(1, int(side / finer)) for side in size)
+        coarse_BCHW = torch.randn((*noise_BCHW.shape[:2], height, width), generator=generator).to(noise_BCHW.device)
+        enlarged_BCHW = torch.nn.functional.interpolate(coarse_BCHW, size, mode="bilinear")
+        noise_BCHW = noise_BCHW + options.multires_discount**number * enlarged_BCHW
+        if 1 in (height, width):
+            break
+    return noise_BCHW / noise_BCHW.std()
 
 
 def draw_levels(
@@ -82,29 +110,56 @@ def draw_levels(
     return path.t_of(options.low + (options.high - options.low) * u_B)
 
 
-def weighted_mse(
+def weighted_loss(
     prediction_BCHW: torch.Tensor,
     noisy_batch: NoisyBatch,
     path: NoisePath,
     *,
     options: NoiseOptions,
     weights: Sequence[float] | None = None,
+    mask_B1HW: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean over the batch of each sample's mean squared error, times its weights.
+    """Mean over the batch of each sample's mean error, by `options.loss_type`, times its weights.
 
     Args:
         prediction_BCHW: the base's answer.
         noisy_batch: what it was asked.
         path: as given to `make_noisy_batch`.
-        options: how much each level counts.
+        options: how an error counts, and each level.
         weights: one per sample (`PlannedImage.loss_weight`); None is 1 for all. The mean is over the number
             of samples, not over the weights, so a sample's pull does not depend on its batch.
+        mask_B1HW: how much each place counts, 0 to 1; None is 1 everywhere. The mean is over all places, so a
+            small subject pulls less.
+
+    Source of the mask: kohya-ss/sd-scripts, library/custom_train_functions.py, apply_masked_loss.
     """
-    error_B = (prediction_BCHW.float() - noisy_batch.target_BCHW).square().flatten(1).mean(1)
+    difference_BCHW = prediction_BCHW.float() - noisy_batch.target_BCHW
+    error_BCHW = _errors(difference_BCHW, path, noisy_batch.t_B, options)
+    error_B = (error_BCHW if mask_B1HW is None else error_BCHW * mask_B1HW).flatten(1).mean(1)
     if weights is not None:
         error_B = error_B * torch.tensor(weights, dtype=error_B.dtype).to(error_B.device, non_blocking=True)
     by_level_B = level_weights(path, noisy_batch.t_B, options)
     return (error_B if by_level_B is None else error_B * by_level_B).mean()
+
+
+def _errors(difference_BCHW: torch.Tensor, path: NoisePath, t_B: torch.Tensor, options: NoiseOptions) -> torch.Tensor:
+    """Return what each number's error counts; huber is pseudo-Huber, smooth_l1 that by c.
+
+    Source: Khrapov et al., "Improving Diffusion Models's Data-Corruption Resistance using Scheduled Pseudo-Huber Loss"
+    (2024); kohya-ss/sd-scripts at 48d368fa, library/train_util.py (get_huber_threshold_if_needed, conditional_loss).
+    """
+    if options.loss_type == "l2":
+        return difference_BCHW.square()
+    if options.loss_type == "l1":
+        return difference_BCHW.abs()
+    if options.huber_schedule == "snr":
+        c_B = (1 - options.huber_c) / (1 + path.snr(t_B) ** -0.5) ** 2 + options.huber_c
+    else:
+        falls_B = path.share(t_B) if options.huber_schedule == "exponential" else torch.ones_like(t_B)
+        c_B = options.huber_c**falls_B
+    c_B111 = c_B[:, None, None, None]
+    counted_BCHW = 2 * ((difference_BCHW.square() + c_B111.square()).sqrt() - c_B111)
+    return c_B111 * counted_BCHW if options.loss_type == "huber" else counted_BCHW
 
 
 def level_weights(path: NoisePath, t_B: torch.Tensor, options: NoiseOptions) -> torch.Tensor | None:

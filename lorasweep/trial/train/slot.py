@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from lorasweep.core import registry, seeds
-from lorasweep.core.protocols import Adapter, Base, Schedule, WeightRegularizer
+from lorasweep.core.protocols import Adapter, Base, Schedule, WeightAverage, WeightRegularizer
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
@@ -42,7 +44,7 @@ class Slot:
     adapter: Adapter  # trainable tensors inside the shared base
     optimizer: torch.optim.Optimizer  # one param group per part of the model, with "name" and "initial_lr"
     schedule: Schedule  # lr of a group at a step
-    brakes: tuple[WeightRegularizer, ...]  # called after each step, in the recipe's order
+    brakes: tuple[WeightRegularizer, ...]  # called after each step, in the recipe's order, averages last
     scaler: torch.amp.GradScaler
     latents: LatentCache
     texts: TextCache
@@ -79,9 +81,15 @@ class Slot:
     def for_use(self) -> AbstractContextManager[None]:
         """Make the adapter's tensors, inside, those to judge and save.
 
-        They are not those that train when the optimizer averages its iterates.
+        They are not those that train when the optimizer, or a brake, averages its iterates.
         """
-        return self.weights_for_use(self.optimizer)
+        average = self.average
+        return self.weights_for_use(self.optimizer) if average is None else average.for_use(self.adapter)
+
+    @property
+    def average(self) -> WeightAverage | None:
+        """The brake that averages weights."""
+        return next((brake for brake in self.brakes if isinstance(brake, WeightAverage)), None)
 
     def close(self) -> None:
         """Take the adapter out of the base."""
@@ -124,7 +132,7 @@ def _assemble_slot(
         recipe=recipe,
         plan=plan,
         adapter=adapter,
-        optimizer=optimizers.build(adapter.parameters(), **recipe.optimizer.options),
+        optimizer=optimizers.build(_by_rate(adapter, recipe), **recipe.optimizer.options),
         schedule=registry.load("scheduler", recipe.scheduler.name).build(plan.steps, **recipe.scheduler.options),
         brakes=_brakes(recipe),
         scaler=torch.amp.GradScaler(base.device.type, enabled=recipe.train.precision == "fp16"),
@@ -133,6 +141,8 @@ def _assemble_slot(
         logged=getattr(optimizers, "logged", lambda optimizer: {}),
         weights_for_use=getattr(optimizers, "weights_for_use", lambda optimizer: nullcontext()),
     )
+    if slot.average is not None:
+        slot.average.start(adapter)
     images = plan.trained_on()
     latents.warm(images)
     if not slot.trains_text and not rearranges(recipe.captions):
@@ -141,7 +151,20 @@ def _assemble_slot(
     return slot
 
 
+def _by_rate(adapter: Any, recipe: Recipe) -> Mapping[str, Sequence[torch.nn.Parameter]]:
+    """Return trainable tensors by part; with LoRA+ the second factors apart, as `<part>.up`."""
+    if recipe.optimizer.options.get("loraplus_lr_ratio") is None:
+        parts: Mapping[str, Sequence[torch.nn.Parameter]] = adapter.parameters()
+        return parts
+    second, found = registry.load("adapter", recipe.adapter.name).SECOND_FACTOR, defaultdict(list)
+    for key, parameter in adapter.named_parameters():
+        part = key.split(".", 1)[0]
+        found[f"{part}.up" if f".{second}." in key else part].append(parameter)
+    return found
+
+
 def _brakes(recipe: Recipe) -> tuple[WeightRegularizer, ...]:
     """Return the regularizers that act on the weights; what the others add is in the plan already."""
     built = [registry.load("regularization", name).build(**knobs) for name, knobs in recipe.regularization.items()]
-    return tuple(regularizer for regularizer in built if isinstance(regularizer, WeightRegularizer))
+    found = [regularizer for regularizer in built if isinstance(regularizer, WeightRegularizer)]
+    return tuple(sorted(found, key=lambda brake: isinstance(brake, WeightAverage)))

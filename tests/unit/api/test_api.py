@@ -22,10 +22,13 @@ from lorasweep.cli import main
 from lorasweep.core import registry, run_folder
 from lorasweep.core.errors import ConfigError, InputError, LorasweepError
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import RunFolder
+from lorasweep.results.handles import EndedRun
 from lorasweep.results.report.notebook import Shown
 from lorasweep.sweep import driver, manifest
 from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.ranking.state import read_state
+from lorasweep.sweep.single import TrialResult
 
 QUICK = (
     "train.max_steps=2 train.rungs=1 adapter.dim=2 metrics=[norms] tracking=none dataset.dollhouse.images=5 "
@@ -65,8 +68,9 @@ def test_a_run_from_python_is_a_run_to_every_command(
     assert run.export(tmp_path / "x.safetensors").stat().st_size > 1000
     (weak,), (strong,) = (run.draw(["zkw, beach"], weight=weight) for weight in (0.0, 1.0))
     assert weak.size == (64, 64) and weak.tobytes() != strong.tobytes()
-    with pytest.raises(InputError, match="finite"):
-        run.draw(["zkw"], weight=float("nan"))
+    for wrong in ({"weight": float("nan")}, {"weight": "0.7"}, {"seed": 1.5}):
+        with pytest.raises(InputError, match="must be a (finite|whole) number, got "):
+            run.draw(["zkw"], **wrong)
     with pytest.raises(InputError, match="photoshop"):
         ls.export("mine/first", tmp_path / "no.safetensors", readers=["photoshop"])
 
@@ -176,6 +180,27 @@ def test_a_sweep_that_stopped_early_says_why(home: Path, monkeypatch: pytest.Mon
     for told in (str(sweep), sweep._repr_html_()):
         assert "stopped early: there is no room left" in told and "MLflow incomplete: nobody answers" in told
     assert "stopped early" not in str(ls.open_sweep("quickstart"))
+
+
+def test_what_was_interrupted_says_that_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_sweep(home / "outputs" / "quickstart", [Cooked(arm="a", status="CANCELLED")])
+    ended = driver.SweepResult(state=read_state(folder), interrupted=True)
+    monkeypatch.setattr(driver, "run_sweep", lambda *_, **__: ended)
+    sweep = ls.run_sweep("quickstart", "tracking=none", quiet=True)
+    record = RunFolder(folder / "0000-a-s0").record
+    assert record is not None
+    for told in (sweep, EndedRun(folder / "0000-a-s0", TrialResult(record=record, cooked=True))):
+        assert "interrupted; the same call continues where it stopped" in str(told)
+    assert sweep.ended.interrupted and "interrupted" not in str(ls.open_sweep("quickstart"))
+
+
+def test_where_a_sweep_stands_is_shown_in_a_line_a_trial(home: Path) -> None:
+    write_sweep(home / "outputs" / "asked", [Cooked(arm="a"), Cooked(arm="b", status="DIVERGED")])
+    told = ls.status("asked")
+    head, first, second = repr(told).splitlines()
+    assert head == "asked: 2 of 2 trials are over; 1 completed, 1 diverged"
+    assert first.startswith("0  a (seed 0)  completed at ") and second.startswith("1  b (seed 0)  diverged at ")
+    assert len(repr(told.trials[0])) < 1000 and "generalisation" not in repr(told.trials[0])
 
 
 def test_a_run_is_called_by_what_finds_it(home: Path, tmp_path: Path) -> None:
@@ -293,6 +318,7 @@ def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
     images = sorted(folder.rglob("*.png"))
     assert {image.parent.name for image in images} == {"10_zkw"}
     found = ls.audit(folder, "captions.trigger=zkw", html=home / "look.html")
+    assert "plan=" not in repr(found)
     assert found.plan is not None and len(found.plan.images) == 4 and (home / "look.html").exists()
     before = images[0].with_suffix(".txt").read_text()
     done = ls.caption(folder, "captions.prune=[1girl]", write=True, overwrite=True)
@@ -316,7 +342,8 @@ def test_a_dataset_is_written_audited_captioned_and_mended(home: Path) -> None:
         (lambda: ls.caption(".", apply="captions=nothing_such"), "nothing_such"),
         (lambda: ls.draw_dollhouse("x.png", count=0), "count  must be a whole number >= 1, got 0"),
         (lambda: ls.write_dollhouse("x", images=0, repeats=0.5), "repeats  must be a whole number >= 1, got 0.5"),
-        (lambda: ls.calibrate("train.max_steps=2", seeds=0), "seeds  must be >= 1"),
+        (lambda: ls.calibrate("train.max_steps=2", seeds=0), "seeds  must be a whole number >= 1, got 0"),
+        (lambda: ls.calibrate(seeds="2", times=[3]), "seeds  must be a whole number >= 1, got '2'"),
         (lambda: ls.rate("asked", port=99_999), "port  must be from 1 to 65535"),
         (lambda: ls.draw_dollhouse("x.png", count="4"), "count  must be a whole number >= 1, got '4'"),
         (lambda: ls.draw_dollhouse("x.png", size=(64, 64), seed=-1), "seed  must be a whole number >= 0, got -1"),

@@ -28,7 +28,8 @@ def test_the_last_line_says_what_to_type_next(
 ) -> None:
     folder = home / "outputs" / "train" / "1a2b-s0"
     verdict = {"sentence": "Done at step 8; use it at 0.7."}
-    files.write_json(folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict})
+    metrics = {"overcook/score": 0.1, "overcook/score_se": 0.02}
+    files.write_json(folder / "metrics.json", {"metrics": metrics, "missing": {}, "verdict": verdict})
 
     record = TrialRecord(number=0, arm="train", seed=0, status=Status(status), fingerprint="")
     cook_commands.print_result(
@@ -37,4 +38,4 @@ def test_the_last_line_says_what_to_type_next(
 
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == [status, "Done at step 8; use it at 0.7."]
-    assert told[-1] == last
+    assert told[2].split(maxsplit=1)[1] == "0.100, standard error 0.020" and told[-1] == last

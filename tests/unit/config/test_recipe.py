@@ -135,6 +135,23 @@ def test_a_recipe_survives_json_and_yaml() -> None:
     assert from_dict(Recipe, yaml.safe_load(to_yaml(recipe))) == recipe
 
 
+@pytest.mark.parametrize(
+    ("overrides", "fingerprint"),
+    [
+        ([], "3e66a59684eb25ad"),
+        (["optimizer=prodigy"], "7b9fb00ca2fa8da1"),
+        (["adapter=locon", "noise=logit_normal", "regularization=scale_norm"], "97204201ecb3a1a0"),
+        (["adapter=lokr", "compute=gpu"], "f8a9f972af644097"),
+    ],
+)
+def test_a_recipe_of_november_is_known_by_the_fingerprint_of_november(overrides: list[str], fingerprint: str) -> None:
+    """A knob that is new, at the value that changes nothing, makes no new recipe: its runs would all be trained anew.
+
+    Where a default changes on purpose, so do these.
+    """
+    assert compose_recipe(overrides).fingerprint().startswith(fingerprint)
+
+
 def test_tracking_and_launcher_do_not_change_the_fingerprint() -> None:
     plain = compose_recipe().fingerprint()
 

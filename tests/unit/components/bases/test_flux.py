@@ -129,7 +129,7 @@ def test_a_lora_of_one_picture_draws_that_picture(tiny_flux: Path) -> None:
         )
         answer = base.predict(question.noisy_BCHW, question.t_B, text, frames)
         optimizer.zero_grad()
-        loss.weighted_mse(answer, question, base.path, options=NoiseOptions()).backward()
+        loss.weighted_loss(answer, question, base.path, options=NoiseOptions()).backward()
         optimizer.step()
     start = torch.randn(2, *picture.shape[1:], generator=generator)
     row = {name: tensor[:2] for name, tensor in text.items()}
@@ -198,10 +198,13 @@ def test_what_makes_no_sense_on_flow_is_refused_before_any_work(
 
     words = ["base=dollhouse_flow", f"base.path={tiny_flux}", "dataset.dollhouse.images=8"]
     wrong = ["noise.min_snr_gamma=5", "noise.debiased=true", "noise.p2_gamma=1", "noise.offset=0.1"]
+    wrong += ["noise.multires_iterations=6", "noise.adaptive_noise_scale=0.1", "noise.loss_type=huber"]
     assert main(["train", *words, *wrong]) == 2
     told = capsys.readouterr().err
+    assert "noise.huber_schedule=constant" in told
     assert all(f"override: noise.{key}={off}" in told for key, off in
-               {"min_snr_gamma": "null", "debiased": "false", "p2_gamma": "null", "offset": "0.0"}.items())  # fmt: skip
+               {"min_snr_gamma": "null", "debiased": "false", "p2_gamma": "null", "offset": "0.0",
+                "multires_iterations": "0", "adaptive_noise_scale": "0.0"}.items())  # fmt: skip
     assert main(["plan", *words, "base.prediction_type=v_prediction", "base.zero_terminal_snr=true"]) == 2
     assert "base.zero_terminal_snr" in capsys.readouterr().err
     assert main(["plan", "noise=dynamic_shift"]) == 2

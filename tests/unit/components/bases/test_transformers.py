@@ -294,7 +294,7 @@ def test_a_lora_of_one_picture_draws_that_picture(load: Load, name: str) -> None
         )
         answer = base.predict(question.noisy_BCHW, question.t_B, text, frames)
         optimizer.zero_grad()
-        loss.weighted_mse(answer, question, base.path, options=NoiseOptions()).backward()
+        loss.weighted_loss(answer, question, base.path, options=NoiseOptions()).backward()
         optimizer.step()
     start = torch.randn(4, 4, 4, 4, generator=generator)
 

@@ -134,6 +134,7 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
         "adapter.alpha": 16.0,
         "adapter.conv_dim": 16,
         "adapter.conv_alpha": 8.0,
+        "adapter.rank_dropout": 0.1,  # module_dropout is 0
         "adapter.text_encoder": True,
         "optimizer": "adamw8bit",
         "optimizer.lr": 1e-4,
@@ -156,6 +157,10 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
         "train.max_grad_norm": 1.0,
         "noise.min_snr_gamma": 5.0,
         "noise.offset": 0.03,
+        "noise.multires_iterations": 6,
+        "noise.multires_discount": 0.3,
+        "noise.adaptive_noise_scale": 0.0,
+        "noise.loss_type": "l2",
         "noise.debiased": False,
         "noise.low": 0.0,
         "noise.high": 1.0,
@@ -164,9 +169,7 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
     }
     missing = reasons(imported.untranslated)
     assert missing.keys() == {
-        "network_args.rank_dropout",  # module_dropout is 0
         "flip_aug",  # color_aug is off
-        "multires_noise_iterations",
         "no_such_thing",
     }
     assert "not an option" in missing["no_such_thing"]

@@ -95,11 +95,11 @@ def test_a_lora_file_becomes_the_recipe_of_its_training(images: dict[str, str], 
         **{"optimizer.betas": [0.9, 0.99], "optimizer.lr": 2e-4, "optimizer.text_encoder_lr": 5e-5},
         **{"scheduler": "cosine", "scheduler.warmup": 0.05, "train.max_steps": 440, "train.batch_size": 4},
         **{"train.gradient_accumulation": 2, "train.precision": "bf16", "noise.offset": 0.0357},
-        **{"noise.min_snr_gamma": 5.0, "seed": 42},
+        **{"noise.min_snr_gamma": 5.0, "noise.multires_iterations": 6, "noise.multires_discount": 0.3, "seed": 42},
     }
     assert {key: found["recipe"].get(key) for key in wanted} == wanted
     untranslated = {note["option"] for note in found["untranslated"]}
-    assert {"flip_aug", "multires_noise_iterations", "max_token_length", "train_data_dir"} <= untranslated
+    assert {"flip_aug", "max_token_length", "train_data_dir"} <= untranslated
     assert any("lr_scheduler_num_cycles" in option for option in untranslated)  # which the file does not keep
     assert not any("known here" in note["reason"] for note in found["untranslated"])
     assert "ss_num_epochs" in {note["option"] for note in found["left_out"]}

@@ -58,6 +58,23 @@ def differing(imported: Imported) -> dict[str, str]:
             'network_module="lycoris.kohya"\nnetwork_args=["algo=locon", "preset=attn-only"]',
             {"adapter": "lora", "adapter.targets": "attn"},
         ),
+        # its rs_lora divides by the root of each rank
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=16\nnetwork_alpha=8\nnetwork_args=["rs_lora=True"]',
+            {"adapter.alpha": 32.0, "adapter.conv_alpha": 32.0},
+        ),
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=16\nnetwork_args=["rs_lora=True","conv_dim=4","conv_alpha=20"]',
+            {"adapter.alpha": 4.0, "adapter.conv_alpha": 40.0, "adapter.force": True},
+        ),
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=4\nnetwork_alpha=0\nnetwork_args=["algo=loha","rs_lora=True"]',
+            {"adapter": "loha", "adapter.alpha": 8.0},
+        ),
+        (
+            'network_module="lycoris.kohya"\nnetwork_dim=16\nnetwork_args=["algo=dylora","rs_lora=True"]',
+            {"adapter": "dylora", "adapter.alpha": 1.0},
+        ),
         (
             'network_module="lycoris.kohya"\nnetwork_dim=8\nnetwork_args=["algo=loha", "preset=attn-mlp"]',
             {"adapter": "loha", "adapter.dim": 8, "adapter.targets": "attn-mlp"},
@@ -125,6 +142,65 @@ def test_an_unknown_network_is_listed_and_something_stands_in(bring: Bring) -> N
     assert "no dropout" in left(imported)["network_dropout"]
     recipe, imported = bring('network_dropout=0.1\nnetwork_module="networks.lora"')
     assert recipe["adapter.dropout"] == 0.1 and "ours what goes into it" in differing(imported)["network_dropout"]
+
+
+@pytest.mark.parametrize(
+    ("text", "taken", "told"),
+    [
+        ('network_module="networks.lora"', {"rank_dropout", "module_dropout"}, {}),
+        ('network_module="networks.dylora"', set(), {"rank_dropout": "none", "module_dropout": "none"}),
+        (
+            'network_module="lycoris.kohya"\nnetwork_args=["algo=lokr"]',
+            {"rank_dropout", "module_dropout"},
+            {},
+        ),
+        ('network_module="lycoris.kohya"\nnetwork_args=["algo=loha"]', {"module_dropout"}, {"rank_dropout": "none"}),
+        (
+            'network_module="lycoris.kohya"\nnetwork_args=["algo=locon"]',
+            {"rank_dropout", "module_dropout"},
+            {"rank_dropout": "drops outputs of a layer"},
+        ),
+    ],
+)
+def test_dropped_ranks_and_layers_are_taken_over(
+    text: str, taken: set[str], told: dict[str, str], bring: Bring
+) -> None:
+    arguments = '"rank_dropout=0.1", "module_dropout=0.2"'
+    text = text.replace('"]', f'", {arguments}]') if "args" in text else f"{text}\nnetwork_args=[{arguments}]"
+    recipe, imported = bring(text)
+    values = {"rank_dropout": 0.1, "module_dropout": 0.2}
+    assert {knob: recipe[f"adapter.{knob}"] for knob in values if f"adapter.{knob}" in recipe} == {
+        knob: values[knob] for knob in taken
+    }
+    found = {**left(imported), **differing(imported)}
+    assert {knob for knob in values if f"network_args.{knob}" in found} == told.keys()
+    assert all(words in found[f"network_args.{knob}"] for knob, words in told.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio", "told"),
+    [
+        ('network_args=["loraplus_lr_ratio=4"]', 4.0, None),
+        ('network_args=["loraplus_lr_ratio=4","loraplus_unet_lr_ratio=8"]', 8.0, "both parts have one ratio, 8"),
+        ('network_args=["loraplus_text_encoder_lr_ratio=4"]', None, "both parts have one ratio, 1"),
+        (
+            'network_args=["loraplus_lr_ratio=4","loraplus_unet_lr_ratio=8"]\nnetwork_train_unet_only=true',
+            8.0,
+            None,
+        ),
+        ('network_args=["loraplus_unet_lr_ratio=0"]', None, None),
+        ('optimizer_type="Prodigy"\nnetwork_args=["loraplus_lr_ratio=4"]', None, "one step size for all that trains"),
+        ('network_module="networks.dylora"\nnetwork_args=["loraplus_lr_ratio=4"]', 4.0, None),
+        # LyCORIS, where no factor of a LoHa is called lora_up
+        ('network_module="lycoris.kohya"\nnetwork_args=["algo=loha","loraplus_lr_ratio=4"]', None, None),
+        ('network_module="lycoris.kohya"\nnetwork_args=["algo=locon","loraplus_lr_ratio=4"]', 4.0, None),
+    ],
+)
+def test_loraplus_is_taken_over_where_it_acts(text: str, ratio: float | None, told: str | None, bring: Bring) -> None:
+    recipe, imported = bring(text if "module" in text else f'network_module="networks.lora"\n{text}')
+    assert recipe.get("optimizer.loraplus_lr_ratio") == ratio
+    reasons = [reason for option, reason in left(imported).items() if "loraplus" in option]
+    assert reasons == [] if told is None else told in reasons[0]
 
 
 # ---------------------------------------------------------------------------------------------- optimizer
@@ -350,3 +426,22 @@ def test_defaults_are_those_of_sd_scripts() -> None:
         "prior_loss_weight": 1.0,
     }
     assert {key: DEFAULTS[key] for key in expected} == expected
+
+
+# -------------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize(
+    ("text", "masks", "untranslated"),
+    [
+        ("alpha_mask=true", "alpha", set()),
+        ('masked_loss=true\nconditioning_data_dir="/masks"', "/masks", set()),
+        ('masked_loss=true\nconditioning_data_dir="/masks"\nalpha_mask=true', "/masks", set()),
+        ("masked_loss=true", None, set()),
+        ('conditioning_data_dir="/lines"', None, {"conditioning_data_dir"}),
+    ],
+)
+def test_masks(bring: Bring, text: str, masks: str | None, untranslated: set[str]) -> None:
+    found, imported = bring(text)
+    assert found.get("dataset.masks") == masks
+    assert set(left(imported)) & {"masked_loss", "alpha_mask", "conditioning_data_dir"} == untranslated

@@ -166,7 +166,7 @@ def test_one_trainer(run: Run) -> None:
     assert has(found, base="sdxl", base__path="models/illustrious.safetensors", base__resolution=1024)
     assert has(found, dataset__path="/img/zkw", dataset__repeats=10, dataset__holdout_path="/img/kept")
     assert has(found, captions__shuffle=True, captions__keep_tokens=2, captions__extension=".txt")
-    assert has(found, regularization=["reg_images", "prior_prediction"])
+    assert has(found, regularization=["reg_images", "prior_prediction", "ema"])
     assert found["recipe"]["regularization.reg_images.path"] == "/img/girls"
     assert found["recipe"]["regularization.reg_images.prior_loss_weight"] == 0.5
     assert has(found, adapter="lora", adapter__text_encoder=False, adapter__targets="attn-mlp")
@@ -176,7 +176,8 @@ def test_one_trainer(run: Run) -> None:
     # Its own defaults, which differ from ours, are written down.
     defaults = {each["key"]: each["OneTrainer"] for each in found["defaults"]}
     assert (defaults["adapter.dim"], defaults["adapter.alpha"]) == (16, 1.0)
-    assert "averaged" in told(found, "untranslated")["ema"]
+    average = {knob: found["recipe"][f"regularization.ema.{knob}"] for knob in ("decay", "warmup")}
+    assert average == {"decay": 0.999, "warmup": True} and found["recipe"]["regularization.ema.every"] == 5
     assert "crops are centred" in told(found, "differs")["concepts.image.enable_crop_jitter"]
     assert ["/img/off"] == [note["value"] for note in found["left_out"] if note["option"] == "concepts.path"]
 
@@ -188,11 +189,28 @@ def test_ai_toolkit_is_told_by_its_content(run: Run, name: str) -> None:
     assert has(found, adapter="locon", adapter__dim=32, adapter__conv_dim=16, adapter__conv_alpha=8.0)
     # Prodigy's lr below 0.1 is silently 1 there, and its eps is not PyTorch's.
     assert has(found, optimizer="prodigy", optimizer__lr=1.0, train__max_steps=3000, captions__trigger="zkw")
-    assert has(found, regularization=["prior_prediction"], captions__extension=".txt")
+    assert has(found, regularization=["prior_prediction", "ema"], captions__extension=".txt")
     assert "takes 1" in told(found, "differs")["train.lr"]
     left = told(found, "untranslated")
-    assert "768 is taken" in left["datasets.resolution"] and "averaged" in left["train.ema_config.use_ema"]
+    assert "768 is taken" in left["datasets.resolution"]
+    average = {knob: found["recipe"][f"regularization.ema.{knob}"] for knob in ("decay", "warmup")}
+    assert average == {"decay": 0.99, "warmup": False}
     assert "train.timestep_type" in left and "sample.sample_every" in told(found, "left_out")
+
+
+def test_an_average_is_taken_over_unless_it_is_off_or_the_optimizer_has_its_own(run: Run) -> None:
+    assert "ema" not in run({**ONE_TRAINER, "ema": "OFF"})["recipe"]["regularization"]
+    own = {**ONE_TRAINER, "optimizer": {"optimizer": "SCHEDULE_FREE_ADAMW"}}
+    assert "by itself" in told(run(own), "untranslated")["ema"]
+    tuner = run({**SIMPLE_TUNER, "--ema_warmup_steps": 50})
+    assert tuner["recipe"]["regularization.ema.decay"] == 0.995
+    assert "beside" in told(tuner, "differs")["use_ema"] and "ema_warmup_steps" in told(tuner, "untranslated")
+    for is_on in (True, False):
+        job = copy.deepcopy(AI_TOOLKIT)
+        job["config"]["process"][0]["train"]["ema_config"] = {"use_ema": is_on, "use_feedback": True}
+        found = run(job)
+        assert "train.ema_config.use_feedback" in told(found, "untranslated" if is_on else "left_out")
+        assert found["recipe"].get("regularization.ema.decay") == (0.999 if is_on else None)
 
 
 def test_ai_toolkit_counts_batches_with_one_of_two_kinds_of_accumulation(run: Run) -> None:
@@ -312,9 +330,9 @@ def test_kohya_ss(run: Run) -> None:
     assert has(found, optimizer__weight_decay=0.1, base__resolution=512, buckets="kohya")
     # Its window turns empty cycles into epochs, and percents into steps.
     assert has(found, scheduler="cosine_with_restarts", scheduler__num_cycles=6, scheduler__warmup=0.1)
-    assert has(found, train__epochs=6, train__max_steps=None, noise__offset=0.0)
+    assert has(found, train__epochs=6, train__max_steps=None, noise__offset=0.0, noise__multires_iterations=6)
     left = told(found, "untranslated")
-    assert "pyramid" in left["multires_noise_iterations"] and "known here" in left["new_switch"]
+    assert "known here" in left["new_switch"]
     assert "seed" in told(found, "differs") and "guidance_scale" not in left
 
 
@@ -484,6 +502,16 @@ FLOW_TOML = {
         ),
         ({"timestep_sampling": "flux_shift"}, {"noise.levels": "logit_normal", "noise.shift": "dynamic"}),
         ({"network_args": ["split_qkv=True"]}, {"adapter": "lora"}),
+        (
+            {"loss_type": "huber", "huber_c": 0.2, "ip_noise_gamma": 0.1, "network_args": ["loraplus_lr_ratio=16"]},
+            {
+                "noise.loss_type": "huber",
+                "noise.huber_c": 0.2,
+                "noise.huber_schedule": "constant",
+                "noise.input_perturbation": 0.1,
+                "optimizer.loraplus_lr_ratio": 16.0,
+            },
+        ),
         ({"model_type": "chroma"}, {"base": "chroma", "noise.shift": 3.0, "adapter.targets": "full"}),
         (
             {"network_module": "networks.lora_anima", "timestep_sampling": "sigmoid", "qwen3": "/m/qwen"},
@@ -501,7 +529,7 @@ def test_kohyas_networks_for_flow_matching(
     wanted = {"base": "flux1_dev", "base.weights": "/m/it.safetensors", "base.path": "???", **wanted}
     assert {key: found["recipe"].get(key) for key in wanted} == wanted
     shared = "network_module" in told(found, "differs")
-    assert shared == (wanted["base"] != "anima" and "network_args" not in options)
+    assert shared == (wanted["base"] != "anima" and "split_qkv=True" not in options.get("network_args", []))
     if wanted["base"] == "flux1_dev" and shared:  # what sd-scripts takes in silence is told
         assert {"model_prediction_type", "guidance_scale", "network_module"} <= told(found, "differs").keys()
 
@@ -517,8 +545,8 @@ def test_the_window_of_flux(run: Run) -> None:
 def test_the_window_of_flux_has_chroma_and_lycoris_too(run: Run) -> None:
     flux = {**GUI, "flux1_checkbox": True, "model_type": "chroma", "t5xxl": "/m/t5.safetensors", "rank_dropout": 0.1}
     found = run({**flux, "LoRA_type": "Flux1", "t5xxl_max_token_length": 256})
-    assert has(found, base="chroma", adapter="lora")
-    assert {"rank_dropout", "t5xxl_max_token_length"} <= told(found, "untranslated").keys()
+    assert has(found, base="chroma", adapter="lora", adapter__rank_dropout=0.1)
+    assert "t5xxl_max_token_length" in told(found, "untranslated")
     assert has(run({**flux, "LoRA_type": "LyCORIS/LoKr"}), base="chroma", adapter="lokr")
     no_file = {"LoRA_type": "LyCORIS/LoKr", "model_type": "flux", "t5xxl": ""}
     assert has(run({**flux, **no_file}), base="flux1_dev", adapter="lokr")
@@ -755,3 +783,53 @@ def test_the_toml_of_a_window_that_names_a_family_is_musubi_tuners(
     (tmp_path / "c.toml").write_text(text, encoding="utf-8")
     assert main(["import", str(tmp_path / "c.toml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["base"] == "flux2_klein"
+
+
+def test_losses_of_other_trainers_are_ours_where_they_are_the_same(run: Run) -> None:
+    assert has(run({**ONE_TRAINER, "mae_strength": 1.0, "mse_strength": 0.0}), noise__loss_type="l1")
+    found = run({**ONE_TRAINER, "mse_strength": 2.0})
+    assert has(found, noise__loss_type="l2") and "counts once here" in told(found, "differs")["mse_strength"]
+    found = run({**ONE_TRAINER, "mae_strength": 0.5, "huber_strength": 0.5})
+    assert has(found, noise__loss_type="l2")
+    assert {"mse_strength", "mae_strength", "huber_strength"} <= told(found, "untranslated").keys()
+    found = run({**ONE_TRAINER, "mse_strength": 0.0, "log_cosh_strength": 1.0})
+    assert has(found, noise__loss_type="l2") and "log-cosh" in told(found, "untranslated")["log_cosh_strength"]
+
+    assert has(run(ai_toolkit_job(train={"loss_type": "mae"})), noise__loss_type="l1")
+    found = run(ai_toolkit_job(train={"loss_type": "pseudo_huber"}))
+    assert has(found, noise__loss_type="smooth_l1", noise__huber_c=0.01, noise__huber_schedule="constant")
+    reasons = [note["reason"] for note in found["differs"] if note["option"] == "train.loss_type"]
+    assert ["twice theirs" in each for each in reasons] == [True, False] and "preserved" in reasons[1]
+    found = run(ai_toolkit_job(train={"loss_type": "wavelet"}))
+    assert has(found, noise__loss_type="l2") and "stands in" in told(found, "untranslated")["train.loss_type"]
+
+
+def test_simple_tuners_loss_and_perturbation(run: Run) -> None:
+    assert has(run(SIMPLE_TUNER), noise__loss_type="l2", noise__huber_c=None, noise__input_perturbation=None)
+    given = {**SIMPLE_TUNER, "--loss_type": "smooth_l1", "--huber_c": 0.2, "--input_perturbation": 0.1}
+    found = run(given)
+    assert has(found, noise__loss_type="smooth_l1", noise__huber_c=0.2, noise__huber_schedule="snr")
+    assert has(found, noise__input_perturbation=0.1)
+    fades = run({**given, "--input_perturbation_steps": 500, "--model_family": "flux"})
+    assert has(fades, noise__input_perturbation=None, noise__huber_schedule="constant")
+    left = told(fades, "untranslated")
+    assert "fades" in left["input_perturbation"] and "flow matching" in left["huber_schedule"]
+
+
+def test_one_trainers_masks(run: Run) -> None:
+    found = run({**ONE_TRAINER, "masked_training": True, "normalize_masked_area_loss": True})
+    assert has(found, dataset__masks="beside")
+    assert {each["key"]: each["OneTrainer"] for each in found["defaults"]}["dataset.unmasked_weight"] == 0.1
+    assert {"normalize_masked_area_loss", "unmasked_probability"} <= told(found, "untranslated").keys()
+    assert "dataset.masks" not in run(ONE_TRAINER)["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("given", "masks"), [({"mask_path": "/masks"}, "/masks"), ({"mask_path": "/masks", "alpha_mask": True}, "alpha")]
+)
+def test_ai_toolkits_masks(given: dict[str, Any], masks: str, run: Run) -> None:
+    content = copy.deepcopy(AI_TOOLKIT)
+    content["config"]["process"][0]["datasets"][0] |= {**given, "mask_min_value": 0.25, "invert_mask": True}
+    found = run(content, name="config.yaml")
+    assert has(found, dataset__masks=masks, dataset__unmasked_weight=0.25)
+    assert "datasets.invert_mask" in told(found, "untranslated")

@@ -355,13 +355,16 @@ def test_an_ia3_is_written_for_everyone_unless_told_otherwise(cook: Cook, tmp_pa
 def test_a_lora_is_its_own_plain_form(cook: Cook, tmp_path: Path) -> None:
     folder, _ = cook("dylora", dim=8, alpha=4.0, unit=4)
     run = find_checkpoint(str(folder), subject="export")
-    (made,) = export_run(run, out=tmp_path, ranks=[4], form="lora")
+    (made,) = export_run(run, out=tmp_path, ranks=4, form="lora")
     assert made.form == "factors" and made.rank == 4
     with pytest.raises(InputError, match="ranks  cuts factors, got form diff"):
         export_run(run, out=tmp_path, ranks=[4], form="diff")
 
 
-def test_the_help_says_who_reads_what_as_the_adapters_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_says_who_reads_what_as_the_adapters_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # as a table, whose rows are folded where there is less room
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     told = capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.core.records import Status
+from lorasweep.core.records import DatasetOptions, Status
 from lorasweep.core.run_folder import TrialRecord
 from lorasweep.results.export import metadata
 from lorasweep.results.runs import Checkpoint
@@ -16,7 +16,8 @@ from lorasweep.results.runs import Checkpoint
 
 def described(tmp_path: Path, *, reg: bool) -> dict[str, str]:
     brakes = {"scale_norm": {"max_norm": 2.0}, "reg_images": {"path": "/home/me/girls", "share": 1.0}}
-    recipe = make_recipe(Path("base"), regularization=brakes if reg else {})
+    folders = DatasetOptions(masks="/home/me/masks", holdout_path="/home/me/kept")
+    recipe = make_recipe(Path("base"), regularization=brakes if reg else {}, dataset=folders)
     plan = make_plan(recipe, tmp_path / "images")
     images = [
         dataclasses.replace(image, split="regularization", concept="reg_images", repeats=3, loss_weight=0.5)

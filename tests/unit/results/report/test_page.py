@@ -206,6 +206,8 @@ def test_intervals_are_told_in_numbers_too(tmp_path: Path) -> None:
     interval = findings.arms[0].interval
     assert interval is not None and interval.low < interval.high
     assert f"{interval.low:.3f} to {interval.high:.3f}" in Read(page.render(findings)).text
+    markdown = write_report(findings.folder)[1].read_text(encoding="utf-8")
+    assert "utility ± 95 % interval" in markdown and f" ± {interval.half_width:.3f} |" in markdown
 
 
 def test_equal_seeds_and_their_mean_stand_in_one_place(tmp_path: Path) -> None:
@@ -313,6 +315,17 @@ def test_a_recipe_with_odd_values_is_shown_all_the_same(
     assert "Done at step 160" in (folder / "report.html").read_text(encoding="utf-8")
     sweep = read_sweep(folder)
     assert [trial_content(read_trial(path), sweep, ()).name for path in sweep.trials] == ["a", "b"]
+
+
+def test_on_a_phone_the_answer_is_whole_however_long_names_are(tmp_path: Path) -> None:
+    trials = [Cooked(arm=name * 12, overcook=0.9) for name in ("long_", "longer_")]
+    html, _ = write_report(write_sweep(tmp_path / "m", [Cooked(arm="a"), *trials]))
+    with browser(tmp_path / "browser") as chromium:
+        tab = chromium.open(html.as_uri())
+        tab.resize(400, 800, is_phone=True)
+        paragraphs = "[...document.querySelectorAll('.answer p')]"
+        assert "long_long_" in tab.evaluate(f"{paragraphs}.map((each) => each.textContent).join()")
+        assert tab.evaluate(f"{paragraphs}.every((each) => each.scrollWidth <= each.clientWidth)")
 
 
 def test_on_a_phone_no_number_of_a_leaderboard_of_two_objectives_covers_another(tmp_path: Path) -> None:

@@ -153,6 +153,16 @@ def test_an_address_that_is_none_is_refused_before_any_work(
     assert not (home / "outputs").exists()
 
 
+def test_a_folder_that_no_address_can_name_is_what_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LORASWEEP_HOME", str(tmp_path / "my\nhome"))
+    assert main(["train", "train=debug"]) == 2
+    told = capsys.readouterr().err
+    assert "LORASWEEP_HOME  must be a folder without a line end" in told and "MLFLOW_TRACKING_URI" not in told
+    assert not (tmp_path / "my\nhome" / "outputs").exists()
+
+
 def test_a_password_that_was_given_in_the_wrong_place_is_not_said(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -78,7 +80,7 @@ def test_noise_offset_moves_whole_channels() -> None:
 def test_plain_loss_is_the_mean_squared_error() -> None:
     question = ask()
     answer = torch.randn(question.target_BCHW.shape, generator=torch.Generator().manual_seed(5))
-    found = loss.weighted_mse(answer, question, noise_path(), options=NoiseOptions())
+    found = loss.weighted_loss(answer, question, noise_path(), options=NoiseOptions())
     assert found == pytest.approx(torch.nn.functional.mse_loss(answer, question.target_BCHW).item(), rel=1e-6)
 
 
@@ -98,9 +100,9 @@ def test_min_snr_weighs_each_sample_by_its_own_timestep() -> None:
     answer = torch.zeros_like(question.target_BCHW)
     weights = min_snr_weights(path, question.t_B)
     errors = question.target_BCHW.square().mean((1, 2, 3))
-    found = loss.weighted_mse(answer, question, path, options=MIN_SNR)
+    found = loss.weighted_loss(answer, question, path, options=MIN_SNR)
     assert found == pytest.approx((weights * errors).mean().item(), rel=1e-5)
-    assert found < loss.weighted_mse(answer, question, path, options=NoiseOptions())
+    assert found < loss.weighted_loss(answer, question, path, options=NoiseOptions())
 
 
 def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other() -> None:
@@ -110,7 +112,7 @@ def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other(
 
     def loss_and_gradient(weights: list[float] | None) -> tuple[torch.Tensor, torch.Tensor]:
         leaf = answer.clone().requires_grad_()
-        found = loss.weighted_mse(leaf, question, path, options=MIN_SNR, weights=weights)
+        found = loss.weighted_loss(leaf, question, path, options=MIN_SNR, weights=weights)
         found.backward()
         assert leaf.grad is not None
         return found.detach(), leaf.grad
@@ -178,3 +180,47 @@ def test_levels_are_drawn_where_they_say(knobs: dict[str, Any], median: int, lea
     )
     assert int(t.min()) >= least and int(t.max()) <= most
     assert float(t.float().median()) == pytest.approx(median, abs=12)
+
+
+def test_noise_is_kohyas_with_offset_by_brightness_coarser_noises_and_perturbation() -> None:
+    knobs = {"offset": 0.1, "adaptive_noise_scale": -0.3, "multires_iterations": 6, "input_perturbation": 0.2}
+    plain, question = ask(batch=2), ask(batch=2, **knobs)
+    again = torch.Generator().manual_seed(0)
+    latent = 0.5 + 0.25 * torch.randn(2, 4, 6, 8, generator=again)
+    noise = torch.randn(2, 4, 6, 8, generator=again)
+    by_channel = torch.randn(2, 4, 1, 1, generator=again)
+    noise = noise + (0.1 - 0.3 * latent.mean((2, 3), keepdim=True).abs()).clamp(min=0) * by_channel
+    t = noise_path().uniform(2, again)
+    for number in range(6):  # 6 x 8 is 1 x 1 or 1 x 2 in the second or third place
+        times = (2 + 2 * float(torch.rand((), generator=again))) ** number
+        size = max(1, int(6 / times)), max(1, int(8 / times))
+        coarse = torch.randn(2, 4, *size, generator=again)
+        noise = noise + torch.nn.Upsample((6, 8), mode="bilinear")(coarse) * 0.3**number
+        if 1 in size:
+            break
+    noise = noise / noise.std()
+    shown = noise + 0.2 * torch.randn(2, 4, 6, 8, generator=again)
+    assert torch.equal(question.t_B, t) and not torch.equal(plain.target_BCHW, question.target_BCHW)
+    assert torch.allclose(question.target_BCHW, noise, rtol=0, atol=1e-6)  # the perturbation is not asked for
+    assert torch.allclose(question.noisy_BCHW, schedule().add_noise(latent, shown, t), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("huber_schedule", ["constant", "exponential", "snr"])
+@pytest.mark.parametrize("loss_type", ["l1", "huber", "smooth_l1"])
+def test_losses_are_kohyas_in_closed_form(loss_type: str, huber_schedule: str) -> None:
+    question, c = ask(), 0.2
+    answer = torch.randn(question.target_BCHW.shape, generator=torch.Generator().manual_seed(5))
+    error = (answer.double() - question.target_BCHW.double()).abs()
+    alpha_bar = schedule().alphas_cumprod.double()[question.t_B]
+    at = {
+        "constant": torch.full_like(alpha_bar, c),
+        "exponential": torch.exp(math.log(c) / 1000 * question.t_B.double()),
+        "snr": (1 - c) / (1 + ((1 - alpha_bar) / alpha_bar).sqrt()) ** 2 + c,
+    }[huber_schedule][:, None, None, None]
+    smooth = 2 * ((error**2 + at**2).sqrt() - at)
+    wanted = {"l1": error, "huber": at * smooth, "smooth_l1": smooth}[loss_type].mean().item()
+    options = NoiseOptions(loss_type=loss_type, huber_c=c, huber_schedule=huber_schedule)  # type: ignore[arg-type]
+    found = loss.weighted_loss(answer, question, noise_path(), options=options)
+    assert found.item() == pytest.approx(wanted, rel=1e-5)
+    weighed = dataclasses.replace(options, min_snr_gamma=5.0)
+    assert loss.weighted_loss(answer, question, noise_path(), options=weighed) < found

@@ -20,9 +20,20 @@ from lorasweep.trial.train.slot import Slot
 LORA = {"dim": 2, "alpha": 1.0}
 MIXED: list[dict[str, Any]] = [
     {"adapter": Component(name="lora", options=LORA)},
-    {"adapter": Component(name="lora", options={"dim": 12, "alpha": 6}), "seed": 7, "noise": NoiseOptions(offset=0.1)},
+    {
+        "adapter": Component(name="lora", options={"dim": 12, "alpha": 6}),
+        "seed": 7,
+        "noise": NoiseOptions(
+            offset=0.1, adaptive_noise_scale=-0.3, multires_iterations=6, input_perturbation=0.2, loss_type="huber"
+        ),
+    },
     {"adapter": Component(name="dylora", options={"dim": 4, "unit": 2, "alpha": 1.0}), "seed": 3},
     {"adapter": Component(name="lora", options=LORA), "optimizer": Component(name="prodigy"), "seed": 4},
+    {
+        "adapter": Component(name="lora", options=LORA),
+        "optimizer": Component(name="adamw", options={"loraplus_lr_ratio": 8.0}),
+        "seed": 5,
+    },
 ]
 LOCONS: list[dict[str, Any]] = [
     {"adapter": Component(name="locon", options={"dim": 2, "conv_dim": dim, "conv_alpha": 1.0}), "seed": dim}

@@ -26,6 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "scheduler": Component(name="annealed_cosine_warmup_restarts", options={"num_cycles": 2, "warmup": 0}),
         "captions": VARIED,
     },
+    "LoRA+": {"optimizer": Component(name="adamw", options={"lr": 1e-2, "loraplus_lr_ratio": 8.0})},
     "text encoder, dropout, accumulation": {
         "adapter": Component(name="lora", options={"dim": 2, "alpha": 1.0, "text_encoder": True, "dropout": 0.2}),
         "optimizer": Component(name="adamw", options={"lr": 1e-2, "text_encoder_lr": 1e-3}),
@@ -36,7 +37,10 @@ RECIPES: dict[str, dict[str, Any]] = {
             gradient_accumulation=2,
             device="cpu",
         ),
-        "noise": NoiseOptions(offset=0.05, min_snr_gamma=5.0, levels="logit_normal"),
+        "noise": NoiseOptions(
+            **{"offset": 0.05, "adaptive_noise_scale": 0.1, "multires_iterations": 6, "input_perturbation": 0.1},
+            **{"min_snr_gamma": 5.0, "levels": "logit_normal"},
+        ),
     },
 }
 
