@@ -78,20 +78,22 @@ def test_an_edited_mask_is_another_recipe(images: Path) -> None:
 
 
 def test_everything_wrong_is_told_at_once(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(2, 6):
+    for number in range(2, 7):
         for name in (f"{number}.png", f"{number}-masklabel.png", f"{number}.txt"):
             (images / name).write_bytes((images / f"1{name[1:]}").read_bytes() + b" " * number)
     (images / "2-masklabel.png").unlink()
     Image.new("L", (32, 32), 255).save(images / "3-masklabel.png")
     Image.new("L", (64, 64), 0).save(images / "4-masklabel.png")
     (images / "5-masklabel.png").write_bytes(b"no picture")
+    Image.new("L", (64, 64), 1).save(images / "6-masklabel.png")
     said = refused(capsys, images, "dataset.masks=beside")
-    assert "4 problems" in said
+    assert "5 problems" in said
     for part in (
-        "has no mask for 1 of 6 images: images/2.png",
+        "has no mask for 1 of 7 images: images/2.png",
         "images/3-masklabel.png must be as large as its image, is 32 x 32 px, and images/3.png 64 x 64",
         "images/4-masklabel.png is black all over the crop",
         "images/5-masklabel.png is not an image that can be read",
+        "images/6-masklabel.png has 0 and 1 for black and white",
     ):
         assert part in said
 
