@@ -175,7 +175,11 @@ def _decode(content: bytes, path: Path) -> _Decoded:
 def _decode_mask(content: bytes, path: Path, channel: Literal["alpha", "gray"]) -> Image.Image | None:
     if channel == "alpha":
         return _opened(content, path, lambda image, _: _upright_alpha(image))
-    return _opened(content, path, lambda image, _: _upright_srgb(image, None)).pixels.convert("L")
+    found = _opened(content, path, lambda image, _: _upright_srgb(image, None))
+    if found.facts["is_see_through"]:
+        message = "is transparent in places, which is neither black nor white"
+        raise _unreadable(path, message, "fill these with black, or with white where the picture counts")
+    return found.pixels.convert("L")
 
 
 def _opened(content: bytes, path: Path, use: Callable[[Image.Image, bytes | None], T]) -> T:

@@ -91,5 +91,5 @@ def _find(masks: str, root: Path, images: Sequence[PlannedImage]) -> tuple[dict[
         file = named.get(paths.whole(inside.with_suffix(""))) or (named.get(name) if names[name] == 1 else None)
         if file is not None:
             found[image.path] = file
-    unused = [paths.short(file) for file in files if file not in found.values()]
+    unused = [paths.short(file) for file in sorted({*files} - {*found.values()})]
     return found, [f"masks of no image: {some(unused)}"] if unused else []
