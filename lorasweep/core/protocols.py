@@ -392,7 +392,8 @@ class WeightRegularizer(Protocol):
 class WeightAverage(WeightRegularizer, Protocol):
     """A `WeightRegularizer`, called after all others, that has other weights judged and saved than those that train.
 
-    Its module says `AVERAGES_WEIGHTS = True`.
+    Its module says `AVERAGES_WEIGHTS = True`, and may have `untrained(steps, **knobs)`, the share of the weights from
+    before training in the average after so many steps, for a warning.
     """
 
     def start(self, adapter: Adapter) -> None:
