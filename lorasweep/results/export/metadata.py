@@ -189,9 +189,10 @@ def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
 def _recipe(saved: Checkpoint) -> dict[str, Any]:
     """Return the recipe, its folders by name only: such a file travels, and paths tell of their owner."""
     data: dict[str, Any] = {key: value for key, value in to_dict(saved.recipe).items() if key not in NOT_THE_RECIPE}
-    base, options = data["base"], data["adapter"]["options"]
-    places = [(part, "path") for part in (base, data["dataset"], *data["regularization"].values())]
-    places += [(base, "weights"), (base, "adapter"), (data["sample"], "base"), (options, "init"), (data, "calibration")]
+    base, dataset, options = data["base"], data["dataset"], data["adapter"]["options"]
+    places = [(part, "path") for part in (base, dataset, *data["regularization"].values())]
+    places += [(base, "weights"), (base, "adapter"), (dataset, "holdout_path"), (dataset, "masks")]
+    places += [(data["sample"], "base"), (options, "init"), (data, "calibration")]
     places += [(data["encoders"], name) for name in data["encoders"]]
     for part, key in places:
         if part.get(key):
