@@ -469,9 +469,9 @@ class RegularizationImages(Protocol):
 
     @property
     def needs_dataset(self) -> bool:
-        """Whether `images` looks at the dataset."""
+        """Whether `plan` looks at the dataset."""
 
-    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+    def plan(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Plan its images; repeats as the folder says.
 
         Raises:
