@@ -48,6 +48,7 @@ def calibrate(
         LorasweepError: they were not ruined, never learned, or one of them failed.
     """
     from lorasweep.sweep import driver
+    from lorasweep.sweep.calibrate.negative_controls import require_changes
 
     if problems := no_counts(times=times, rungs=rungs, seeds=seeds):
         raise InputError(problems, subject="calibrate")
@@ -64,6 +65,7 @@ def calibrate(
     spec = sweep_of_controls(overrides, name=sweep, steps=own.steps, held_out=len(own.held_out_images()), options=how)
     plans = {arm.name: make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / sweep
+    require_changes(recipe)
 
     with sweep_bar(spec.total) if on_change is None else nullcontext(on_change) as told:
         # Their limits are of no interest, and change by this very command.

@@ -122,7 +122,8 @@ def run_trial(
 ) -> EndedRun:
     """Train and judge one recipe, go on where it stopped, or take what is there.
 
-    One Ctrl-C finishes the step, saves and returns; `status` of what is returned is CANCELLED.
+    One Ctrl-C finishes the step, saves and returns; `status` of what is returned is CANCELLED. Two stop at once and
+    raise KeyboardInterrupt.
 
     Args:
         recipe: from `compose`.
@@ -251,7 +252,8 @@ def run_sweep(
 ) -> EndedSweep:
     """Run a sweep, or continue it to its declared total.
 
-    One Ctrl-C finishes the steps, saves and returns; `ended.interrupted` of what is returned tells it.
+    One Ctrl-C finishes the steps, saves and returns; `ended.interrupted` of what is returned tells it. Two stop at once
+    and raise KeyboardInterrupt.
 
     Args:
         sweep: a name, a file, or what `config.load_sweep` made of it.

@@ -131,6 +131,8 @@ def _readers(saved: runs.Checkpoint, form: Form) -> str:
     kind, base = saved.recipe.adapter.name, saved.recipe.base.name
     able = forms.read_by(kind, form, base=base)
     line = f"read as judged by {forms.names(able) if able else 'no program that is known'}"
+    if not forms.names_readers(kind):
+        return line  # nor is it known whether it can be written otherwise
     if others := [reader for reader in forms.read_by(kind, "lora", base=base) if reader not in able]:
         line += f"; not by {forms.names(others)}, which want --for {' or --for '.join(others)}"
     return line

@@ -155,8 +155,9 @@ def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
         return
     for name in picked:
         if getattr(_module("regularization", name), "SCALES_WEIGHTS", False):
-            message = f"{name} cannot brake {adapter}, whose change is not a product that could be scaled"
-            yield Problem(f"regularization.{name}", message, "override: regularization=none, or adapter=lora")
+            message = f"{name} cannot brake {adapter}, whose change is not said to be products that could be scaled"
+            hint = "override: regularization=none, or adapter=lora; a plugin's adapter says IS_PRODUCT = True"
+            yield Problem(f"regularization.{name}", message, hint)
 
 
 def _averages(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -246,15 +246,15 @@ class Mergeable(Protocol):
 
 @runtime_checkable
 class TellsChanges(Protocol):
-    """An adapter that tells what it adds to each weight: calibration and whole exports need it, `norms` looks at it."""
+    """An adapter that tells what it adds to each weight: `norms`, calibration and whole exports are for such."""
 
     layers: Mapping[str, Any]  # those that it is in, by `unet.<module>`; `get_base_layer()` of each is the base's own
 
     def delta(self, layer: Any) -> torch.Tensor:
         """Return what it adds to a layer's weight at weight 1, shaped as that."""
 
-    def kohya_name(self, path: str) -> str:
-        """Return what kohya's files call one of `layers`."""
+    def by_module(self) -> Mapping[str, Mapping[str, torch.nn.Parameter]]:
+        """Return the trainable tensors by the path in `layers` that they change, then by their name in `state_dict`."""
 
 
 class Metric(Protocol):

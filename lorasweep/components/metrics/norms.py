@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from lorasweep.core.protocols import JudgeContext, frozen_weight
+from lorasweep.core.protocols import JudgeContext, TellsChanges, frozen_weight
 from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ class Norms:
         values: dict[str, float] = context.memoized(NAME, lambda: self._of(context))
         if not values:
             return Measurement(
-                missing={f"{NAME}/relative": "the adapter is in no linear or convolutional module that is on"}
+                missing={f"{NAME}/relative": "the adapter tells no change of a linear or convolution that is on"}
             )
         return Measurement(values=dict(values))
 
     def _of(self, context: JudgeContext) -> dict[str, float]:
         adapter: Any = context.adapter
-        layers = list(getattr(adapter, "layers", {}).values())
+        layers = list(adapter.layers.values()) if isinstance(adapter, TellsChanges) else []
         layers = [layer for layer in layers if getattr(getattr(layer.get_base_layer(), "weight", None), "ndim", 0) > 1]
         every = max(1, -(-len(layers) // self.decompose)) if self.decompose else len(layers) + 1
         relative, parts = [], []

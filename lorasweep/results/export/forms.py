@@ -43,6 +43,11 @@ def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, 
     return tuple(reader for reader in readers if reader in _TRANSFORMERS_READ_BY)
 
 
+def names_readers(adapter: str) -> bool:
+    """Tell whether an adapter says who reads its file, as all of lorasweep's own do."""
+    return hasattr(registry.load("adapter", adapter), "READ_BY")
+
+
 def smallest_form(adapter: str, readers: Collection[str] = (), *, base: str | None = None) -> Form:
     """Return the smallest form that all `readers` read.
 
@@ -58,8 +63,7 @@ def smallest_form(adapter: str, readers: Collection[str] = (), *, base: str | No
         message = f"must be of {names(able)}, which read an adapter of {base}, got {', '.join(deaf)}"
         raise InputError(Problem("--for", message, "leave it out for the file that these read"), subject="export")
     wanted = set(readers) or {"comfyui", "forge"}
-    is_known = hasattr(registry.load("adapter", adapter), "READ_BY")
-    if wanted <= set(read_by(adapter, "factors")) or not (readers or is_known):
+    if wanted <= set(read_by(adapter, "factors")) or not (readers or names_readers(adapter)):
         return "factors"
     return "diff" if readers and wanted <= set(_DIFF_READ_BY) else "lora"
 

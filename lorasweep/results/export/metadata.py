@@ -58,9 +58,9 @@ def _network(recipe: Recipe, form: Form, rank: int | None) -> dict[str, Any]:
     if form == "diff":
         return {"ss_network_module": "lycoris.kohya", "ss_network_args": {"algo": "full"}}
     adapter, knobs = recipe.adapter, recipe.adapter.options | {_RATIO: recipe.optimizer.options.get(_RATIO)}
-    module = registry.load("adapter", adapter.name)
-    if not hasattr(module, "READ_BY"):
+    if not forms.names_readers(adapter.name):
         return {}
+    module = registry.load("adapter", adapter.name)
     is_kohya = "kohya" in module.READ_BY  # the others are LyCORIS's
     arguments = {key: str(knobs[key]) for key in _ARGUMENTS if knobs.get(key) not in (None, 0)}
     arguments |= {} if is_kohya else getattr(module, "LYCORIS_ARGUMENTS", {"algo": adapter.name})

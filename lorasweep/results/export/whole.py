@@ -26,7 +26,7 @@ extensions-builtin/Lora/network.py, apply_weight_decompose; PEFT 0.21.2, tuners/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +40,6 @@ from lorasweep.trial.resources import build_adapter
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._lora import DoraAdapter
-    from lorasweep.components.adapters._peft import PeftAdapter
 
 
 # Of every module, whatever its rank: diffusers 0.42.1 drops alphas that differ. A power of two near the usual
@@ -72,10 +71,10 @@ def in_its_base(saved: Checkpoint) -> Any:
     return adapter
 
 
-def differences(adapter: PeftAdapter) -> Tensors:
-    """Return W' - W as `<module>.diff`, shaped as the weight; no kind of adapter moves a bias."""
+def differences(adapter: TellsChanges, parts: Collection[str]) -> Tensors:
+    """Return W' - W as `<module>.diff`, shaped as the weight; no kind of adapter moves a bias. `parts`: of the base."""
     return {
-        f"{adapter.kohya_name(path)}.diff": adapter.delta(layer).detach().float().contiguous().numpy()
+        f"{kohya_name(path, parts=parts)}.diff": adapter.delta(layer).detach().float().contiguous().numpy()
         for path, layer in adapter.layers.items()
     }
 

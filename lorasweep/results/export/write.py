@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from lorasweep.core import files
+from lorasweep.core import files, registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.run_folder import EXPORTS
 from lorasweep.core.safetensors_header import sort_metadata
@@ -78,7 +78,7 @@ def export_run(
         if len(factors) < len(tensors):
             tensors, config = to_kohya(factors, config) | dora_scales(in_its_base(saved)), {}
     else:
-        tensors = differences(in_its_base(saved))
+        tensors = differences(in_its_base(saved), registry.load("base", saved.recipe.base.name).PARTS)
         tensors = as_lora(tensors) if form == "lora" else tensors
     made = []
     for rank, path in targets.items():

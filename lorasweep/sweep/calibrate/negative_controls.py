@@ -9,13 +9,14 @@ adapter's module adds, whatever the kind of adapter. Knows nothing about limits.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core import files, seeds
-from lorasweep.core.errors import LorasweepError
+from lorasweep.core import files, registry, seeds
+from lorasweep.core.errors import InputError, LorasweepError, Problem
 from lorasweep.core.protocols import TellsChanges
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.core.run_folder import JUDGED_FILE
@@ -33,6 +34,22 @@ if TYPE_CHECKING:
 RANDOM = 2  # random adapters
 CLOSE = 0.01  # a random adapter's size may differ from the healthy one's by this share
 TRIES = 30  # at the scale of the noise; ten halve a factor of two to a thousandth
+
+
+def require_changes(recipe: Recipe) -> None:
+    """Find out whether random adapters can be made as large as a healthy one; lorasweep's own tell what they add.
+
+    Raises:
+        InputError: a plugin's does not; or base or adapter cannot be built.
+    """
+    if not registry.find_plugins("adapter", recipe.adapter.name):
+        return
+    base = registry.load("base", recipe.base.name).load(recipe.base, device="cpu", precision="fp32")
+    if not isinstance(build_adapter(base, recipe, trained=True), TellsChanges):
+        message = (
+            f"must tell what it adds to a weight, so that random ones can be as large, {recipe.adapter.name} does not"
+        )
+        raise InputError(Problem("adapter", message, "protocols.TellsChanges says how"), subject="calibrate")
 
 
 def judge_nulls(
@@ -54,10 +71,6 @@ def judge_nulls(
     base = resources.base(recipe)
     plan = class_images.draw(base, recipe, plan)
     adapter: Any = build_adapter(base, recipe, trained=True)
-    tells = isinstance(adapter, TellsChanges)
-    if not tells:
-        kind = recipe.adapter.name
-        raise LorasweepError(f"adapter={kind} does not tell what it adds to a weight, so none can be made as large")
     try:
         found: dict[str, list[dict[str, Any]]] = {}
         for name, number in _ready(adapter, recipe, healthy):
@@ -112,7 +125,7 @@ def randomise(adapter: PeftAdapter, fresh: Mapping[str, torch.Tensor], seed: int
 
     wanted = _norms(adapter)
     learned = {}
-    for key, parameter in adapter.named_parameters():
+    for key, parameter in itertools.chain(*(each.items() for each in adapter.by_module().values())):
         generator = torch.Generator().manual_seed(seeds.derive(seed, key))
         noise = torch.randn(parameter.shape, generator=generator)
         learned[key] = noise * ((parameter.detach().cpu() - fresh[key]).norm() / noise.norm())

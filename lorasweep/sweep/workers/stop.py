@@ -50,6 +50,9 @@ class StopSignal:
 
         Args:
             at_once: called when one asks to stop now; it may raise.
+
+        Raises:
+            KeyboardInterrupt: once the block has ended, if one asked to stop now: the caller's program, too.
         """
 
         def on_signal(number: int, frame: FrameType | None) -> None:
@@ -66,6 +69,8 @@ class StopSignal:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if heeded and self.now:
+            raise KeyboardInterrupt("stopped at once; the same command continues from what was saved")
 
 
 def ignore() -> None:

@@ -43,9 +43,12 @@ def test_it_is_trained_and_exported_as_its_own_tensors_and_what_it_cannot_is_sai
     code, told = run(site, home, "train", *QUICK, trains=True)
     assert code == 0, told
     code, told = run(site, home, "export", "train/0")
-    assert code == 0 and "gain, 14 modules" in told and "read as judged by no program that is known" in told, told
+    assert code == 0 and "gain, 14 modules" in told and "read as judged by no program that is known\n" in told, told
     for words in (["--form", "lora"], ["--for", "kohya"]):
         code, told = run(site, home, "export", "train/0", *words, trains=True)
         assert code == 2 and "adapter=gain does not tell what it adds to a weight" in told, told
     code, told = run(site, home, "plan", *QUICK, "regularization=scale_norm")
-    assert code == 2 and "scale_norm cannot brake gain" in told
+    assert code == 2 and "scale_norm cannot brake gain" in told and "a plugin's adapter says IS_PRODUCT = True" in told
+    code, told = run(site, home, "calibrate", *QUICK[: -len(FEW_PICTURES)], "--rungs", "3", trains=True)
+    assert code == 2 and "random ones can be as large, gain does not" in told, told
+    assert not list(home.glob("outputs/calibrate*")), "before any control is cooked"

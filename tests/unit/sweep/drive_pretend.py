@@ -51,7 +51,10 @@ if __name__ == "__main__":
         declared = dataclasses.replace(declared, launcher=from_dict(LauncherOptions, json.loads(given)))
     if len(sys.argv) > 4:
         die_around(sys.argv[4])
-    result = cook(declared, Path(sys.argv[1]))
+    try:
+        result = cook(declared, Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(131)  # raised for the caller's program, when all was written
     if result.halted:
         print(result.halted, file=sys.stderr)
     sys.exit(result.exit_code)

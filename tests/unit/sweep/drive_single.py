@@ -10,11 +10,14 @@ if __name__ == "__main__":
     from lorasweep.sweep.single import run_trial
 
     made = recipe(step_s=float(sys.argv[2]))
-    result = run_trial(
-        made,
-        plan(made),
-        Path(sys.argv[1]),
-        shown=lambda: nullcontext(lambda event: True),
-        trial_module=TRIAL_MODULE,
-    )
+    try:
+        result = run_trial(
+            made,
+            plan(made),
+            Path(sys.argv[1]),
+            shown=lambda: nullcontext(lambda event: True),
+            trial_module=TRIAL_MODULE,
+        )
+    except KeyboardInterrupt:
+        sys.exit(131)  # raised for the caller's program, when all was written
     sys.exit(result.exit_code)

@@ -192,7 +192,7 @@ def test_a_second_ctrl_c_stops_at_once(folder):
     os.killpg(running.pid, signal.SIGINT)
     time.sleep(0.12)
     os.killpg(running.pid, signal.SIGINT)
-    assert running.wait(PATIENCE_S) == 130
+    assert running.wait(PATIENCE_S) == 131, "a program that goes on to its next recipe is stopped, too"
     assert RunFolder(folder).record.status is Status.CANCELLED
 
 

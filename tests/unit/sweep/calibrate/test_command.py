@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
 from lorasweep.cli import main
-from lorasweep.config import compose_recipe
-from lorasweep.core.errors import LorasweepError
 from lorasweep.core.files import append_jsonl
 from lorasweep.core.records import Status
 from lorasweep.sweep import driver
-from lorasweep.sweep.calibrate import negative_controls
 from lorasweep.trial.judge.score import HELD_OUT
 
 
@@ -67,13 +63,3 @@ def test_a_control_that_failed_half_way_places_no_limit(
     said = capsys.readouterr().err
     assert f"control `hot` with seed 0 ended {status}: no luck" in said and "is deleted" in said
     assert not list(home.rglob("calibrations/*"))
-
-
-def test_an_adapter_that_tells_no_change_of_a_weight_has_no_random_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(negative_controls, "build_adapter", lambda *_, **__: object())
-    monkeypatch.setattr(negative_controls.class_images, "draw", lambda base, recipe, plan: plan)
-    recipe = compose_recipe()
-    with pytest.raises(LorasweepError, match="adapter=lora does not tell what it adds to a weight"):
-        negative_controls.judge_nulls(recipe, Mock(), Mock(), Mock(), healthy=tmp_path, folder=tmp_path)
