@@ -392,7 +392,8 @@ class WeightRegularizer(Protocol):
 class WeightAverage(WeightRegularizer, Protocol):
     """A `WeightRegularizer`, called after all others, that has other weights judged and saved than those that train.
 
-    Its module says `AVERAGES_WEIGHTS = True`.
+    Its module says `AVERAGES_WEIGHTS = True`, and may have `untrained(steps, **knobs)`, the share of the weights from
+    before training in the average after so many steps, for a warning.
     """
 
     def start(self, adapter: Adapter) -> None:
@@ -469,9 +470,9 @@ class RegularizationImages(Protocol):
 
     @property
     def needs_dataset(self) -> bool:
-        """Whether `images` looks at the dataset."""
+        """Whether `plan` looks at the dataset."""
 
-    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+    def plan(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Plan its images; repeats as the folder says.
 
         Raises:

@@ -94,7 +94,7 @@ def find_images(
         unfit: what is wrong with the images themselves; asked where something is raised, to be all of it.
 
     Raises:
-        DatasetError: no such folder, no images, captions that are not UTF-8: all at once.
+        DatasetError: no such folder, the dataset in that of its masks; no images, captions that are not UTF-8.
 
     Source: kohya-ss/sd-scripts, library/config_util.py, generate_dreambooth_subsets_config_by_subdirs, at
     48d368fa: `5` and `5_` are 5 repeats without class tokens. Departure: there, other folders are passed over
@@ -107,6 +107,9 @@ def find_images(
     tree = walk(root)
     problems: list[Problem] = []
     apart = Path(masks or "").expanduser().absolute() if masks not in (None, *OWN_MASKS) else None
+    if apart and root.is_relative_to(apart):
+        message = f"must be a folder of masks alone, and the dataset is in it: {masks!r}"
+        raise DatasetError(Problem("dataset.masks", message, "dataset.masks=beside, or put them in a folder of theirs"))
     folders = [
         folder
         for folder in tree.folders

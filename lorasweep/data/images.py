@@ -130,7 +130,7 @@ def plan_mask(image: PlannedImage, path: Path, channel: Literal["alpha", "gray"]
     """Read a mask; None where it is an alpha channel that is opaque all over.
 
     Raises:
-        DatasetError: it cannot be read, or has another size than its image.
+        DatasetError: it cannot be read, has another size than its image, or has 1 for white, which is all but black.
     """
     content = _read_bytes(path)
     if (found := _decode_mask(content, path, channel)) is None:
@@ -138,6 +138,8 @@ def plan_mask(image: PlannedImage, path: Path, channel: Literal["alpha", "gray"]
     if found.size != (image.width_px, image.height_px):
         got = f"{found.width} x {found.height} px, and {image.short} {image.width_px} x {image.height_px}"
         raise _unreadable(path, f"must be as large as its image, is {got}", "draw the mask on the image itself")
+    if found.getextrema()[1] == 1:
+        raise _unreadable(path, "has 0 and 1 for black and white, and white is 255", "multiply it by 255")
     share = float(np.asarray(_cropped(found, image, Image.Resampling.BOX)).mean()) / 255
     return Mask(file=str(path), sha256=hashlib.sha256(content).hexdigest(), channel=channel, share=share)
 
@@ -173,7 +175,11 @@ def _decode(content: bytes, path: Path) -> _Decoded:
 def _decode_mask(content: bytes, path: Path, channel: Literal["alpha", "gray"]) -> Image.Image | None:
     if channel == "alpha":
         return _opened(content, path, lambda image, _: _upright_alpha(image))
-    return _opened(content, path, lambda image, _: _upright_srgb(image, None)).pixels.convert("L")
+    found = _opened(content, path, lambda image, _: _upright_srgb(image, None))
+    if found.facts["is_see_through"]:
+        message = "is transparent in places, which is neither black nor white"
+        raise _unreadable(path, message, "fill these with black, or with white where the picture counts")
+    return found.pixels.convert("L")
 
 
 def _opened(content: bytes, path: Path, use: Callable[[Image.Image, bytes | None], T]) -> T:

@@ -1,4 +1,4 @@
-"""The masks of the images that are trained on: found, checked against their images, and told of.
+"""The masks of the images that are trained on: found, and checked against their images.
 
 Takes planned images, gives them back with their masks, or raises with every problem. Images that only judge need none.
 """
@@ -22,7 +22,7 @@ from lorasweep.data.tree import OWN_MASKS, is_image, mask_beside, walk
 def put(
     options: DatasetOptions, root: Path, images: Sequence[PlannedImage]
 ) -> tuple[tuple[PlannedImage, ...], list[str]]:
-    """Give each training image its mask; and say what a person would want to know.
+    """Give each training image its mask; and say what is odd about them.
 
     Raises:
         DatasetError: masks are missing, cannot be read, have other sizes than their images, or leave nothing.
@@ -58,13 +58,15 @@ def put(
         raise DatasetError(problems, subject=f"the masks of {root}")
     if whole:
         notes.append(f"no transparency, so the whole picture is trained: {some(whole)}")
-    if masked:
-        shares = [mask.share for mask in masked]
-        mean, least, most = sum(shares) / len(shares), min(shares), max(shares)
-        rest = f"the rest counts {options.unmasked_weight:g} of it" if options.unmasked_weight else "the rest does not"
-        told = f"masks: {mean:.0%} of the pictures count ({least:.0%} to {most:.0%}), {rest}"
-        notes.append(told)
     return tuple(dataclasses.replace(image, mask=found.get(image.file)) for image in images), notes
+
+
+def told(images: Sequence[PlannedImage], options: DatasetOptions) -> dict[str, float]:
+    """Return the shares of pictures that masks let count, and what the rest counts; nothing without masks."""
+    if not (shares := [image.mask.share for image in images if image.mask]):
+        return {}
+    found = {"mean": sum(shares) / len(shares), "least": min(shares), "most": max(shares)}
+    return {key: round(share, 4) for key, share in found.items()} | {"rest": options.unmasked_weight}
 
 
 def _find(masks: str, root: Path, images: Sequence[PlannedImage]) -> tuple[dict[Path, Path], list[str]]:
@@ -89,5 +91,5 @@ def _find(masks: str, root: Path, images: Sequence[PlannedImage]) -> tuple[dict[
         file = named.get(paths.whole(inside.with_suffix(""))) or (named.get(name) if names[name] == 1 else None)
         if file is not None:
             found[image.path] = file
-    unused = [paths.short(file) for file in files if file not in found.values()]
+    unused = [paths.short(file) for file in sorted({*files} - {*found.values()})]
     return found, [f"masks of no image: {some(unused)}"] if unused else []

@@ -170,7 +170,7 @@ def plan_images(
             recipe=recipe, dataset=dataset, base_fingerprint=base_fingerprint, name=name, notes=notes
         )
         try:
-            images = _repeated(source.images(planner), source, planner)
+            images = _repeated(source.plan(planner), source, planner)
         except InputError as error:
             problems += error.problems
         else:

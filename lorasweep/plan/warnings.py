@@ -17,6 +17,7 @@ _DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweep
 _DOLLHOUSE_HIGHEST_LR = 4e-3  # with AdamW: more burns before it learns
 _MOST_ALPHA = 16  # x dim
 _REAL_PX = 512  # resolution from which a base is one that only a GPU trains
+_MUCH_UNTRAINED = 0.1  # of an average
 _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100 to 250
 
 
@@ -31,6 +32,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _unheeded(recipe)
     yield from _scaled(recipe)
     yield from _regularization(recipe, plan)
+    yield from _averages(recipe, plan)
     yield from _idle(recipe, plan)
     yield from budget.warnings(recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch)
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
@@ -62,6 +64,16 @@ def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
             f"every image is seen {plan.exposures_per_image:.0f} times on average: expect overcooking, "
             f"or lower train.epochs, dataset.repeats or train.max_steps"
         )
+
+
+def _averages(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    for name, knobs in recipe.regularization.items():
+        untrained = getattr(registry.load("regularization", name), "untrained", None)
+        if untrained and (share := untrained(plan.steps, **knobs)) >= _MUCH_UNTRAINED:
+            yield (
+                f"after {plan.steps} steps {share:.0%} of what {name} judges and saves are the weights from before "
+                f"training: regularization.{name}.warmup=true, or a lower .decay or .every"
+            )
 
 
 def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:

@@ -20,7 +20,7 @@ from lorasweep.core import registry
 from lorasweep.core.records import CaptionOptions, MemoryOptions, Plan, PlannedImage, Recipe, to_dict
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions, order
-from lorasweep.plan import budget, compute, memory
+from lorasweep.plan import budget, compute, masks, memory
 from lorasweep.plan.cost import caches, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.dataset import written_captions
 from lorasweep.plan.learning_rate import curves
@@ -118,6 +118,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "buckets": _buckets_json(plan, arm.recipe),
         "bucket_set": _bucket_set_json(plan, arm.recipe),
         "images": [_image_json(image) for image in plan.images],
+        "masks": masks.told(plan.images, arm.recipe.dataset),
         "trigger": plan.trigger,
         "rungs": list(plan.rungs),
         "learning_rate": {

@@ -40,9 +40,9 @@ pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))
 _OPTIONAL = {"adamw8bit": "bitsandbytes"}  # choices that need what is not installed by default
 
 
-def parametrize(metafunc: pytest.Metafunc, *groups: str) -> None:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fill the argument `<group>_choice` with every file of `conf/<group>/`, or those that `CHOICES` names."""
-    for group in groups:
+    for group in registry.FOLDERS:
         if f"{group}_choice" in metafunc.fixturenames:
             wanted = getattr(metafunc.module, "CHOICES", None) or places.choices(group)
             if strange := sorted(set(wanted) - set(places.choices(group))):

@@ -17,16 +17,12 @@ from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Frame
-from lorasweep.testing import Choice, load, parametrize
+from lorasweep.testing import Choice, load
 from lorasweep.testing import base as base
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 PROMPTS = ["zkw, red hair", "1girl, blue dress"]
 EITHER_WAY = pytest.mark.parametrize("knobs", [False, True], ids=["unet", "unet+text"], indirect=True)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "adapter")
 
 
 @pytest.fixture

@@ -13,15 +13,11 @@ import torch
 
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import BaseOptions, Frame, from_dict
-from lorasweep.testing import Choice, load, loads_torch, parametrize
+from lorasweep.testing import Choice, load, loads_torch
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 SIZE_PX = (48, 32)
 CAPTIONS = ["zkw, red hair", "1girl", ""]
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "base")
 
 
 @pytest.fixture

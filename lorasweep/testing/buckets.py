@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-
 from lorasweep.config import compose_recipe
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import BaseOptions, Bucket
-from lorasweep.testing import Choice, load, loads_torch, parametrize
+from lorasweep.testing import Choice, load, loads_torch
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 BASES_PX = ((64, 8), (512, 64), (1024, 64))  # resolution and step: the dollhouse, Stable Diffusion, SDXL
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "buckets")
 
 
 def base_of(resolution: int, step: int) -> BaseOptions:

@@ -13,14 +13,10 @@ import pytest
 from lorasweep.core import registry
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import LaunchOptions
-from lorasweep.testing import Choice, load, loads_torch, parametrize
+from lorasweep.testing import Choice, load, loads_torch
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 PATIENCE_S = 120.0  # until workers have loaded torch
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "launcher")
 
 
 @pytest.fixture

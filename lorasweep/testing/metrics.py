@@ -12,17 +12,13 @@ import lorasweep
 from lorasweep.config import compose_recipe
 from lorasweep.core.protocols import Metric
 from lorasweep.plan import make_plan
-from lorasweep.testing import Choice, load, loads_torch, parametrize
+from lorasweep.testing import Choice, load, loads_torch
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 SMALL = (
     *("train.max_steps=2", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "sample.weights=[0.7]"),
     *("dataset.dollhouse.images=8", "tracking=none"),
 )
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "metrics")
 
 
 @pytest.fixture

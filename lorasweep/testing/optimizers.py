@@ -9,12 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lorasweep.testing import Choice, load, parametrize
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "optimizer")
+from lorasweep.testing import Choice, load
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 
 @pytest.fixture

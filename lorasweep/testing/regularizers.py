@@ -12,16 +12,12 @@ from lorasweep.config import compose_recipe
 from lorasweep.core import registry
 from lorasweep.core.protocols import Base, RegularizationImages, WeightAverage, WeightRegularizer
 from lorasweep.plan import make_plan
-from lorasweep.testing import Choice, load, loads_torch, parametrize
+from lorasweep.testing import Choice, load, loads_torch
 from lorasweep.testing import base as base
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 # A trigger of two words, for those who take it apart.
 TWO_WORDS = "captions.trigger=green beach"
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "regularization")
 
 
 @pytest.fixture

@@ -10,14 +10,10 @@ from typing import Any
 import pytest
 
 from lorasweep.core.protocols import Tagger
-from lorasweep.testing import Choice, load, loads_torch, parametrize
+from lorasweep.testing import Choice, load, loads_torch
+from lorasweep.testing import pytest_generate_tests as pytest_generate_tests
 
 SIZES_PX = ((64, 64), (40, 200), (200, 40), (3, 5), (500, 460))
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over the group's files."""
-    parametrize(metafunc, "tagger")
 
 
 @pytest.fixture

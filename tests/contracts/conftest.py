@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lorasweep.testing import parametrize
+from lorasweep import testing
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fill the argument named after a config group with every choice in it."""
     if not hasattr(metafunc.module, "pytest_generate_tests"):
-        parametrize(metafunc, "adapter", "optimizer", "scheduler")
+        testing.pytest_generate_tests(metafunc)

@@ -15,7 +15,6 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import BaseOptions, Component, Frame
-from lorasweep.testing import parametrize
 from lorasweep.testing.bases import *  # noqa: F403
 from lorasweep.testing.bases import CAPTIONS, SIZE_PX
 from lorasweep.trial import lora_weight
@@ -27,11 +26,6 @@ from lorasweep.trial.train.slot import Slot, make_slot
 # Fixtures; what is not here comes with the package.
 TINY = {"stable_diffusion": "tiny_sd", "sdxl": "tiny_sdxl", "dollhouse_flow": "tiny_flux"}
 FLOW = set(PIPELINES)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run over bases and adapters."""
-    parametrize(metafunc, "adapter", "base")
 
 
 @pytest.fixture

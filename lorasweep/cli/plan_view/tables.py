@@ -244,11 +244,16 @@ def _set_cells(found: dict[str, Any]) -> tuple[str, ...]:
 def _exposure_table(data: dict[str, Any]) -> Table:
     """Return the exposures of the first arm."""
     held_out = sum(image["split"] == "held_out" for image in data["images"])
+    caption = f"{len(data['images'])} images, {held_out} of them held out for judging"
+    if masks := data["masks"]:
+        mean, least, most = (f"{masks[key]:.0%}" for key in ("mean", "least", "most"))
+        rest = f"the rest counts {masks['rest']:g} of it" if masks["rest"] else "the rest does not"
+        caption += f"\nmasks: {mean} of the pictures count ({least} to {most}), {rest}"
     table = text_table(
         f"exposures of {data['arms'][0]['name']}",
         texts=["seen in training"],
         numbers=["images", "each", "in all", "x concept"],
-        caption=f"{len(data['images'])} images, {held_out} of them held out for judging",
+        caption=caption,
     )
     for concept, row in data["budget"]["concepts"].items():
         name = f"concept {concept}" if concept else "all images"

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words, refuse_trigger
-from lorasweep.core.protocols import ImagePlanner, RegularizationImages
+from lorasweep.core.protocols import ImagePlanner
 from lorasweep.core.records import PlannedImage
 
 _WORD = re.compile(r"[^\W\d_]{2,}")  # two letters or more: what stands between blanks, digits and marks
@@ -18,14 +18,14 @@ _WORD = re.compile(r"[^\W\d_]{2,}")  # two letters or more: what stands between 
 
 @dataclass(frozen=True, kw_only=True)
 class AntiBleed(Source):
-    """See `protocols.RegularizationImages`."""
+    """See `protocols.RegularizationImages`; pictures of the words in the trigger, each captioned as itself."""
 
-    words: tuple[str, ...] | None
-    each: int
-    prior_loss_weight: float
-    share: float
+    words: Words
+    images: Images
+    prior_loss_weight: LossWeight
+    share: ExposureShare
 
-    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+    def plan(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Have the base draw every word of the trigger."""
         trigger = planner.trigger
         words = words_of(trigger or "") if self.words is None else list(self.words)
@@ -38,7 +38,10 @@ class AntiBleed(Source):
             )
         hint = "mona_taco would be taken apart; for one word, give those that it bleeds into"
         refuse_trigger(planner, "words", words, hint)
-        return planner.drawn(words, each=self.each)
+        return planner.drawn(words, each=self.images)
+
+
+build = AntiBleed
 
 
 def words_of(trigger: str) -> list[str]:
@@ -47,14 +50,3 @@ def words_of(trigger: str) -> list[str]:
     for word in _WORD.findall(trigger):
         first.setdefault(word.casefold(), word)
     return list(first.values())
-
-
-def build(
-    *,
-    words: Words,
-    images: Images,
-    prior_loss_weight: LossWeight,
-    share: ExposureShare,
-) -> RegularizationImages:
-    """Plan pictures of the words in the trigger, each captioned as itself."""
-    return AntiBleed(words=words, each=images, prior_loss_weight=prior_loss_weight, share=share)

@@ -7,6 +7,7 @@ goes on from its own weights, which know nothing of the average.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -42,12 +43,10 @@ class Ema:
         """Take in the weights, when it is time; returns `ema/decay`, how much of the average so far stays."""
         from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-        decay, self._steps = self.decay, self._steps + 1
-        if self._steps % self.every:
-            return {"ema/decay": 1.0}
-        if self.warmup:
-            decay = min(decay, self._steps / (self._steps + 9)) if self._steps > 1 else 0.0
-        get_ema_multi_avg_fn(decay)(self._averages, [each.detach() for each in _parameters(adapter)], self._steps)
+        self._steps += 1
+        decay = _stays(self._steps, decay=self.decay, warmup=self.warmup, every=self.every)
+        if decay < 1:
+            get_ema_multi_avg_fn(decay)(self._averages, [each.detach() for each in _parameters(adapter)], self._steps)
         return {"ema/decay": decay}
 
     @contextlib.contextmanager
@@ -74,6 +73,19 @@ class Ema:
         self._steps = int(state["steps"])
         for number, average in enumerate(self._averages):
             average.copy_(state[str(number)])
+
+
+def untrained(steps: int, **knobs: Any) -> float:
+    """Return how much of the average, 0 to 1, is the weights from before training after so many steps."""
+    return math.prod(_stays(step, **knobs) for step in range(1, steps + 1))
+
+
+def _stays(step: int, *, decay: float, warmup: bool, every: int) -> float:
+    if step % every:
+        return 1.0
+    if warmup:
+        return min(decay, step / (step + 9)) if step > 1 else 0.0
+    return decay
 
 
 def _parameters(adapter: Any) -> list[Any]:

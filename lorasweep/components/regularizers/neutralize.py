@@ -13,22 +13,22 @@ from typing import Annotated
 from pydantic import Field
 
 from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words, refuse_trigger
-from lorasweep.core.protocols import ImagePlanner, RegularizationImages
+from lorasweep.core.protocols import ImagePlanner
 from lorasweep.core.records import PlannedImage
 from lorasweep.data import captions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neutralize(Source):
-    """See `protocols.RegularizationImages`."""
+    """See `protocols.RegularizationImages`; pictures of captured tags, each captioned as itself."""
 
-    tags: tuple[str, ...] | None
-    captured: float
-    each: int
-    prior_loss_weight: float
-    share: float
+    tags: Words
+    captured: Annotated[float, Field(gt=0, le=1, description="0.9 is nearly every caption")]
+    images: Images
+    prior_loss_weight: LossWeight
+    share: ExposureShare
 
-    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+    def plan(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Have the base draw every captured tag."""
         tags = list(self.tags) if self.tags is not None else captured_tags(planner, self.captured)
         if not tags:
@@ -36,7 +36,10 @@ class Neutralize(Source):
             hint = f"override: regularization.{planner.name}.tags=[...], or a lower .captured"
             raise planner.wrong("tags", message, hint)
         refuse_trigger(planner, "tags", tags, "take it out")
-        return planner.drawn(tags, each=self.each)
+        return planner.drawn(tags, each=self.images)
+
+
+build = Neutralize
 
 
 def captured_tags(planner: ImagePlanner, share: float) -> list[str]:
@@ -47,15 +50,3 @@ def captured_tags(planner: ImagePlanner, share: float) -> list[str]:
     common = [tag for tag, count in counts.most_common() if count >= share * len(found)]
     trigger = planner.trigger
     return [tag for tag in common if not (trigger and captions.has_trigger(tag, trigger))]
-
-
-def build(
-    *,
-    tags: Words,
-    captured: Annotated[float, Field(gt=0, le=1, description="0.9 is nearly every caption")],
-    images: Images,
-    prior_loss_weight: LossWeight,
-    share: ExposureShare,
-) -> RegularizationImages:
-    """Plan pictures of captured tags, each captioned as itself."""
-    return Neutralize(tags=tags, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)

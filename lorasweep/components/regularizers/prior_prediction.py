@@ -29,7 +29,7 @@ class PriorPrediction(Source):
     target = "base"
     only_alone = True
 
-    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+    def plan(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Return, without another source, the dataset's own images once more, captions without the trigger."""
         trigger = planner.trigger
         if trigger is None:

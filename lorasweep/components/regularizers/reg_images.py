@@ -32,7 +32,7 @@ class RegImages(Source):
     strangers: Annotated[int, Field(ge=1, le=10_000, description="e.g. 40")]
     needs_dataset = False
 
-    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+    def plan(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Find them in the folder; without one, have the dollhouse's world draw strangers."""
         if self.path is not None:
             return planner.found(Path(self.path).expanduser())

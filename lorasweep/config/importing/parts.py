@@ -224,6 +224,21 @@ def put_average(draft: Draft, option: str, decay: str, *, every: str = "", warms
         draft.put("regularization.ema.every", draft.take(every), every)
 
 
+def put_loss(draft: Draft) -> None:
+    """Decide the loss, and where it bends, by options of sd-scripts' names."""
+    kind, schedule = draft.choose("loss_type"), draft.choose("huber_schedule")
+    draft.put("noise.loss_type", kind, "loss_type")
+    if kind in ("huber", "smooth_l1"):
+        if schedule == "snr" and draft.lines["base"].value not in PREDICT_NOISE:
+            draft.leave("huber_schedule", "snr is not of flow matching; constant stands in", schedule)
+            schedule = "constant"
+        draft.put("noise.huber_schedule", schedule, "huber_schedule")
+        draft.put("noise.huber_c", draft.take("huber_c"), "huber_c")
+    for option in ("huber_schedule", "huber_c", "huber_scale"):
+        if kind in ("l1", "l2"):
+            draft.ignore(option, "is only read with loss_type=huber or smooth_l1")
+
+
 def put_separator(draft: Draft, option: str) -> None:
     """Decide what separates tags, with a blank behind it."""
     separator = draft.take(option)

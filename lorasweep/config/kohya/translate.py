@@ -9,8 +9,8 @@ from lorasweep.components import bases
 from lorasweep.components.buckets.kohya import resolutions
 from lorasweep.config.importing.draft import Draft, Note
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.images import PREDICT_NOISE, Given, read_sides
-from lorasweep.config.importing.parts import put_path, put_seed
+from lorasweep.config.importing.images import Given, read_sides
+from lorasweep.config.importing.parts import put_loss, put_path, put_seed
 from lorasweep.config.kohya import flow, sample_prompts
 from lorasweep.config.kohya.images import regularization_folder, translate_images
 from lorasweep.config.kohya.network import finish_network, translate_network
@@ -178,17 +178,7 @@ def _noise(draft: Draft) -> None:
         if draft.take(beside):
             draft.put(draft.table.translated[option].keys[0], draft.take(option) or 0.0, option)
         draft.ignore(option, f"is only read with {beside}")
-    kind, schedule = draft.choose("loss_type"), draft.choose("huber_schedule")
-    draft.put("noise.loss_type", kind, "loss_type")
-    if kind in ("huber", "smooth_l1"):
-        if schedule == "snr" and draft.lines["base"].value not in PREDICT_NOISE:
-            draft.leave("huber_schedule", "snr is not of flow matching; constant stands in", schedule)
-            schedule = "constant"
-        draft.put("noise.huber_schedule", schedule, "huber_schedule")
-        draft.put("noise.huber_c", draft.take("huber_c"), "huber_c")
-    for option in ("huber_schedule", "huber_c", "huber_scale"):
-        if kind in ("l1", "l2"):
-            draft.ignore(option, "is only read with loss_type=huber or smooth_l1")
+    put_loss(draft)
 
 
 def _brakes(draft: Draft, folder: str | None) -> None:

@@ -86,6 +86,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _optimizer(draft)
     _range(draft)
     _levels(draft, base)
+    _loss(draft)
     _budget(draft)
     put_seed(draft)
     average = "train.ema_config"
@@ -149,6 +150,17 @@ def _levels(draft: Draft, base: str) -> None:
         draft.differ("train.timestep_type", "there not all levels count the same, as here")
     if asked == "shift":
         draft.put("noise.shift", "dynamic", "train.timestep_type")
+
+
+def _loss(draft: Draft) -> None:
+    kind, option = draft.choose("train.loss_type"), "train.loss_type"
+    draft.put("noise.loss_type", kind, option)
+    if kind == "smooth_l1":
+        draft.put("noise.huber_schedule", "constant", option)
+        draft.put("noise.huber_c", 0.01, option)
+        draft.differ(option, "ours is twice theirs: with train.max_grad_norm doubled, gradients are clipped alike")
+    if kind != "l2" and draft.take("train.diff_output_preservation"):
+        draft.differ(option, "what is preserved counts by its square there; here like the rest")
 
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:

@@ -113,6 +113,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _adapter(draft)
     _optimizer(draft)
     _noise(draft)
+    _loss(draft)
     draft.put("train.max_steps", None, "epochs")
     put_seed(draft)
     if draft.choose("ema"):
@@ -247,6 +248,19 @@ def _optimizer(draft: Draft) -> None:
     elif scheduler == "cosine_with_restarts":
         number = max(1, int(cycles))
         draft.put("scheduler.num_cycles", number, "learning_rate_cycles")
+
+
+def _loss(draft: Draft) -> None:
+    """Take one of two losses that stands alone; their sums and other losses are not here."""
+    strengths = {option: draft.take(f"{option}_strength") for option in ("mse", "mae", "log_cosh", "huber")}
+    on = {f"{kind}_strength": strength for kind, strength in strengths.items() if strength}
+    is_absolute = on.keys() == {"mae_strength"}
+    draft.put("noise.loss_type", "l1" if is_absolute else "l2", "mae_strength" if is_absolute else "mse_strength")
+    for option, strength in on.items():
+        if option not in ("mse_strength", "mae_strength") or len(on) > 1:
+            draft.leave(option, "losses are not added up, and none is log-cosh or theirs of Huber", strength)
+        elif strength != 1:
+            draft.differ(option, "the loss counts once here: optimizers do not see it, but clipping does", strength)
 
 
 def _noise(draft: Draft) -> None:

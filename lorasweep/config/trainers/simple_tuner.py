@@ -19,6 +19,7 @@ from lorasweep.config.importing.parts import (
     put_average,
     put_base,
     put_dropout,
+    put_loss,
     put_optimizer,
     put_rank,
     put_seed,
@@ -114,6 +115,12 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
             "noise_offset", "every step has it; there a quarter of them, unless noise_offset_probability says so"
         )
     draft.ignore("noise_offset", "offset_noise is not on")
+    put_loss(draft)
+    if share := draft.take("input_perturbation"):
+        if draft.take("input_perturbation_steps"):
+            draft.leave("input_perturbation", "fades in input_perturbation_steps there, and would stay here")
+        else:
+            draft.put("noise.input_perturbation", share, "input_perturbation")
     if draft.take("use_ema"):
         put_average(draft, "use_ema", "ema_decay", every="ema_update_interval")
         draft.differ("use_ema", "there the average is saved beside the weights that train; here it is what counts")

@@ -15,14 +15,15 @@ from typing import Any
 import lorasweep
 from lorasweep.core import files, registry
 from lorasweep.core.errors import ConfigError
-from lorasweep.core.records import NOT_THE_RECIPE, Component, PlannedImage, to_dict
+from lorasweep.core.records import NOT_THE_RECIPE, PlannedImage, Recipe, to_dict
 from lorasweep.core.safetensors_header import read_metadata
 from lorasweep.plan.lora_files import are_files
 from lorasweep.results.export import forms
 from lorasweep.results.export.forms import Form
 from lorasweep.results.runs import Checkpoint
 
-_ARGUMENTS = ("conv_dim", "conv_alpha", "factor")
+_RATIO = "loraplus_lr_ratio"  # which is the network's there, not the optimizer's
+_ARGUMENTS = ("conv_dim", "conv_alpha", "factor", "rank_dropout", "module_dropout", _RATIO)
 
 
 def describe(
@@ -35,7 +36,7 @@ def describe(
 
     Source: kohya-ss/sd-scripts, train_network.py: the keys and what they count.
     """
-    network = _network(saved.recipe.adapter, form, rank)
+    network = _network(saved.recipe, form, rank)
     if are_files(saved.recipe.adapter.name):  # somebody else's training: what the file says of it stands
         told: dict[str, Any] = {**read_metadata(saved.file), **({} if form == "factors" else network)}
     else:
@@ -49,18 +50,19 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
-def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]:
+def _network(recipe: Recipe, form: Form, rank: int | None) -> dict[str, Any]:
     """Return what the tensors are to kohya's tools; which adapter they come from is in the recipe."""
     if form == "lora":  # as kohya says of files with a rank per module
         dynamic = dict.fromkeys(("ss_network_dim", "ss_network_alpha"), "Dynamic")
         return {"ss_network_module": "networks.lora", **dynamic}
     if form == "diff":
         return {"ss_network_module": "lycoris.kohya", "ss_network_args": {"algo": "full"}}
+    adapter, knobs = recipe.adapter, recipe.adapter.options | {_RATIO: recipe.optimizer.options.get(_RATIO)}
     if not forms.names_readers(adapter.name):
         return {}
-    knobs, module = adapter.options, registry.load("adapter", adapter.name)
+    module = registry.load("adapter", adapter.name)
     is_kohya = "kohya" in module.READ_BY  # the others are LyCORIS's
-    arguments = {key: str(value) for key, value in knobs.items() if key in _ARGUMENTS}
+    arguments = {key: str(knobs[key]) for key in _ARGUMENTS if knobs.get(key) not in (None, 0)}
     arguments |= {} if is_kohya else getattr(module, "LYCORIS_ARGUMENTS", {"algo": adapter.name})
     return {
         "ss_network_module": "networks.lora" if is_kohya else "lycoris.kohya",
@@ -103,7 +105,9 @@ def _base(saved: Checkpoint, text_width: int | None, *, title: str) -> dict[str,
 
 def _training(saved: Checkpoint) -> dict[str, Any]:
     recipe, plan, train = saved.recipe, saved.plan, saved.recipe.train
-    knobs = {key: value for key, value in recipe.optimizer.options.items() if value is not None}
+    knobs = {key: value for key, value in recipe.optimizer.options.items() if value is not None and key != _RATIO}
+    noise = recipe.noise
+    is_huber = noise.loss_type in ("huber", "smooth_l1")
     lr, text_lr = knobs.pop("lr", None), knobs.pop("text_encoder_lr", None)
     warmup = recipe.scheduler.options.get("warmup")
     if not isinstance(warmup, int | float) or 0 < warmup < 1:
@@ -118,9 +122,16 @@ def _training(saved: Checkpoint) -> dict[str, Any]:
         "ss_lr_scheduler": recipe.scheduler.name,
         "ss_lr_warmup_steps": None if warmup is None else int(warmup),
         "ss_max_grad_norm": train.max_grad_norm,
-        "ss_noise_offset": recipe.noise.offset,
-        "ss_min_snr_gamma": str(recipe.noise.min_snr_gamma),
-        "ss_debiased_estimation": recipe.noise.debiased,
+        "ss_noise_offset": noise.offset,
+        "ss_adaptive_noise_scale": noise.adaptive_noise_scale or None,
+        "ss_multires_noise_iterations": noise.multires_iterations or None,
+        "ss_multires_noise_discount": noise.multires_discount if noise.multires_iterations else None,
+        "ss_ip_noise_gamma": noise.input_perturbation or None,
+        "ss_loss_type": noise.loss_type,
+        "ss_huber_schedule": noise.huber_schedule if is_huber else None,
+        "ss_huber_c": noise.huber_c if is_huber else None,
+        "ss_min_snr_gamma": str(noise.min_snr_gamma),
+        "ss_debiased_estimation": noise.debiased,
         "ss_scale_weight_norms": recipe.regularization.get("scale_norm", {}).get("max_norm"),
         "ss_mixed_precision": "no" if train.precision == "fp32" else train.precision,
         "ss_seed": recipe.seed,
@@ -129,6 +140,7 @@ def _training(saved: Checkpoint) -> dict[str, Any]:
         "ss_epoch": -(-saved.step // plan.steps_per_epoch),
         "ss_num_epochs": -(-plan.steps // plan.steps_per_epoch),
         "ss_num_batches_per_epoch": plan.batches_per_epoch,
+        "ss_batch_size_per_device": train.batch_size,
         "ss_total_batch_size": train.batch_size * train.gradient_accumulation,
         "ss_gradient_accumulation_steps": train.gradient_accumulation,
         "ss_training_started_at": saved.record.started_at,
@@ -160,6 +172,7 @@ def _dataset(saved: Checkpoint) -> dict[str, Any]:
         "ss_shuffle_caption": captions.shuffle,
         "ss_keep_tokens": captions.keep_tokens,
         "ss_caption_dropout_rate": captions.dropout,
+        "ss_caption_tag_dropout_rate": captions.tag_dropout,
     }
 
 
@@ -191,6 +204,7 @@ def _recipe(saved: Checkpoint) -> dict[str, Any]:
     data: dict[str, Any] = {key: value for key, value in to_dict(saved.recipe).items() if key not in NOT_THE_RECIPE}
     base, options = data["base"], data["adapter"]["options"]
     places = [(part, "path") for part in (base, data["dataset"], *data["regularization"].values())]
+    places += [(data["dataset"], "masks"), (data["dataset"], "holdout_path")]
     places += [(base, "weights"), (base, "adapter"), (data["sample"], "base"), (options, "init"), (data, "calibration")]
     places += [(data["encoders"], name) for name in data["encoders"]]
     for part, key in places:

@@ -97,11 +97,6 @@ class Store:
             self.client.get_experiment(self.experiment_id)
 
 
-def artifact_root() -> Path:
-    """Find where the artifacts of a local store lie, a folder per experiment."""
-    return paths.mlruns()
-
-
 def open_store(experiment: str) -> Store:
     """Open the store of the project's experiment; database, tables and experiment are made when missing.
 
@@ -141,7 +136,7 @@ def _database_id(uri: str) -> tuple[int, int] | None:
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    folder = (artifact_root() / re.sub(r"[^A-Za-z0-9._-]+", "-", name)).as_uri()
+    folder = (paths.mlruns() / re.sub(r"[^A-Za-z0-9._-]+", "-", name)).as_uri()
     location = None if is_server(uri) else folder  # a server decides for itself
     if (found := client.get_experiment_by_name(name)) is None:
         try:

@@ -22,7 +22,7 @@ from lorasweep.core.run_folder import MLFLOW_FILE
 from lorasweep.results.tracking import address
 from lorasweep.results.tracking.address import is_server, masked, tracking_uri, without_user
 from lorasweep.results.tracking.push import read_state
-from lorasweep.results.tracking.store import artifact_root, quieten
+from lorasweep.results.tracking.store import quieten
 from lorasweep.results.tracking.view import page
 
 DEFAULT_PORT = 5000
@@ -88,7 +88,7 @@ def _pages(uri: str) -> list[str]:
 def _command(host: str, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--default-artifact-root", artifact_root().as_uri(), "--no-serve-artifacts"),
+        *("--default-artifact-root", paths.mlruns().as_uri(), "--no-serve-artifacts"),
         *("--host", host, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"),
     ]
 

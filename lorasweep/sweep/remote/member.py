@@ -121,19 +121,19 @@ class RemoteMember:
 
     def kill(self) -> None:
         """End it; on return nothing of it reaches a run folder any more."""
-        with self._fence:
-            self._killed.set()
-        self._outbox.put(None)
-        if self._line is not None:
-            self._line.kill()
+        if (line := self._fall_silent()) is not None:
+            line.kill()
 
     def leave(self) -> Connection | None:
         """Kill, but let the host tidy up; returns the line that it will end."""
+        if (line := self._fall_silent()) is not None:
+            line.hang_up()
+        return line
+
+    def _fall_silent(self) -> Connection | None:
         with self._fence:
             self._killed.set()
         self._outbox.put(None)
-        if self._line is not None:
-            self._line.hang_up()
         return self._line
 
     # ---------------------------------------------------------------------------------------- its threads

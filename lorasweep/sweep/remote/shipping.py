@@ -135,7 +135,8 @@ def _input_paths(recipe: Mapping[str, Any], plan: Mapping[str, Any], *, base: bo
     found = [recipe["dataset"]["path"], recipe["calibration"], *recipe["encoders"].values()]
     found += [options.get("init"), *options.get("paths", ())]
     found += [*map(recipe["base"].get, ("path", "weights", "adapter")), recipe["sample"]["base"]] if base else []
-    found += [image["file"] for image in (*plan["images"], *plan["reg_images"])]
+    for image in (*plan["images"], *plan["reg_images"]):
+        found += [image["file"], (image["mask"] or {}).get("file")]
     yield from filter(None, found)
 
 

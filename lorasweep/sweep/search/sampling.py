@@ -45,34 +45,32 @@ def suggest(trial: Trial, space: Space) -> Point:
 def make_sampler(options: SamplerOptions, space: Space, *, index: int) -> BaseSampler:
     """Return the sampler for the `index`-th point."""
     seed = seeds.derive(options.seed, "sampler", index) % SEED_RANGE
-    always = {axis.name: distribution(axis) for axis in space.axes if not axis.when}
+    if options.name not in ("tpe", "pareto"):
+        return RandomSampler(seed=seed)
+    sampler: _Together
     if options.name == "tpe":
-        return _TPE(always, options.startup, seed)
-    if options.name == "pareto":
-        return _NSGA2(always, options.startup, seed)
-    return RandomSampler(seed=seed)
+        sampler = _TPE(n_startup_trials=options.startup, seed=seed)
+    else:
+        sampler = _NSGA2(population_size=max(2, options.startup), seed=seed)
+    sampler.always = {axis.name: distribution(axis) for axis in space.axes if not axis.when}
+    return sampler
 
 
-class _TPE(TPESampler):
-    """TPE that samples the unconditional axes together, whatever else the study holds."""
+class _Together(BaseSampler):
+    """Samples, or crosses, the unconditional axes together, whatever else the study holds."""
 
-    def __init__(self, always: dict[str, BaseDistribution], startup: int, seed: int) -> None:
-        super().__init__(n_startup_trials=startup, seed=seed)
-        self._always = always
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return dict(self._always)
-
-
-class _NSGA2(NSGAIISampler):
-    """NSGA-II that crosses the unconditional axes, whatever else the study holds."""
-
-    def __init__(self, always: dict[str, BaseDistribution], population: int, seed: int) -> None:
-        super().__init__(population_size=max(2, population), seed=seed)
-        self._always = always
+    always: dict[str, BaseDistribution]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return dict(self._always)
+        return dict(self.always)
+
+
+class _TPE(_Together, TPESampler):
+    pass
+
+
+class _NSGA2(_Together, NSGAIISampler):
+    pass
 
 
 def _suggested(trial: Trial, axis: Axis) -> Any:

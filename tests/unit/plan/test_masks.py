@@ -48,14 +48,21 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> st
 
 
 @pytest.mark.parametrize("where", ["alpha", "beside", "{folder}/masks"])
-def test_three_ways_to_the_same_mask(images: Path, where: str) -> None:
-    found = plan(images, f"dataset.masks={where.format(folder=images)}", "dataset.unmasked_weight=0.1")
+def test_three_ways_to_the_same_mask(images: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (f"dataset.masks={where.format(folder=images)}", "dataset.unmasked_weight=0.1")
+    found = plan(images, *words)
     for image in found.images:
         assert image.mask is not None and image.mask.share == 0.25
         assert np.array_equal(np.asarray(load_mask(image, image.mask))[0], [255] * 16 + [0] * 48)
         assert load_planned(image).getpixel((40, 0)) == (255, 255, 255)  # white, as without masks
     said = "\n".join(found.warnings)
-    assert "masks: 25% of the pictures count (25% to 25%), the rest counts 0.1 of it" in said
+    assert "masks: 25%" not in said  # which is no warning
+    typed = ["plan", f"dataset.path={images}", *WORDS, *words]
+    assert main(typed) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "masks: 25% of the pictures count (25% to 25%), the rest counts 0.1 of it" in shown
+    assert main([*typed, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["masks"] == {"mean": 0.25, "least": 0.25, "most": 0.25, "rest": 0.1}
     if where != "alpha":
         assert ("masklabel" in said) == (where != "beside")
         assert "masks (2 images)" not in said or where == "beside"
@@ -71,20 +78,26 @@ def test_an_edited_mask_is_another_recipe(images: Path) -> None:
 
 
 def test_everything_wrong_is_told_at_once(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(2, 6):
+    for number in range(2, 8):
         for name in (f"{number}.png", f"{number}-masklabel.png", f"{number}.txt"):
             (images / name).write_bytes((images / f"1{name[1:]}").read_bytes() + b" " * number)
     (images / "2-masklabel.png").unlink()
     Image.new("L", (32, 32), 255).save(images / "3-masklabel.png")
     Image.new("L", (64, 64), 0).save(images / "4-masklabel.png")
     (images / "5-masklabel.png").write_bytes(b"no picture")
+    Image.new("L", (64, 64), 1).save(images / "6-masklabel.png")
+    painted = Image.new("RGBA", (64, 64))  # white on a layer that is transparent elsewhere, as painters export it
+    painted.paste((255, 255, 255, 255), (0, 0, 16, 64))
+    painted.save(images / "7-masklabel.png")
     said = refused(capsys, images, "dataset.masks=beside")
-    assert "4 problems" in said
+    assert "6 problems" in said
     for part in (
-        "has no mask for 1 of 6 images: images/2.png",
+        "has no mask for 1 of 8 images: images/2.png",
         "images/3-masklabel.png must be as large as its image, is 32 x 32 px, and images/3.png 64 x 64",
         "images/4-masklabel.png is black all over the crop",
         "images/5-masklabel.png is not an image that can be read",
+        "images/6-masklabel.png has 0 and 1 for black and white",
+        "images/7-masklabel.png is transparent in places, which is neither black nor white",
     ):
         assert part in said
 
@@ -110,6 +123,7 @@ def test_a_mask_of_one_of_two_namesakes_is_not_taken_for_both(images: Path, caps
     ("words", "part"),
     [
         (["dataset.masks=nowhere"], "dataset.masks no such folder: 'nowhere'"),
+        (["dataset.masks={folder}"], "dataset.masks must be a folder of masks alone, and the dataset is in it"),
         (["dataset.unmasked_weight=0.5"], "dataset.unmasked_weight is the weight of what masks leave out"),
         (["dataset.masks=beside", "dataset.unmasked_weight=1.5"], "dataset.unmasked_weight must be"),
     ],
@@ -117,7 +131,7 @@ def test_a_mask_of_one_of_two_namesakes_is_not_taken_for_both(images: Path, caps
 def test_what_cannot_be_is_refused(
     images: Path, capsys: pytest.CaptureFixture[str], words: list[str], part: str
 ) -> None:
-    assert part in refused(capsys, images, *words)
+    assert part in refused(capsys, images, *(word.format(folder=images) for word in words))
 
 
 def test_opaque_pictures_among_others_are_named(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

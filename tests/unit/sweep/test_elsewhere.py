@@ -26,10 +26,12 @@ from sweep_checks import FAST_S, assert_study_agrees, by_arm, refused
 
 from lorasweep.cli import main
 from lorasweep.components import bases
+from lorasweep.config import compose_recipe
 from lorasweep.core.files import read_json, read_jsonl
-from lorasweep.core.records import Status, to_dict
+from lorasweep.core.records import Plan, Status, from_dict, to_dict
 from lorasweep.core.run_folder import OUTCOME_FILE
-from lorasweep.plan import calibration
+from lorasweep.data.images import load_mask, load_planned
+from lorasweep.plan import calibration, make_plan
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.launchers.ssh import command
 from lorasweep.sweep.ranking.state import read_state
@@ -185,6 +187,19 @@ def test_the_adapter_that_a_base_is_drawn_without_travels(home):
     folder = home / "outputs" / "sweep" / "0000-a-s0"
     cargo = shipping.pack(job_for(made, folder), ship="state", ship_base=False)
     assert list(cargo.message["inputs"]) == [str(file)], "nothing else of an embedded base is of this machine"
+
+
+def test_the_masks_of_the_images_travel(home, tmp_path):
+    made = compose_recipe(["dataset.masks=beside"])
+    job = {"kind": "cook", "recipe": to_dict(made), "plan": to_dict(make_plan(made)), "attempt": 1, "shares": 1}
+    cargo = shipping.pack({**job, "folder": str(home / "outputs" / "s" / "0000-a-s0")}, ship="state", ship_base=False)
+    store = shipping.Store(tmp_path / "there" / "inputs")
+    for name, file in cargo.sources.items():
+        store.give(name, 0, True, file.read_bytes())
+    there = shipping.unpack(cargo.message, store, tmp_path / "there" / "run", tmp_path / "there")
+    trained = [image for image in from_dict(Plan, there["plan"]).images if image.split == "train"]
+    assert trained and all(Path(image.mask.file).is_relative_to(tmp_path / "there") for image in trained)
+    assert all(load_mask(image, image.mask).size == load_planned(image).size for image in trained)
 
 
 @pytest.mark.parametrize(

@@ -150,14 +150,17 @@ def test_base_samples_of_another_first_trial_are_drawn_and_shown(tmp_path):
     assert log(tmp_path / "part") == ["base"]
 
 
-def test_base_samples_that_were_cut_short_are_drawn_again(tmp_path):
+@pytest.mark.parametrize("damage", ['{"images', '{"images": [{"file": "there.png"}, {"file": "gone.png"}]}'])
+def test_base_samples_that_are_not_whole_are_drawn_again(tmp_path, damage):
     declared = spec({"a": {"value": 0.3}})
     cook(declared, tmp_path)
-    index = tmp_path / "base_samples" / "index.json"
+    index, there = (tmp_path / "base_samples" / name for name in ("index.json", "there.png"))
     whole = index.read_bytes()
-    index.write_bytes(whole[:9])
+    index.write_text(damage)
+    there.touch()
     assert cook(declared, tmp_path).exit_code == 0 and index.read_bytes() == whole
     assert [line for line in log(tmp_path) if not line.startswith("end")] == ["base", "start 0000-a-s0 0", "base"]
+    assert not there.exists()  # a filled folder is no place for another
 
 
 def test_reused_trials_do_not_wait_for_a_base_that_cannot_be_drawn(tmp_path):

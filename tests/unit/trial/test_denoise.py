@@ -39,6 +39,14 @@ def test_latents_are_those_of_the_pipeline(base: Any, sampler: str, steps: int) 
     assert wanted.abs().max() > 0.1 and (found - wanted).abs().max() < 1e-4 * max(1.0, wanted.abs().max())
 
 
+@pytest.mark.parametrize("rescale", [0.0, 0.4])
+def test_guided_answers_are_rescaled_as_a_recipe_says_whatever_suits_the_base(base: Any, rescale: float) -> None:
+    found, wanted = drawn(base, "ddim", 7, rescale=rescale), oracle(base, "ddim", 7, rescale=rescale)
+    assert (found - wanted).abs().max() < 1e-4 * max(1.0, wanted.abs().max())
+    if rescale != base.path.rescale:
+        assert (found - drawn(base, "ddim", 7)).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
 def test_the_most_steps_that_a_recipe_may_have_are_levels_of_their_own(base: Any, sampler: str) -> None:
     """DPM-Solver++ divides by how far two are apart."""
@@ -48,11 +56,11 @@ def test_the_most_steps_that_a_recipe_may_have_are_levels_of_their_own(base: Any
     assert len(set(t)) == most == len(t) and t == sorted(t, reverse=True)
 
 
-def drawn(base: Any, sampler: str, steps: int, *, guidance: float = 5.0) -> torch.Tensor:
-    frames = [Frame.whole(40, 24)] * 2
+def drawn(base: Any, sampler: str, steps: int, *, rescale: float | None = None) -> torch.Tensor:
+    frames, how = [Frame.whole(40, 24)] * 2, {"sampler": sampler, "steps": steps, "guidance": 5.0, "rescale": rescale}
     with torch.no_grad():
         text, negative = base.encode_captions(PROMPTS), base.encode_captions(NEGATIVES)
-        return denoise(base, noise(base), text, negative, frames, sampler=sampler, steps=steps, guidance=guidance)
+        return denoise(base, noise(base), text, negative, frames, **how)
 
 
 def noise(base: Any) -> torch.Tensor:
@@ -60,7 +68,7 @@ def noise(base: Any) -> torch.Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)])
 
 
-def oracle(base: Any, sampler: str, steps: int) -> torch.Tensor:
+def oracle(base: Any, sampler: str, steps: int, *, rescale: float | None = None) -> torch.Tensor:
     pipeline = pipeline_of(base, sampler, steps=steps)
     latents: torch.Tensor = pipeline(
         prompt=PROMPTS,
@@ -69,7 +77,7 @@ def oracle(base: Any, sampler: str, steps: int) -> torch.Tensor:
         height=24,
         num_inference_steps=steps,
         guidance_scale=5.0,
-        guidance_rescale=base.path.rescale,
+        guidance_rescale=base.path.rescale if rescale is None else rescale,
         generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
         output_type="latent",
     ).images

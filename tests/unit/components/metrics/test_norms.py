@@ -31,6 +31,24 @@ def test_relative_norms_agree_with_numpy(context: Any, perturb: Any) -> None:
     assert "norms/intruders" not in found
 
 
+def test_some_modules_from_all_over_are_decomposed_as_numpy_does(context: Any, perturb: Any) -> None:
+    """Of n modules every k-th, with the smallest k that leaves no more than were asked for."""
+    perturb(context.adapter, 0.1)
+    layers, asked = list(context.adapter.layers.values()), 3
+    k = next(k for k in range(1, len(layers) + 1) if len(layers) // k <= asked and len(layers) / k <= asked)
+    assert k > 1
+    spectral, stable = [], []
+    for layer in layers[k - 1 :: k]:
+        base = layer.get_base_layer().weight.detach().numpy()
+        delta = 0.7 * layer.get_delta_weight(context.adapter.name).detach().numpy()
+        values = np.linalg.svd(delta.reshape(len(delta), -1), compute_uv=False)
+        spectral.append(values[0] / np.linalg.svd(base.reshape(len(base), -1), compute_uv=False)[0])
+        stable.append((values**2).sum() / values[0] ** 2)
+    found = norms.build(decompose=asked).measure(context).values
+    assert found["norms/spectral_max"] == pytest.approx(np.max(spectral), rel=1e-4)
+    assert found["norms/stable_rank"] == pytest.approx(np.mean(stable), rel=1e-4)
+
+
 @pytest.mark.parametrize("module", [dora, ia3, loha], ids=["dora", "ia3", "loha"])
 def test_an_untrained_adapter_of_any_kind_has_moved_nothing(context: Any, perturb: Any, module: Any) -> None:
     context.adapter.remove()
@@ -72,6 +90,21 @@ def test_intruders_of_a_full_rank_base() -> None:
     assert norms.decomposed(torch.from_numpy(base), torch.from_numpy(change)).intruders == 1
     own = 50 * np.outer(left[:, 5], right[:, 5])
     assert norms.decomposed(torch.from_numpy(base), torch.from_numpy(own)).intruders == 0
+
+
+@pytest.mark.parametrize("planted", [0, 1, 4])
+def test_intruders_of_a_module_with_more_outputs_than_inputs(planted: int) -> None:
+    """Its base has no vector in most directions, so none there is its own; the sum's vectors in closed form.
+
+    A base vector of singular value s and a stranger of 10 on the same input make one vector, whose cosine with the
+    base's own is s / sqrt(s^2 + 100), below 0.3.
+    """
+    rng = np.random.default_rng(2)
+    left, _ = np.linalg.qr(rng.standard_normal((40, 40)))
+    right, _ = np.linalg.qr(rng.standard_normal((20, 20)))
+    base = left[:, :20] @ np.diag(np.linspace(3, 1, 20)) @ right.T
+    change = 10 * left[:, 20 : 20 + planted] @ right[:, :planted].T
+    assert norms.decomposed(torch.from_numpy(base), torch.from_numpy(change)).intruders == planted
 
 
 def test_half_the_weight_is_half_the_norm(context: Any, perturb: Any) -> None:

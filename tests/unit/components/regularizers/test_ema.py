@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tiny_training import FEW_PICTURES, THREE_RUNGS, train
 
 from lorasweep import config, plan
+from lorasweep.cli import main
 from lorasweep.components.regularizers.ema import Ema
 from lorasweep.config import compose_recipe
 from lorasweep.core import files
@@ -197,3 +198,23 @@ def test_what_averages_already_is_refused_and_a_bad_decay() -> None:
         compose_recipe(["regularization=ema", "regularization.ema.decay=1"])
     found = compose_recipe(["regularization=ema", "optimizer=prodigy"])
     assert found.regularization == {"ema": {"decay": 0.99, "warmup": True, "every": 1}}
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (["decay=0.999", "warmup=false"], "74%"),  # 0.999 ** 300
+        (["every=301"], "100%"),
+        (["decay=0.99", "warmup=false"], None),  # 0.99 ** 300 is 5 %
+        (["decay=0.9999"], None),
+    ],
+)
+def test_an_average_that_training_hardly_reaches_is_told_of(
+    words: list[str], left: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [f"regularization.ema.{word}" for word in words]
+    assert main(["plan", "regularization=ema", "train.max_steps=300", *typed]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    told = f"after 300 steps {left} of what ema judges and saves are the weights from before training"
+    assert (told in said) if left else ("from before training" not in said)

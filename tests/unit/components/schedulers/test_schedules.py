@@ -32,10 +32,10 @@ def diffusers_lrs(name: str, **knobs: Any) -> list[float]:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
     scheduler = getattr(diffusers.optimization, name)(optimizer, **knobs)
-    return [PEAK * scheduler.lr_lambdas[0](step) for step in range(TOTAL)]
+    return [PEAK * scheduler.lr_lambdas[0](step) for step in range(TOTAL + 1)]
 
 
-def lrs(schedule: Callable[[int, float], float], peak: float = PEAK, steps: int = TOTAL) -> list[float]:
+def lrs(schedule: Callable[[int, float], float], peak: float = PEAK, steps: int = TOTAL + 1) -> list[float]:
     return [schedule(step, peak) for step in range(steps)]
 
 
@@ -69,7 +69,7 @@ def test_linear_is_that_of_diffusers(warmup: int) -> None:
     theirs = diffusers_lrs("get_linear_schedule_with_warmup", num_warmup_steps=warmup, num_training_steps=TOTAL)
     ours = lrs(linear.build(TOTAL, warmup=warmup))
     assert ours == pytest.approx(theirs, abs=1e-12)
-    assert ours[warmup] == PEAK and 0 < ours[-1] < 0.02 * PEAK
+    assert ours[warmup] == PEAK and ours[-1] == 0 < ours[-2] < 0.02 * PEAK
 
 
 @pytest.mark.parametrize("warmup", [0, 7])

@@ -642,3 +642,27 @@ def test_options_of_noise_and_loss_become_ours(
     assert "noise" not in " ".join(json.loads(capsys.readouterr().out)["warnings"])
     assert main(["plan", "--json", "dataset.dollhouse.images=8", "noise.huber_c=0.2"]) == 0
     assert "noise.huber_c is not used: noise.loss_type=l2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["command", "window"])
+def test_they_do_from_a_command_and_from_a_window_too(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"noise_offset": 0.05, "adaptive_noise_scale": 0.01, "ip_noise_gamma": 0.1, "loss_type": "smooth_l1"}
+    given |= {"huber_c": 0.2, "huber_schedule": "exponential"}
+    wanted = {"noise.offset": 0.05, "noise.adaptive_noise_scale": 0.01, "noise.input_perturbation": 0.1}
+    wanted |= {"noise.loss_type": "smooth_l1", "noise.huber_c": 0.2, "noise.huber_schedule": "exponential"}
+    dropped = {"rank_dropout": 0.1, "module_dropout": 0.2, "loraplus_lr_ratio": 16}
+    wanted |= {"adapter.rank_dropout": 0.1, "adapter.module_dropout": 0.2, "optimizer.loraplus_lr_ratio": 16}
+    if form == "command":
+        words = " ".join(f"--{key}={value}" for key, value in given.items())
+        arguments = " ".join(f"{key}={value}" for key, value in dropped.items())
+        network = f"--network_module=networks.lora --network_args {arguments}"
+        (tmp_path / "it").write_text(f"accelerate launch train_network.py {network} {words}\n", encoding="utf-8")
+    else:
+        window = {"LoRA_type": "Standard", "max_resolution": "512,512", "noise_offset_type": "Original"}
+        (tmp_path / "it").write_text(json.dumps({**window, **given, **dropped, "multires_noise_iterations": 8}))
+    assert main(["import", str(tmp_path / "it"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {key: found["recipe"].get(key) for key in wanted} == wanted
+    assert "noise.multires_iterations" not in found["recipe"]

@@ -330,9 +330,9 @@ def test_kohya_ss(run: Run) -> None:
     assert has(found, optimizer__weight_decay=0.1, base__resolution=512, buckets="kohya")
     # Its window turns empty cycles into epochs, and percents into steps.
     assert has(found, scheduler="cosine_with_restarts", scheduler__num_cycles=6, scheduler__warmup=0.1)
-    assert has(found, train__epochs=6, train__max_steps=None, noise__offset=0.0)
+    assert has(found, train__epochs=6, train__max_steps=None, noise__offset=0.0, noise__multires_iterations=6)
     left = told(found, "untranslated")
-    assert "pyramid" in left["multires_noise_iterations"] and "known here" in left["new_switch"]
+    assert "known here" in left["new_switch"]
     assert "seed" in told(found, "differs") and "guidance_scale" not in left
 
 
@@ -502,6 +502,16 @@ FLOW_TOML = {
         ),
         ({"timestep_sampling": "flux_shift"}, {"noise.levels": "logit_normal", "noise.shift": "dynamic"}),
         ({"network_args": ["split_qkv=True"]}, {"adapter": "lora"}),
+        (
+            {"loss_type": "huber", "huber_c": 0.2, "ip_noise_gamma": 0.1, "network_args": ["loraplus_lr_ratio=16"]},
+            {
+                "noise.loss_type": "huber",
+                "noise.huber_c": 0.2,
+                "noise.huber_schedule": "constant",
+                "noise.input_perturbation": 0.1,
+                "optimizer.loraplus_lr_ratio": 16.0,
+            },
+        ),
         ({"model_type": "chroma"}, {"base": "chroma", "noise.shift": 3.0, "adapter.targets": "full"}),
         (
             {"network_module": "networks.lora_anima", "timestep_sampling": "sigmoid", "qwen3": "/m/qwen"},
@@ -519,7 +529,7 @@ def test_kohyas_networks_for_flow_matching(
     wanted = {"base": "flux1_dev", "base.weights": "/m/it.safetensors", "base.path": "???", **wanted}
     assert {key: found["recipe"].get(key) for key in wanted} == wanted
     shared = "network_module" in told(found, "differs")
-    assert shared == (wanted["base"] != "anima" and "network_args" not in options)
+    assert shared == (wanted["base"] != "anima" and "split_qkv=True" not in options.get("network_args", []))
     if wanted["base"] == "flux1_dev" and shared:  # what sd-scripts takes in silence is told
         assert {"model_prediction_type", "guidance_scale", "network_module"} <= told(found, "differs").keys()
 
@@ -773,6 +783,37 @@ def test_the_toml_of_a_window_that_names_a_family_is_musubi_tuners(
     (tmp_path / "c.toml").write_text(text, encoding="utf-8")
     assert main(["import", str(tmp_path / "c.toml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["base"] == "flux2_klein"
+
+
+def test_losses_of_other_trainers_are_ours_where_they_are_the_same(run: Run) -> None:
+    assert has(run({**ONE_TRAINER, "mae_strength": 1.0, "mse_strength": 0.0}), noise__loss_type="l1")
+    found = run({**ONE_TRAINER, "mse_strength": 2.0})
+    assert has(found, noise__loss_type="l2") and "counts once here" in told(found, "differs")["mse_strength"]
+    found = run({**ONE_TRAINER, "mae_strength": 0.5, "huber_strength": 0.5})
+    assert has(found, noise__loss_type="l2")
+    assert {"mse_strength", "mae_strength", "huber_strength"} <= told(found, "untranslated").keys()
+    found = run({**ONE_TRAINER, "mse_strength": 0.0, "log_cosh_strength": 1.0})
+    assert has(found, noise__loss_type="l2") and "log-cosh" in told(found, "untranslated")["log_cosh_strength"]
+
+    assert has(run(ai_toolkit_job(train={"loss_type": "mae"})), noise__loss_type="l1")
+    found = run(ai_toolkit_job(train={"loss_type": "pseudo_huber"}))
+    assert has(found, noise__loss_type="smooth_l1", noise__huber_c=0.01, noise__huber_schedule="constant")
+    reasons = [note["reason"] for note in found["differs"] if note["option"] == "train.loss_type"]
+    assert ["twice theirs" in each for each in reasons] == [True, False] and "preserved" in reasons[1]
+    found = run(ai_toolkit_job(train={"loss_type": "wavelet"}))
+    assert has(found, noise__loss_type="l2") and "stands in" in told(found, "untranslated")["train.loss_type"]
+
+
+def test_simple_tuners_loss_and_perturbation(run: Run) -> None:
+    assert has(run(SIMPLE_TUNER), noise__loss_type="l2", noise__huber_c=None, noise__input_perturbation=None)
+    given = {**SIMPLE_TUNER, "--loss_type": "smooth_l1", "--huber_c": 0.2, "--input_perturbation": 0.1}
+    found = run(given)
+    assert has(found, noise__loss_type="smooth_l1", noise__huber_c=0.2, noise__huber_schedule="snr")
+    assert has(found, noise__input_perturbation=0.1)
+    fades = run({**given, "--input_perturbation_steps": 500, "--model_family": "flux"})
+    assert has(fades, noise__input_perturbation=None, noise__huber_schedule="constant")
+    left = told(fades, "untranslated")
+    assert "fades" in left["input_perturbation"] and "flow matching" in left["huber_schedule"]
 
 
 def test_one_trainers_masks(run: Run) -> None:

@@ -23,7 +23,9 @@ MIXED: list[dict[str, Any]] = [
     {
         "adapter": Component(name="lora", options={"dim": 12, "alpha": 6}),
         "seed": 7,
-        "noise": NoiseOptions(offset=0.1, multires_iterations=6, loss_type="huber"),
+        "noise": NoiseOptions(
+            offset=0.1, adaptive_noise_scale=-0.3, multires_iterations=6, input_perturbation=0.2, loss_type="huber"
+        ),
     },
     {"adapter": Component(name="dylora", options={"dim": 4, "unit": 2, "alpha": 1.0}), "seed": 3},
     {"adapter": Component(name="lora", options=LORA), "optimizer": Component(name="prodigy"), "seed": 4},

@@ -37,7 +37,10 @@ RECIPES: dict[str, dict[str, Any]] = {
             gradient_accumulation=2,
             device="cpu",
         ),
-        "noise": NoiseOptions(offset=0.05, min_snr_gamma=5.0, levels="logit_normal", multires_iterations=6),
+        "noise": NoiseOptions(
+            **{"offset": 0.05, "adaptive_noise_scale": 0.1, "multires_iterations": 6, "input_perturbation": 0.1},
+            **{"min_snr_gamma": 5.0, "levels": "logit_normal"},
+        ),
     },
 }
 
