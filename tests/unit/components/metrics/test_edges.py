@@ -99,7 +99,7 @@ def test_a_layer_of_zeros_has_no_share_of_change() -> None:
     zero.weight.data.zero_()
     layers = {name: SimpleNamespace(get_base_layer=lambda layer=layer: layer) for name, layer in
               {"unet.zero": zero, "unet.plain": plain}.items()}  # fmt: skip
-    adapter = SimpleNamespace(layers=layers, delta=lambda layer: torch.ones(6, 4))
+    adapter = SimpleNamespace(layers=layers, delta=lambda layer: torch.ones(6, 4), by_module=dict)
     context: Any = SimpleNamespace(adapter=adapter, weight=0.5, memoized=lambda key, compute: compute())
     found = norms.build(decompose=8).measure(context).values
     assert found["norms/relative_max"] == pytest.approx(float(0.5 * torch.ones(6, 4).norm() / plain.weight.norm()))
