@@ -26,8 +26,7 @@ def faults():
 ctypes.CDLL(None).mallopt(-1, 2**17)  # M_TRIM_THRESHOLD, as it is in the beginning
 before = faults()
 TrialResources().base(compose_recipe([]))
-faults()
-print(before, faults())
+print(before, min(faults() for _ in range(4)))  # now and then one block is moved, and its pages are new
 """
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
