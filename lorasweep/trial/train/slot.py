@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from lorasweep.components.optimizers._knobs import UP
 from lorasweep.core import registry, seeds
 from lorasweep.core.protocols import Adapter, Base, Schedule, WeightAverage, WeightRegularizer
 from lorasweep.core.records import Plan, PlannedImage, Recipe
@@ -152,14 +153,14 @@ def _assemble_slot(
 
 
 def _by_rate(adapter: Any, recipe: Recipe) -> Mapping[str, Sequence[torch.nn.Parameter]]:
-    """Return trainable tensors by part; with LoRA+ the second factors apart, as `<part>.up`."""
+    """Return trainable tensors by part; with LoRA+ the second factors apart, as `<part>` + UP."""
     if recipe.optimizer.options.get("loraplus_lr_ratio") is None:
         parts: Mapping[str, Sequence[torch.nn.Parameter]] = adapter.parameters()
         return parts
     second, found = registry.load("adapter", recipe.adapter.name).SECOND_FACTOR, defaultdict(list)
     for key, parameter in adapter.named_parameters():
         part = key.split(".", 1)[0]
-        found[f"{part}.up" if f".{second}." in key else part].append(parameter)
+        found[f"{part}{UP}" if f".{second}." in key else part].append(parameter)
     return found
 
 
