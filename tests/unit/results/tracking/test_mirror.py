@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -565,6 +566,31 @@ def test_a_renamed_run_folder_is_mirrored_whatever_its_name(
     for _ in range(2):
         assert sync_folder(sweep.folder).problems == []
     assert set(names) <= holdings().children.keys()
+
+
+def test_a_copy_beside_its_sweep_has_runs_of_its_own_and_a_renamed_one_keeps_them(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def runs() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for run in holdings().runs:
+            found.setdefault(run.data.tags["lorasweep.sweep"], []).append(run.info.run_id)
+        return found
+
+    first = make_sweep("first").folder
+    assert main(["sync"]) == 0
+    (mirrored,) = runs().values()
+    shutil.copytree(first, first.with_name("copy"))
+    assert main(["sync", "copy"]) == 0 and main(["sync"]) == 0
+    assert sorted(runs()["first"]) == sorted(mirrored) and len(runs()["copy"]) == len(mirrored)
+
+    first.rename(first.with_name("renamed"))
+    assert main(["sync"]) == 0 and sorted(runs()["renamed"]) == sorted(mirrored)
+    damaged = shutil.copytree(first.with_name("renamed"), first.with_name(os.fsdecode(b"\xff")))
+    assert main(["sync", damaged.name]) == 1 and sorted(runs()["renamed"]) == sorted(mirrored)
+    assert "the sweep's own run could not be mirrored" in capsys.readouterr().out, "MLflow takes no such name"
+    (first.with_name("copy") / ".mirror_id").write_bytes(b"\xff" * 9)
+    assert main(["sync", "copy"]) == 0
 
 
 def test_a_renamed_sweep_has_its_model(make_sweep: Callable[..., Any]) -> None:
