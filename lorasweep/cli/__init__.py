@@ -11,6 +11,7 @@ import argparse
 import errno
 import functools
 import importlib
+import os
 import re
 import sys
 import textwrap
@@ -52,6 +53,7 @@ def exit_code(run: Callable[[], int]) -> int:
     """Run, and turn what goes wrong into words and an exit code."""
     before = ON_COMMAND_LINE.set(True)
     try:
+        _require_folder()
         return int(run())
     except InputError as error:
         _complain(str(error))
@@ -73,6 +75,15 @@ def exit_code(run: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
     finally:
         ON_COMMAND_LINE.reset(before)
+
+
+def _require_folder() -> None:
+    """Raise InputError where the folder in which a shell stands is gone: Python and torch's libraries stumble there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        problem = Problem(".", "the folder where you type was removed, or made anew", "go to one: cd ~, or cd \"$PWD\"")
+        raise InputError(problem, subject="the command line") from None
 
 
 def _run(words: list[str]) -> int:

@@ -16,7 +16,7 @@ from lorasweep.config import Arm, SweepSpec
 from lorasweep.config.suggest import unknown
 from lorasweep.core import paths, registry
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import INDEX_FILE, RunFolder
+from lorasweep.core.run_folder import NO_INDEX, RunFolder
 from lorasweep.plan import memory
 from lorasweep.plan.cost import class_images_seconds, is_assumed, sweep_seconds, trial_seconds
 from lorasweep.plan.trainable import trainable
@@ -273,11 +273,13 @@ class Run(_Shows):
 
     @property
     def samples(self) -> list[Sample]:
-        """The pictures of that checkpoint, with what was asked for each; none before the end."""
+        """The pictures of that checkpoint, with what was asked for each; none before the end, or where none is told."""
         from lorasweep.trial import sample
 
-        folder = RunFolder(self.folder).samples()
-        return sample.read_index(folder) if (folder / INDEX_FILE).exists() else []
+        try:
+            return sample.read_index(RunFolder(self.folder).samples())
+        except NO_INDEX:
+            return []
 
     def export(self, out: str | Path | None = None, **how: Any) -> Path:
         """Write the adapter as a file for ComfyUI, A1111, kohya's tools or diffusers.

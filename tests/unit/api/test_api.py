@@ -73,6 +73,9 @@ def test_a_run_from_python_is_a_run_to_every_command(
             run.draw(["zkw"], **wrong)
     with pytest.raises(InputError, match="photoshop"):
         ls.export("mine/first", tmp_path / "no.safetensors", readers=["photoshop"])
+    for damaged in ('{"images": [{"file": "ste', "[1, 2]", '{"images": [{"file": "a.png"}]}'):
+        (run.folder / "samples" / "index.json").write_text(damaged)
+        assert run.samples == []
 
     assert ls.open_run("mine/first").metrics == run.metrics
     assert ls.checkpoint("mine/first").step == 2

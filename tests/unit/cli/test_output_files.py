@@ -236,3 +236,15 @@ def test_a_folder_of_somebody_else_is_refused_before_any_work(
         made = {path for path in Path().rglob("*") if path.is_file()} - {*there}
         assert {path.parts[0] for path in made} <= {"cache"}, "nothing but what is kept to be quicker"
         assert main(["status", "mine"]) == main(["status"]) == main(["plan", *CHEAP]) == 0, "what reads still reads"
+
+
+def test_a_folder_that_was_removed_under_the_shell_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LORASWEEP_HOME", raising=False)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for words in (["status"], ["plan", "quickstart"], ["train"], ["-m", "seed=1,2"]):
+        assert main(words) == 2
+        assert "the folder where you type was removed" in capsys.readouterr().err
