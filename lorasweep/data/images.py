@@ -260,7 +260,7 @@ def _is_animated(image: Image.Image) -> bool:
 
 
 def _is_see_through(image: Image.Image) -> bool:
-    if "A" in image.getbands():
+    if "A" in image.getbands() and image.mode != "LAB":
         return bool(np.asarray(image.getchannel("A")).min() < 255)
     return "transparency" in image.info
 

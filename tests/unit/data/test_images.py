@@ -70,6 +70,15 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     assert np.abs(opened[5, 16] - BLUE).max() <= 6
 
 
+def test_lab_has_an_a_and_no_alpha(tmp_path: Path) -> None:
+    red, blue = (200, 30, 40), (30, 60, 200)  # 8 bits of Lab hold them to a few levels
+    two_halves("RGB", red, blue).convert("LAB").save(tmp_path / "a.tif")
+    opened = np.asarray(open_rgb(tmp_path / "a.tif")).astype(int)
+
+    assert np.abs(opened[5, 3] - red).max() <= 8 and np.abs(opened[5, 16] - blue).max() <= 8
+    assert not inspect(tmp_path / "a.tif").is_see_through
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str) -> None:
     values = np.array([[0, 257 * 100, 257 * 200, 65535]], dtype=np.uint16)
