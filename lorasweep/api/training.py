@@ -13,7 +13,9 @@ from lorasweep.core import files, once, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem, no_counts
 from lorasweep.core.printable import command
 from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, Status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.plan import make_plan
+from lorasweep.plan.changed import images_since
 from lorasweep.plan.make import for_seed
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, EndedSweep, Named, Planned, Run, Sweep, named_by
@@ -217,7 +219,8 @@ def train_again(
     if run.material and run.material != made.material:
         if moved:
             raise InputError(runs.other_material(run, made, moved), subject="train --from")
-        tell(["its images, captions or base model have changed since"], warn)
+        told = images_since(RunFolder(run.folder).plan, made)
+        tell([f"its images, captions or base model have changed since{told and f': {told}'}"], warn)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
     folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{made.fingerprint[:8]}"
     planned = alone(recipe, made)

@@ -24,6 +24,7 @@ from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, SweepFolder, folders_in
 from lorasweep.plan import make_plan
+from lorasweep.plan.changed import images_since
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
@@ -182,7 +183,15 @@ def open_sweep(
         declared = () if previous is None else previous.trials
         runs = {(each.arm, each.seed): SweepFolder(folder).run(each.number, each.arm, each.seed) for each in declared}
         cooked = frozenset(pair for pair, run in runs.items() if run.record is not None)
-        manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
+        recorded = {arm: runs[arm, seed] for arm, seed in cooked}
+        manifest = declare(
+            spec,
+            plans,
+            previous=previous,
+            cooked=cooked,
+            extend=extend,
+            changed=lambda arm: images_since(recorded[arm].plan, plans[arm]),
+        )
         trials = _load_trials(folder, spec, plans, manifest, compose, judge_anew=judge_anew)
         write_manifest(folder, manifest)
         study = SweepStudy(folder, manifest, spec.search, outdated=_to_judge_anew(trials) > 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +88,12 @@ def declare(
     previous: Manifest | None = None,
     cooked: Set[tuple[str, int]] = frozenset(),
     extend: bool = False,
+    changed: Callable[[str], str] = lambda arm: "",
 ) -> Manifest:
     """Turn a spec and its arms' plans into a manifest that keeps the numbers of `previous`, the folder's own.
 
     Only the (arm, seed) pairs in `cooked`, which have a run folder, bind us to it; `extend` allows arms and seeds that
-    it did not have.
+    it did not have; `changed` names what of an arm's images is not what it was cooked from.
 
     Raises:
         ConfigError: with every difference, when today's sweep is not a continuation of the cooked one.
@@ -139,7 +140,9 @@ def declare(
         left_out=comparable.left_out(spec, plans),
         typed=spec.typed,
     )
-    problems = list(_differences(previous, now, cooked, extend=extend)) if previous is not None and cooked else []
+    problems = []
+    if previous is not None and cooked:
+        problems = list(_differences(previous, now, cooked, extend=extend, changed=changed))
     if search is not None and search.sampler.name == "grid":
         problems += _lost_points(now, search)
     if problems:
@@ -204,7 +207,9 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in ("seed", *NOT_THE_RECIPE)}
 
 
-def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]], *, extend: bool) -> Iterator[Problem]:
+def _differences(
+    previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]], *, extend: bool, changed: Callable[[str], str]
+) -> Iterator[Problem]:
     pairs = [(trial.arm, trial.seed) for trial in now.trials if not trial.asked]
     for key in ("metric", "goal"):
         old, new = getattr(previous, key), getattr(now, key)
@@ -218,7 +223,7 @@ def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]]
     cooked_arms = {arm for arm, _ in cooked}
     for before in previous.arms:
         if before.name in cooked_arms and before.name in arms:
-            yield from _arm_differences(before, arms[before.name])
+            yield from _arm_differences(before, arms[before.name], changed)
     since = {(trial.arm, trial.seed) for trial in previous.trials if trial.asked}
     for arm, seed in sorted(cooked - set(pairs) - since):
         yield Problem(f"arms.{arm}", f"seed {seed} was cooked but is no longer declared", f"put it back, or {_RENAME}")
@@ -262,7 +267,7 @@ def _lost_points(now: Manifest, search: Search) -> Iterator[Problem]:
             yield Problem("space", message, f"put it back, or {_RENAME}")
 
 
-def _arm_differences(before: DeclaredArm, now: DeclaredArm) -> Iterator[Problem]:
+def _arm_differences(before: DeclaredArm, now: DeclaredArm, images: Callable[[str], str]) -> Iterator[Problem]:
     # Through JSON, so that tuples and lists, 1 and 1.0 of the two sides read alike.
     old = flatten(json.loads(json.dumps(before.recipe)))
     new = flatten(json.loads(json.dumps(now.recipe)))
@@ -271,8 +276,9 @@ def _arm_differences(before: DeclaredArm, now: DeclaredArm) -> Iterator[Problem]
         message = f"was {old.get(key, ABSENT)!r} when cooked, is now {new.get(key, ABSENT)!r}"
         yield Problem(f"arms.{before.name}.{key.replace('.options.', '.')}", message, _RENAME)
     if not changed and before.plan != now.plan:
-        message = "the images, captions or base model changed since it was cooked"
-        yield Problem(f"arms.{before.name}", message, _RENAME)
+        told = images(before.name)
+        message = f"the images, captions or base model changed since it was cooked{told and f': {told}'}"
+        yield Problem(f"arms.{before.name}", message, f"put back what was there, or {_RENAME}")
 
 
 @dataclass(frozen=True, kw_only=True)
