@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.config import SweepSpec, compose_recipe
-from lorasweep.core import once, registry
+from lorasweep.core import once, paths, registry
 from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
@@ -111,6 +111,7 @@ def run_sweep(
     listening = stop is None
     stop = stop or StopSignal()
     require_writable(folder)
+    require_writable(paths.cache("base_samples"))  # it may be somebody else's
     _require_own_name(folder)
     with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         compose = compose or recipe_factory(spec)

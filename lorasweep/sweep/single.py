@@ -102,6 +102,7 @@ def run_trial(
     """
     stop = StopSignal()
     require_writable(folder)
+    require_writable(paths.cache("base_samples"))  # it may be somebody else's
     with stop.listening(at_once=_leave), sweep_lock(folder):
         trial = _open(recipe, plan, folder, fresh=fresh)
         if parent is not None:

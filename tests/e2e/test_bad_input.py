@@ -273,15 +273,18 @@ def test_in_a_process_of_its_own(words: list[str], expected: str, home: Path) ->
 
 
 @pytest.mark.parametrize("command", ["train", "sweep"])
-def test_an_output_folder_that_cannot_be_written(
+@pytest.mark.parametrize("place", ["taken", "taken/cache", "taken/cache/base_samples"])
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     command: str,
+    place: str,
     tmp_path: Path,
     tiny_sd: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # Permission bits do not bind root, but a file in the folder's place does.
-    (tmp_path / "taken").write_text("")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("")
     monkeypatch.setenv("LORASWEEP_HOME", str(tmp_path / "taken"))
     (tmp_path / "mine.yaml").write_text(SWEEP)
     words = {"train": ["train"], "sweep": ["sweep", str(tmp_path / "mine.yaml")]}[command]
@@ -294,7 +297,7 @@ def test_an_output_folder_that_cannot_be_written(
         assert code == 2, captured
         assert "cannot be written here" in captured.err and "LORASWEEP_HOME" in captured.err
         assert "Traceback" not in captured.err
-    assert (tmp_path / "taken").read_text() == ""
+    assert (tmp_path / place).read_text() == ""
 
 
 @pytest.mark.parametrize(
