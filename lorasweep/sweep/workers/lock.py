@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lorasweep.core.errors import InputError, Problem, SweepHeldError
+from lorasweep.core.errors import InputError, LorasweepError, Problem, SweepHeldError
 from lorasweep.core.run_folder import LOCK_FILE, OWNER_FILE
 
 # `status` holds the lock for microseconds to see whether a driver is there: drivers wait that out, and other
@@ -30,6 +30,7 @@ def sweep_lock(folder: Path) -> Iterator[None]:
     Raises:
         SweepHeldError: another driver holds it; says who.
         InputError: its file system has no locks.
+        LorasweepError: the folder was taken away meanwhile, and something failed for it.
     """
     try:
         lock = FileLock(folder / LOCK_FILE).acquire(PATIENCE_S, poll_interval=0.05)
@@ -49,6 +50,11 @@ def sweep_lock(folder: Path) -> Iterator[None]:
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
         try:
             yield
+        except Exception as error:
+            if (folder / LOCK_FILE).exists():
+                raise
+            told = "was moved or removed while it was being cooked: what was written there since may be in parts"
+            raise LorasweepError(f"{folder} {told}. Put it back, or remove what is left, and run it again") from error
         finally:
             with suppress(OSError):
                 owner.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from sweep_checks import assert_study_agrees, by_arm, log, starts
 
 from lorasweep.cli import main
 from lorasweep.config.sweep_spec import PrunerOptions
-from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
+from lorasweep.core.errors import ConfigError, InputError, LorasweepError, SweepHeldError
 from lorasweep.core.files import read_json, write_json, write_jsonl
 from lorasweep.core.records import LauncherOptions, Status, TrainOptions
 from lorasweep.core.run_folder import EVENTS_FILE, PRUNING_FILE, RESULT_FILE, STATE_FILE, TENSORS_FILE, SweepFolder
@@ -417,3 +418,19 @@ def test_a_path_that_sqlite_cannot_open_is_refused_before_any_work(tmp_path, too
         assert not (folder / "pretend" / "log.txt").exists()
     else:
         assert cook(spec(numbered_arms(1)), folder / "pretend").exit_code == 0
+
+
+@pytest.mark.parametrize("take", [shutil.rmtree, lambda folder: folder.rename(folder.with_name("moved"))])
+def test_a_folder_that_is_taken_away_meanwhile_is_told(tmp_path, take):
+    folder, taken = tmp_path / "sweep", []
+
+    def meanwhile(state):
+        if not taken and state.counts.get("RUNNING"):
+            taken.append(take(folder))
+
+    with pytest.raises(LorasweepError, match="sweep was moved or removed while it was being cooked"):
+        cook(spec(numbered_arms(4)), folder, on_change=meanwhile)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.with_name("moved").exists():
+        folder.with_name("moved").rename(folder)
+    assert cook(spec(numbered_arms(4)), folder).state.counts == {"COMPLETED": 4}
