@@ -82,7 +82,7 @@ def _require_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        problem = Problem(".", "the folder where you type was removed, or made anew", "go to one: cd ~, or cd \"$PWD\"")
+        problem = Problem(".", "the folder where you type was removed, or made anew", 'go to one: cd ~, or cd "$PWD"')
         raise InputError(problem, subject="the command line") from None
 
 
