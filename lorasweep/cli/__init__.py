@@ -36,7 +36,9 @@ _SHARED = {
 }
 EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Errors that say enough by themselves: no room, no right, no folder.
-_OF_THE_DISK = {getattr(errno, name, None) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EEXIST".split()}
+_OF_THE_DISK = {
+    getattr(errno, name, None) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EISDIR EEXIST".split()
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -248,3 +248,11 @@ def test_a_folder_that_was_removed_under_the_shell_is_told(
     for words in (["status"], ["plan", "quickstart"], ["train"], ["-m", "seed=1,2"]):
         assert main(words) == 2
         assert "the folder where you type was removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["report", "mine"], ["rate", "mine", "--results"]])
+def test_a_folder_in_a_files_place_is_named(me: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(Path("outputs/mine"), [Cooked(arm="a"), Cooked(arm="b")])
+    Path("outputs/mine/ratings/me.jsonl").mkdir(parents=True)
+    assert main(words) == 1
+    assert "ratings/me.jsonl cannot be written or read: Is a directory" in capsys.readouterr().err
