@@ -18,11 +18,12 @@ from lorasweep.config import kohya
 from lorasweep.config.importing import document
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Imported, finish
-from lorasweep.config.trainers import ai_toolkit, one_trainer, saved, simple_tuner
+from lorasweep.config.trainers import ai_toolkit, one_trainer, own, saved, simple_tuner
 from lorasweep.core.printable import command
 
 # Keys that only one trainer writes. First match wins.
 MARKS: dict[str, ModuleType] = {
+    own.RECIPE: own,
     "network_module": kohya,
     "training_method": one_trainer,
     "concept_file_name": one_trainer,
@@ -38,7 +39,7 @@ def import_config(config: Path, dataset: Path | None = None, *, link_into: Path 
     """Read a trainer's config and translate it.
 
     Args:
-        config: of kohya's sd-scripts or kohya_ss, OneTrainer, ai-toolkit or SimpleTuner, or a LoRA file of theirs.
+        config: of kohya's sd-scripts or kohya_ss, OneTrainer, ai-toolkit or SimpleTuner, or a LoRA of theirs or ours.
         dataset: the file that says where the images are, when apart.
         link_into: where links to several folders of images would go.
 

@@ -453,6 +453,11 @@ def test_a_base_that_is_not_here_is_told(answer: Callable[..., Answer]) -> None:
         assert found["recipe"]["base"] == base and option not in told(found, "differs")
 
 
+def test_weights_to_go_on_from_that_are_not_here_are_told(answer: Callable[..., Answer]) -> None:
+    found = answer(f'{BASE}network_weights = "nowhere/first.safetensors"\n')
+    assert "adapter.init" in found["not_here"]
+
+
 def test_v_parameterization_is_obeyed_or_named_never_harmless(answer: Callable[..., Answer]) -> None:
     found = answer(f"{BASE}v_parameterization = true\nzero_terminal_snr = true\n")
     is_obeyed = found["recipe"].get("base.prediction_type") == "v_prediction"
