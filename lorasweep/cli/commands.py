@@ -352,9 +352,9 @@ examples:
   lorasweep import a_lora.safetensors -o my.yaml                      the training that it keeps
   lorasweep plan my.yaml && lorasweep train my.yaml
 Reads kohya's sd-scripts and musubi-tuner (TOML, or a file with the command that trains), kohya_ss (JSON), Easy
-Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON) and SimpleTuner (JSON), whatever the file is called, and
-LoRA files that keep what sd-scripts, musubi-tuner, OneTrainer or lorasweep wrote of their training. What could not be
-translated is listed, with its reason, in the file and on stderr. See docs/flags.md.""",
+Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON), SimpleTuner (JSON), a command of diffusers' examples,
+whatever the file is called, and LoRA files that keep what sd-scripts, musubi-tuner, OneTrainer or lorasweep wrote of
+their training. What could not be translated is listed, with its reason, in the file and on stderr: docs/flags.md.""",
         _arg("config", type=_path, metavar="CONFIG", help="the config of the training, or its LoRA file"),
         _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),
         _arg("-o", "--out", type=_path, metavar="FILE", help="the recipe file; printed when left out"),

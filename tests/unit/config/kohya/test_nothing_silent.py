@@ -268,7 +268,7 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ("dp.toml", '[adapter]\ntype = "lora"\nrank = 32\n', "diffusion-pipe", "flags.md"),
         (
             "d.sh",
-            "accelerate launch train_text_to_image_lora.py \\\n  --rank=4\n",
+            "accelerate launch train_controlnet.py \\\n  --rank=4\n",
             "command line",
             "flags.md",
         ),
