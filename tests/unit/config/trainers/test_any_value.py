@@ -83,7 +83,8 @@ def simple_tuners(options: dict[str, Any]) -> Any:
 
 
 def scripts(options: dict[str, Any]) -> Any:
-    return {diffusers.MARK: "train_dreambooth_lora_flux", "with_prior_preservation": True, **options}
+    said = {key: value for key, value in options.items() if not isinstance(value, dict)}  # a command line has none
+    return {diffusers.MARK: "train_dreambooth_lora_flux", "with_prior_preservation": True, **said}
 
 
 def kohya_windows(options: dict[str, Any]) -> Any:
