@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,13 +36,15 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
     options = dict(content)
     defaults = TABLE.more["defaults"].get(str(options[MARK]), {})
     rows = {name: replace(TABLE.translated[name], default=default) for name, default in defaults.items()}
-    names = {_FOLDER: "train_data_dir"} if "train_data_dir" in options else {}
-    folder = options.pop("train_data_dir", None) or options.get(_FOLDER)
+    is_local = os.path.isdir(str(options.get("dataset_name")))  # else it is a name on the hub
+    named = ("train_data_dir", "dataset_name") if is_local else ("train_data_dir",)
+    other = next((name for name in named if options.get(name)), None)
+    folder = options.pop(other) if other else options.get(_FOLDER)
     return Given(
         {**options, _FOLDER: folder},
         trained=[{_FOLDER: folder, "repeats": options.get("repeats")}] if folder else [],
         regularization=[{_FOLDER: options.get("class_data_dir")}] if options.get("with_prior_preservation") else [],
-        names=names,
+        names={_FOLDER: other} if other else {},
         pictures=[{PROMPT: options["validation_prompt"]}] if options.get("validation_prompt") else [],
         table=replace(TABLE, translated={**TABLE.translated, **rows}),
     )
@@ -62,7 +65,9 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
         draft.differ("center_crop", "crops are centred here; there they move unless it is given")
     draft.put("captions.extension", ".txt", "caption_column")
     if prompt := draft.take("instance_prompt"):
-        draft.differ("instance_prompt", "is the caption of every image there; here of those without one of their own")
+        draft.differ(
+            "instance_prompt", "is the caption of every image there; here of those without one, and before all others"
+        )
         draft.put("captions.trigger", prompt, "instance_prompt")
     _adapter(draft, base)
     _optimizer(draft)

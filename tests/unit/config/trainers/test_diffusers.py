@@ -82,6 +82,12 @@ def test_text_to_image_takes_its_own_defaults(answer: Answer) -> None:
     assert {"seed", "mixed_precision"} <= options(found, "differs") and "center_crop" not in options(found, "differs")
 
 
+def test_a_dataset_may_be_named_that_is_a_folder_here(answer: Answer, tmp_path: Path) -> None:
+    found = answer(f"accelerate launch train_dreambooth_lora_sdxl.py --rank=8 --dataset_name={tmp_path}\n")
+    assert found["recipe"]["dataset.path"] == str(tmp_path)
+    assert "dataset.path" not in found["to_give"] and "dataset_name" not in options(found, "untranslated")
+
+
 @pytest.mark.parametrize(
     ("script", "base", "shift", "alpha"),
     [
