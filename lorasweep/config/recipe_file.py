@@ -74,8 +74,8 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
         hint = file_advice(file, data) or f"put all of it under `{KEY}:`"
         if held == "sweep":
             hint = f"a sweep is run by: {command('lorasweep', 'sweep', file)}"
-        elif (path.parent / PLAN_FILE).is_file():
-            hint = f"of a run that was cooked: {command('lorasweep', 'train', '--from', str(path.parent))}"
+        elif again := of_run(path.parent):
+            hint = again
         raise ConfigError(Problem(file, f"must have one top-level key, `{KEY}`, got {held}", hint))
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)
@@ -85,6 +85,12 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     if recipe is None:
         raise ConfigError(problems, subject=f"the recipe {file}")
     return recipe
+
+
+def of_run(folder: Path) -> str:
+    """Return the next step with a file in the folder of a run; nothing where it is none."""
+    cooked = (folder / PLAN_FILE).is_file()
+    return f"of a run that was cooked: {command('lorasweep', 'train', '--from', str(folder))}" if cooked else ""
 
 
 def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:

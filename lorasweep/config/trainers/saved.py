@@ -10,6 +10,7 @@ from typing import Any
 from lorasweep.config.importing.document import strange_numbers
 from lorasweep.config.kohya import metadata
 from lorasweep.config.kohya.flow import LYCORIS, NO_LYCORIS
+from lorasweep.config.recipe_file import of_run
 from lorasweep.config.trainers import own
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.safetensors_header import read_header, read_metadata
@@ -49,7 +50,7 @@ def read(path: Path) -> Mapping[str, Any]:
             hint = NO_LYCORIS if module in LYCORIS else "LoRAs of that base are not translated: see docs/flags.md"
             raise _refused(path, f"is {module} of {told['ss_base_model_version']}", hint)
         return metadata.as_options(told, tensors.keys())
-    hint = f"{_CONFIG}; to train on from it, adapter.init={path.name}"
+    hint = of_run(path.parent) or f"{_CONFIG}; to train on from it, adapter.init={path.name}"
     raise _refused(path, "does not say how it was trained, as files of sd-scripts and OneTrainer do", hint)
 
 

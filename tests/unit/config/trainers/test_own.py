@@ -74,3 +74,13 @@ def test_a_header_of_a_stranger_is_data(
     said = capsys.readouterr()
     assert code == 2 or "is refused here" in said.err, said
     assert str(Path.home()) not in said.out
+
+
+def test_a_file_in_the_folder_of_a_run_is_told_as_such(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    save_file({"x": np.zeros(2, "float32")}, "adapter.safetensors")
+    Path("plan.json").write_text("{}")
+    assert main(["import", "adapter.safetensors"]) == 2
+    assert "of a run that was cooked: lorasweep train --from ." in capsys.readouterr().err
