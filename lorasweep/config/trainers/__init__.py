@@ -4,6 +4,7 @@
               saved               of a LoRA file: the config of its training, which it keeps
           ->  one_trainer, ai_toolkit, simple_tuner, diffusers  a table (.yaml) and what is not one key each (.py)
               kohya                                  sd-scripts, kohya_ss and Easy Training Scripts
+              own                                    the recipe in a file that lorasweep exported
           ->  importing           the recipe file
 
 Nothing is trained, downloaded or changed. docs/flags.md is checked against the tables.

@@ -60,7 +60,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
         path = draft.lines["regularization.reg_images.path"].value
         draft.put("regularization.reg_images.path", path, "class_data_dir")
     draft.ignore("class_data_dir", "with_prior_preservation is not given")
-    draft.put("buckets", "single", "center_crop")
+    images.put_buckets(draft, "center_crop", on=False)
     if not draft.take("center_crop"):
         draft.differ("center_crop", "crops are centred here; there they move unless it is given")
     draft.put("captions.extension", ".txt", "caption_column")
@@ -121,7 +121,9 @@ def _budget(draft: Draft, *, has_brake: bool) -> None:
     batch = draft.take("train_batch_size")
     draft.put("train.batch_size", 2 * batch if has_brake else batch, "train_batch_size")
     if has_brake:
-        draft.differ("train_batch_size", f"as many class images go beside them there: {2 * batch} in all")
+        draft.differ(
+            "train_batch_size", f"as many class images go beside there: {2 * batch} in all, with half the loss"
+        )
         draft.differ("class_prompt", "is the class images' caption there; here, put them into a folder `1_a girl`")
     put_seed(draft)
 

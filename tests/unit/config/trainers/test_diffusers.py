@@ -68,10 +68,16 @@ def test_text_to_image_takes_its_own_defaults(answer: Answer) -> None:
     """With the beginning of an option, as argparse takes it, in a notebook's cell."""
     found = answer(
         "!accelerate launch train_text_to_image_lora.py --train_data_dir=pics --num_train_epoch=3 --seed= \\\n"
-        "  --random_flip --lr_scheduler=cosine --center_crop --dataset_name=someone/pictures\n"
+        "  --random_flip --lr_scheduler=cosine --center_crop --dataset_name=someone/pictures --resolution=720\n"
     )
     wanted = {
-        **{"base": "stable_diffusion", "base.resolution": 512, "dataset.path": "pics", "train.epochs": 3},
+        **{
+            "base": "stable_diffusion",
+            "base.resolution": 720,
+            "base.bucket_step": 16,
+            "dataset.path": "pics",
+            "train.epochs": 3,
+        },
         **{"train.max_steps": None, "train.batch_size": 16, "adapter.dim": 4, "adapter.alpha": 4.0},
         **{"optimizer.lr": 1e-4, "optimizer.weight_decay": 0.01, "scheduler": "cosine", "scheduler.warmup": 500},
         **{"adapter.text_encoder": False, "train.precision": "fp32"},
