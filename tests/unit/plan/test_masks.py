@@ -141,6 +141,15 @@ def test_opaque_pictures_among_others_are_named(images: Path, capsys: pytest.Cap
     )
     Image.open(images / "1.png").convert("RGB").save(images / "1.png")
     assert "no image is transparent anywhere" in refused(capsys, images, "dataset.masks=alpha")
+    Image.open(images / "1.png").quantize(16).save(images / "1.png", transparency=200)  # which no pixel has
+    assert "no image is transparent anywhere" in refused(capsys, images, "dataset.masks=alpha")
+
+
+def test_a_mask_in_a_palette_that_names_a_transparent_colour_is_opaque(images: Path) -> None:
+    for number in range(2):
+        mask = Image.open(images / f"{number}-masklabel.png").quantize(4)
+        mask.save(images / f"{number}-masklabel.png", transparency=b"\xff" * 4)
+    assert [each.mask.share for each in plan(images, "dataset.masks=beside").images if each.mask] == [0.25, 0.25]
 
 
 def test_a_mask_is_turned_as_its_picture_is(images: Path) -> None:
