@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from clean_dataset import CONCEPT, doll, make_clean, tags
 from PIL import Image, ImageFilter
 
 from lorasweep.cli import main
+from lorasweep.config import compose_recipe
 from lorasweep.core import paths
 from lorasweep.core.hydra_text import write_text
 from lorasweep.data import mending
+from lorasweep.plan import make_plan
 
 Audit = Callable[..., list[dict[str, Any]]]
 
@@ -201,6 +204,27 @@ def test_of_copies_the_largest_is_kept_and_else_the_one_with_the_plainest_name(c
         (clean / CONCEPT / name).with_suffix(".txt").write_text(tags(number))
     (found,) = (each for each in audit(clean) if "near-duplicates" in each["reason"])
     assert sorted(found["places"]) == [f"{CONCEPT}/3 copy.png", f"{CONCEPT}/5.png"]
+
+
+def test_of_uneven_concepts_what_is_trained_is_counted(clean: Path, audit: Audit) -> None:
+    small_concept(clean / CONCEPT)
+    words = ["dataset.holdout=0.25"]
+    (found,) = (each for each in audit(clean, *words) if "drowned" in each["reason"])
+    seen = Counter[str]()
+    for image in make_plan(compose_recipe([f"dataset.path={clean}", *words])).train_images():
+        seen[image.concept] += image.repeats
+    assert (seen[CONCEPT], seen["1_zkw suit"]) == (90, 6)
+    assert f"{CONCEPT} is seen 90 times an epoch and 1_zkw suit 6" in found["reason"]
+
+
+def test_uneven_concepts_whose_own_repeats_are_overridden_get_them_back(clean: Path, audit: Audit) -> None:
+    small_concept(clean / CONCEPT)
+    (clean / "1_zkw suit").rename(clean / "40_zkw suit")
+    for number in range(22, 28):
+        for suffix in ("png", "txt"):
+            (clean / "40_zkw suit" / f"{number}.{suffix}").unlink()
+    (found,) = (each for each in audit(clean, "dataset.repeats=2") if "drowned" in each["reason"])
+    assert not any("drowned" in each["reason"] for each in mended(clean, found["command"], audit))
 
 
 def mended(root: Path, command: str, audit: Audit) -> list[dict[str, Any]]:
