@@ -198,6 +198,16 @@ def test_a_planted_fault_is_found_and_its_command_mends_it(
     assert not any(said in each["reason"] for each in mended(clean, found["command"], audit))
 
 
+def test_what_is_set_aside_takes_its_caption_along_whatever_its_suffix(clean: Path, audit: Audit) -> None:
+    animated(clean / CONCEPT)
+    for file in (clean / CONCEPT).glob("*.txt"):
+        file.rename(file.with_suffix(".caption"))
+    words = ["captions.extension=.caption"]
+    found = next(each for each in audit(clean, *words) if "first frame" in each["reason"])
+    mended(clean, found["command"], audit)
+    assert not list((clean / CONCEPT).glob("3.*"))
+
+
 def test_of_copies_the_largest_is_kept_and_else_the_one_with_the_plainest_name(clean: Path, audit: Audit) -> None:
     for number, name, side_px in ((3, "3 copy.png", 96), (5, "5 large.png", 192)):
         doll(number, (side_px, side_px)).save(clean / CONCEPT / name)
