@@ -220,7 +220,8 @@ def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> fr
     inside = [PurePosixPath(whole(image.path.relative_to(root.absolute()).as_posix())) for image in images]
 
     def matched(pattern: str) -> set[int]:
-        pattern = whole(pattern)
+        if (pattern := str(PurePosixPath(whole(pattern)))) == ".":
+            return set()
         return {i for i, path in enumerate(inside) if path.match(pattern) or path.with_suffix("").match(pattern)}
 
     found = {name: matched(glob.escape(name)) or matched(name) for name in names}  # `[a] 1.png` is a name as well

@@ -519,14 +519,14 @@ def test_a_copy_of_a_named_image_that_is_trained_on_is_told(planned: Planned, tm
     assert "of dataset.holdout_files" not in planned(root, "dataset.holdout_files=[1.png,4.png]")["said"]
 
 
-@pytest.mark.parametrize("named", ["[3.png,30.png,seven]", '["*"]'])
+@pytest.mark.parametrize("named", ["[3.png,30.png,seven,.]", '["*"]'])
 def test_names_of_no_image_and_of_all_are_refused(
     named: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
     assert main(["plan", f"dataset.path={root}", f"dataset.holdout_files={named}"]) == 2
     said = capsys.readouterr().err
-    assert ("'30.png'" in said and "'seven'" in said and "'3.png'" not in said) or "all 5 images" in said
+    assert ("'30.png'" in said and "'seven'" in said and "'.'" in said and "'3.png'" not in said) or "all 5 images" in said
 
 
 def test_named_images_and_a_folder_of_others_exclude_each_other(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
