@@ -106,7 +106,7 @@ def find_images(
     root = root.absolute()
     tree = walk(root)
     problems: list[Problem] = []
-    apart = Path(masks or "").expanduser().absolute() if masks not in (None, *OWN_MASKS) else None
+    apart = Path(masks).expanduser().absolute() if masks and masks not in OWN_MASKS else None
     if apart and root.is_relative_to(apart):
         message = f"must be a folder of masks alone, and the dataset is in it: {masks!r}"
         raise DatasetError(Problem("dataset.masks", message, "dataset.masks=beside, or put them in a folder of theirs"))
