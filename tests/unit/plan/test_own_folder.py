@@ -377,11 +377,11 @@ def test_without_caption_files_the_folders_words_are_the_caption(planned: Planne
 
 
 def test_captions_of_no_or_several_lines_are_named(planned: Planned, tmp_path: Path) -> None:
-    root = fill(tmp_path / "set", [*USUAL, "", " , ,", "zkw, a\r\nzkw, b\n"])
+    root = fill(tmp_path / "set", [*USUAL, "", " , ,", "zkw, a\r\nzkw, b\n", "zkw, c\n \t\n"])
 
     said = planned(root)["said"]
 
-    assert "captions that say nothing: 5.png, 6.png" in said and "captions of several lines: 7.png" in said
+    assert "captions that say nothing: 5.png, 6.png" in said and "captions of several lines: 7.png;" in said
 
 
 def test_a_file_that_is_no_caption_is_refused(refused: Callable[[Path], str], tmp_path: Path) -> None:
