@@ -247,10 +247,9 @@ def _told_scale(name: str, shapes: Mapping[str, Shape], config: Mapping[str, Any
     """Return alpha / r by PEFT's config; 1 where nobody tells."""
     beginnings = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.")
     part = next((beginning for beginning in beginnings if name.startswith(beginning)), "")
-    alpha = config.get(f"{part}lora_alpha")
-    for pattern, value in (config.get(f"{part}alpha_pattern") or {}).items():
-        if f".{name}".endswith(f".{pattern}"):
-            alpha = value
+    own = (config.get(f"{part}alpha_pattern") or {}).items()
+    first = next((value for ending, value in own if f".{name}".endswith(f".{ending}")), None)
+    alpha = config.get(f"{part}lora_alpha") if first is None else first
     if "down" not in shapes or not isinstance(alpha, int | float):
         return 1.0
     rank = shapes["down"][0]

@@ -202,7 +202,7 @@ def check_against_diffusers(base: Base, file: Path, tiny_sd: Path) -> None:
         assert (got - wanted).abs().max() < 2e-6 * max(1.0, wanted.abs().max().item()), path
 
 
-def from_peft(base: Base, *, text_encoder: bool) -> tuple[dict[str, Tensors], dict[str, Any]]:
+def from_peft(base: Base, *, text_encoder: bool, **fields: Any) -> tuple[dict[str, Tensors], dict[str, Any]]:
     """PEFT's own LoRA in both parts, dim 4 and alpha 2, shaken; its tensors and configs."""
     from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
@@ -210,19 +210,30 @@ def from_peft(base: Base, *, text_encoder: bool) -> tuple[dict[str, Tensors], di
     for part, targets in (("unet", ["to_k", "to_q", "to_out.0", "conv1", "proj_in"]), ("text_encoder", ["k_proj"])):
         if part == "text_encoder" and not text_encoder:
             continue
-        config = LoraConfig(r=4, lora_alpha=2, target_modules=targets)
+        config = LoraConfig(r=4, lora_alpha=2, target_modules=targets, **fields)
         model = inject_adapter_in_model(config, base.parts[part])
         states[part] = {key: drawn(*t.shape) for key, t in get_peft_model_state_dict(model).items()}
         configs[part] = config
     return states, configs
 
 
-@pytest.mark.parametrize("told", [False, True], ids=["no alpha", "alpha in the metadata"])
-def test_what_the_example_scripts_save(told: bool, base: Base, tiny_sd: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("told", "fields"),
+    [
+        (False, {}),
+        (True, {}),
+        (True, {"alpha_pattern": {"to_q": 5, "attn1.to_q": 3, "conv1": 1}}),  # of several endings the first counts
+        (True, {"use_rslora": True}),
+    ],
+    ids=["no alpha", "alpha in the metadata", "alphas by module", "rank-stabilized"],
+)
+def test_what_the_example_scripts_save(
+    told: bool, fields: dict[str, Any], base: Base, tiny_sd: Path, tmp_path: Path
+) -> None:
     from diffusers import StableDiffusionPipeline
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    states, configs = from_peft(base, text_encoder=True)
+    states, configs = from_peft(base, text_encoder=True, **fields)
     more = {
         f"{part}_lora_adapter_metadata": {
             key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()
