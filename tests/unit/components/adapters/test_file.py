@@ -479,6 +479,10 @@ BROKEN: dict[str, tuple[bytes | Tensors, str]] = {
     "twice": (pair(Q) | pair("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"), "named twice"),
     "nan": ({key: t * float("nan") for key, t in pair(Q).items()}, "2 of 2 tensors hold NaN"),
     "escapes": (pair("lora_unet_\x1b[2J\u202eevil"), "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}evil"),
+    "no rank": (
+        {f"{Q}.lora_down.weight": drawn(0, 32), f"{Q}.lora_up.weight": drawn(64, 0), f"{Q}.alpha": torch.tensor(1.0)},
+        "3 of 3 keys are no LoRA's",
+    ),
     "bias of none": (pair(Q) | {f"{Q}.diff_b": drawn(64)}, "none in this base"),
 }
 
@@ -496,6 +500,27 @@ def test_what_cannot_be_judged_says_why_and_leaves_the_base_alone(case: str, bas
         build(base, file)
     assert words in str(raised.value) and "\x1b" not in str(raised.value)
     assert [(name, type(module)) for name, module in base.parts["unet"].named_modules()] == before
+
+
+@pytest.mark.parametrize("alpha", ["Infinity", "1e400", "1" + "0" * 400, "NaN"])
+def test_an_alpha_in_the_metadata_that_is_no_number_is_refused(alpha: str, base: Base, tmp_path: Path) -> None:
+    told = {"lora_adapter_metadata": f'{{"lora_alpha": {alpha}}}'}
+    save_file(pair(Q), tmp_path / "x.safetensors", metadata=told)
+    with pytest.raises(InputError, match="an alpha in its metadata that is no finite number"):
+        build(base, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "config", ['{"alpha_pattern": [1]}', '{"lora_alpha": true}', '{"alpha_pattern": {"to_k": "x"}}']
+)
+def test_metadata_that_no_trainer_writes_say_nothing(config: str, base: Base, tmp_path: Path) -> None:
+    scalars = {f"{Q}.lora_down.weight": torch.tensor(1.0), f"{Q}.lora_up.weight": torch.tensor(1.0)}
+    save_file(pair(Q), tmp_path / "x.safetensors", metadata={"lora_adapter_metadata": config})
+    (layer,) = build(base, tmp_path / "x.safetensors").layers.values()
+    assert layer.scale == 1.0
+    save_file(scalars, tmp_path / "y.safetensors", metadata={"lora_adapter_metadata": '{"lora_alpha": 4}'})
+    with pytest.raises(InputError, match="have other shapes than here"):
+        build(base, tmp_path / "y.safetensors")
 
 
 @pytest.mark.parametrize(("make", "is_read"), [(lokr_whole, True), (lokr, False)])
