@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lorasweep.components.adapters.file import describe, problems_with, unreadable
+from lorasweep.components.adapters.file import changes_nothing, describe, problems_with, unreadable
 from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
@@ -401,6 +401,26 @@ def test_tucker_products(base: Base, tmp_path: Path) -> None:
         for j in range(2):
             wanted += 0.5 * up[:, i].reshape(-1, 1, 1, 1) * mid[i, j] * down[j].reshape(1, -1, 1, 1)
     assert (adapter.delta(layer) - wanted).abs().max() < 1e-6
+    assert describe(tmp_path / "x.safetensors").kinds == {"locon": 1}, "its kernel is the core's"
+
+
+IDLE: dict[str, tuple[Tensors, str]] = {  # a module's tensors, and those that are zeros before training
+    "lora": (lora(torch.ones(64, 32)), "lora_up.weight"),
+    "loha": (loha(torch.ones(64, 32)), "hada_w2_a"),
+    "lokr": (lokr(torch.ones(64, 32)), "lokr_w2_b"),
+    "full": ({"diff": drawn(64, 32)}, "diff"),
+    "ia3": ({"weight": drawn(64), "on_input": torch.tensor(False)}, "weight"),
+}
+
+
+@pytest.mark.parametrize("kind", IDLE)
+def test_a_file_changes_nothing_where_no_module_of_it_does(kind: str, tmp_path: Path) -> None:
+    moved, zeros = IDLE[kind]
+    idle = {**moved, zeros: torch.zeros_like(moved[zeros])}
+    for name, modules in {"idle": (idle, idle), "half": (idle, moved), "moved": (moved, moved)}.items():
+        tensors = {f"m{n}.{end}": each.clone() for n, module in enumerate(modules) for end, each in module.items()}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        assert changes_nothing(tmp_path / f"{name}.safetensors") == (name == "idle")
 
 
 def test_describe(base: Base, tmp_path: Path) -> None:
