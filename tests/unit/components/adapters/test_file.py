@@ -442,7 +442,9 @@ def test_a_base_is_told_apart_by_headers_alone(base: Base, tmp_path: Path) -> No
     assert problems_with(tmp_path / "x.safetensors", shapes) == []
     save_file(pair(Q, 2048), tmp_path / "x.safetensors")
     (problem,) = problems_with(tmp_path / "x.safetensors", shapes)
-    assert "this is a LoRA of SDXL; the base is" in problem.message and "1 of 1 modules" in problem.message
+    width = next(shape[1] for path, shape in shapes.items() if path.endswith("attn2.to_v"))
+    told = f"this is a LoRA of SDXL; the base is a model with text embeddings of width {width}: 1 of 1 modules"
+    assert told in problem.message
 
 
 def header(listed: Any, body: bytes = b"") -> bytes:
