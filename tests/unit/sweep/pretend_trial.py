@@ -82,7 +82,8 @@ def cooking(
             _judge(ways.get("judging_s", 0.0))
             files.write_json(checkpoint, {"step": step})
             metrics = {"overcook/utility": ways.get("value", 0.5) * step / plan.steps}
-            if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=float(step)):
+            exposures = plan.exposures_per_image * step / plan.steps
+            if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=exposures):
                 return Outcome(status=Status.PRUNED, step=step)
         if should_stop():
             files.write_json(checkpoint, {"step": step})

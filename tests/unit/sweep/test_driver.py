@@ -121,6 +121,16 @@ def test_what_begins_anew_reports_each_rung_at_its_own_exposures(tmp_path):
     assert first.intermediate_values == second.intermediate_values == {STEPS // 2: 0.25, STEPS: 0.5}
 
 
+def test_of_rungs_less_than_an_exposure_apart_the_first_is_told_also_when_the_study_is_lost(tmp_path, monkeypatch):
+    whole = pretend_sweep.plan
+    monkeypatch.setattr(pretend_sweep, "plan", lambda each: dataclasses.replace(whole(each), exposures_per_image=0.8))
+    for _ in range(2):
+        cook(spec({"a": {}}), tmp_path)
+        (trial,) = SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+        assert trial.intermediate_values == {1: 0.25}
+        (tmp_path / STUDY_FILE).unlink()
+
+
 def test_every_fate_has_its_status_and_the_others_complete(tmp_path):
     arms = {
         "fine": {},
