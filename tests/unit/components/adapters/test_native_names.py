@@ -132,8 +132,8 @@ def test_modules_and_rows_are_those_that_diffusers_finds(
         ("sd35", {"x_embedder.proj": "pos_embed.proj", "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
                   "y_embedder.mlp.2": "time_text_embed.text_embedder.linear_2", "final_layer.linear": "proj_out",
                   "final_layer.adaLN_modulation.1": "norm_out.linear",
-                  **{f"joint_blocks.{n}.context_block.adaLN_modulation.1": f"transformer_blocks.{n}.norm1_context.linear"
-                     for n in (0, 1)}}),
+                  "joint_blocks.0.context_block.adaLN_modulation.1": "transformer_blocks.0.norm1_context.linear",
+                  "joint_blocks.1.context_block.adaLN_modulation.1": "transformer_blocks.1.norm1_context.linear"}),
         ("z_image", {"x_embedder": "all_x_embedder.2-1", "final_layer.linear": "all_final_layer.2-1.linear",
                      "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
                      "t_embedder.mlp.0": "t_embedder.mlp.0"}),
