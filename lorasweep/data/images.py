@@ -262,7 +262,7 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     if not image.has_transparency_data:
         return None
     alpha = (image if "A" in image.getbands() else image.convert("RGBA")).getchannel("A")
-    return alpha if alpha.getextrema()[0] < 255 else None
+    return alpha if np.asarray(alpha).min() < 255 else None
 
 
 def _orientation(image: Image.Image) -> int | None:
