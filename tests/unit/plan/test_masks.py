@@ -119,6 +119,16 @@ def test_a_mask_of_one_of_two_namesakes_is_not_taken_for_both(images: Path, caps
     assert any("masks of no image: masks/0.png" in said for said in found.warnings)
 
 
+def test_masks_of_several_folders_lie_in_one_where_names_tell_them_apart(images: Path) -> None:
+    root = images.parent / "root"
+    for number, concept in enumerate(("1_a", "1_b")):
+        (root / concept).mkdir(parents=True)
+        for suffix in ("png", "txt"):
+            (images / f"{number}.{suffix}").rename(root / concept / f"{number}.{suffix}")
+    found = plan(root, f"dataset.masks={images / 'masks'}")
+    assert [Path(image.mask.file).name for image in found.images if image.mask] == ["0.png", "1.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
