@@ -154,17 +154,14 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 def pretend_cuda() -> Iterator[None]:
     """Within, `cuda` is a device; tensors made there go on being of it in another such block."""
     state = torch.zeros(16, dtype=torch.uint8)
-    future: Any = torch.__future__
     with (
         mock.patch("torch.cuda.device_count", lambda: 1),
         mock.patch("torch.cuda.get_device_properties", lambda *_: SimpleNamespace(total_memory=80 * 2**30)),
         mock.patch("torch.cuda.get_rng_state", lambda *_: state),
         mock.patch("torch.cuda.set_rng_state", lambda *_: None),
         mock.patch("torch.cuda.manual_seed_all", lambda *_: None),
+        # By which a module that moves knows whether its parameters can stay the same objects.
+        mock.patch("torch._has_compatible_shallow_copy_type", lambda *both: len({isinstance(each, OnCuda) for each in both}) == 1),
         _Pretend(),
     ):
-        future.set_overwrite_module_params_on_conversion(True)
-        try:
-            yield
-        finally:
-            future.set_overwrite_module_params_on_conversion(False)
+        yield
