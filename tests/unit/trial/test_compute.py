@@ -136,6 +136,33 @@ def test_blocks_are_compiled_once_for_all_trials(tiny_sd: Path, tmp_path: Path) 
     assert graphs[0] > 0 and graphs[1:] == [graphs[0]] * 2
 
 
+def test_in_compiled_blocks_what_an_adapter_drops_is_not_what_the_trial_before_did(
+    tiny_sd: Path, tmp_path: Path
+) -> None:
+    """One block is compiled, to spare time: as others drop, so does that."""
+    resources, found = TrialResources(), []
+    options = {"dim": 2, "alpha": 1.0}
+    for dropout in (0.0, 0.5, 0.0):
+        recipe = make_recipe(
+            tiny_sd,
+            adapter=Component(name="lora", options={**options, "rank_dropout": dropout}),
+            scheduler=Component(name="constant"),
+            compute=ComputeOptions(dynamo_backend="eager"),
+        )
+        base: Any = resources.base(recipe)
+        compiled = [module for module in base.unet.modules() if module._compiled_call_impl]
+        for module in compiled[1:]:
+            module._compiled_call_impl = None
+        losses_of = [losses(base, recipe, tmp_path, steps=2)]
+        kept, compiled[0]._compiled_call_impl = compiled[0]._compiled_call_impl, None
+        losses_of.append(losses(base, recipe, tmp_path, steps=2))
+        compiled[0]._compiled_call_impl = kept
+        found.append(losses_of)
+    assert found[0] == found[2] and found[0][0][1] != pytest.approx(found[1][0][1], rel=1e-4)
+    for by_graph, by_module in found:
+        assert by_graph == pytest.approx(by_module, rel=1e-5)
+
+
 def test_products_in_half_precision_share_a_forward(tiny_sd: Path, tmp_path: Path) -> None:
     options = TrainOptions(max_steps=8, batch_size=2, device="cpu", precision="bf16")
     recipe = make_recipe(tiny_sd, train=options)
