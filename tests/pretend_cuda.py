@@ -24,6 +24,7 @@ _aten = torch.ops.aten
 _DATA: Any = torch.Tensor.data
 _COPIES = (_aten.copy_.default, _aten._to_copy.default)
 _INDEXING = (_aten.index.Tensor, _aten.index_put_.default)
+_MADE_BY_THE_ENGINE = (_aten.index_put.default,)  # into zeros where it takes the gradient to be
 _ANSWERS = (_aten._local_scalar_dense.default, _aten.equal.default)  # no tensors
 _WAITED_FOR = (*_ANSWERS, _aten.nonzero.default, _aten.masked_select.default)
 waits: list[str] = []  # where the host has waited for the device
@@ -33,11 +34,14 @@ class OnCuda(torch.Tensor):
     """A tensor of the GPU; `content` has its numbers."""
 
     content: torch.Tensor
+    has_float64 = True
     device = property(lambda self: CUDA)
     is_cuda = property(lambda self: True)
 
     @staticmethod
     def __new__(cls: type[OnCuda], content: torch.Tensor) -> OnCuda:
+        if content.dtype == torch.float64 and not cls.has_float64:
+            raise TypeError("the device does not have float64")
         made: OnCuda = torch.Tensor._make_wrapper_subclass(
             cls,
             content.shape,
@@ -71,7 +75,7 @@ class OnCuda(torch.Tensor):
         if isinstance(kwargs.get("generator"), torch.Generator):
             raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
         # Indices may come from the CPU, and numbers without dimensions.
-        mixed = func in _COPIES or (func in _INDEXING and isinstance(args[0], OnCuda))
+        mixed = func in (*_COPIES, *_MADE_BY_THE_ENGINE) or (func in _INDEXING and isinstance(args[0], OnCuda))
 
         def content(tensor: torch.Tensor) -> torch.Tensor:
             if isinstance(tensor, OnCuda):
@@ -118,6 +122,12 @@ class _Pretend(TorchFunctionMode):
             return _moved(args[0], CUDA)
         if func is torch.Tensor.to:
             return _to(*args, **kwargs)
+        if func is torch.Tensor.new_tensor and isinstance(args[0], OnCuda):
+            return OnCuda(args[0].content.new_tensor(*args[1:], **kwargs))
+        if (
+            func is torch._C._nn.pad_sequence
+        ):  # which makes what it fills where torch's own engine takes its parts to be
+            return _padded(*args)
         if "device" in kwargs and kwargs["device"] is not None and torch.device(kwargs["device"]).type == "cuda":
             if isinstance(kwargs.get("generator"), torch.Generator):
                 raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
@@ -144,6 +154,14 @@ def _to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     return _moved(tensor, device)
 
 
+def _padded(parts: Any, batch_first: bool, value: float, *_: Any) -> torch.Tensor:
+    most = max(map(len, parts))
+    rows = [
+        torch.nn.functional.pad(each, (*[0, 0] * (each.ndim - 1), 0, most - len(each)), value=value) for each in parts
+    ]
+    return torch.stack(rows, 0 if batch_first else 1)
+
+
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return tensor if isinstance(tensor, OnCuda) else OnCuda(tensor)
@@ -151,20 +169,24 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def pretend_cuda() -> Iterator[None]:
-    """Within, `cuda` is a device; tensors made there go on being of it in another such block."""
+def pretend_cuda(*, float64: bool = True) -> Iterator[None]:
+    """Within, `cuda` is a device; tensors made there go on being of it in another such block.
+
+    Without `float64` it refuses that precision, as `mps` does.
+    """
     state = torch.zeros(16, dtype=torch.uint8)
-    future: Any = torch.__future__
     with (
         mock.patch("torch.cuda.device_count", lambda: 1),
         mock.patch("torch.cuda.get_device_properties", lambda *_: SimpleNamespace(total_memory=80 * 2**30)),
         mock.patch("torch.cuda.get_rng_state", lambda *_: state),
         mock.patch("torch.cuda.set_rng_state", lambda *_: None),
         mock.patch("torch.cuda.manual_seed_all", lambda *_: None),
+        # By which a module that moves knows whether its parameters can stay the same objects.
+        mock.patch(
+            "torch._has_compatible_shallow_copy_type",
+            lambda *both: len({isinstance(each, OnCuda) for each in both}) == 1,
+        ),
+        mock.patch.object(OnCuda, "has_float64", float64),
         _Pretend(),
     ):
-        future.set_overwrite_module_params_on_conversion(True)
-        try:
-            yield
-        finally:
-            future.set_overwrite_module_params_on_conversion(False)
+        yield

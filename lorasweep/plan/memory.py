@@ -99,7 +99,10 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     weights = base.denoiser * _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
     texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
-    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * _TRAINED
+    brakes = [registry.load("regularization", name) for name in recipe.regularization]
+    averages = sum(getattr(brake, "AVERAGES_WEIGHTS", False) for brake in brakes)
+    per_number = _TRAINED + averages * _BYTES["fp32"]
+    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * per_number
     precise = _IN_FP32 if recipe.train.precision == "fp32" else 1.0
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
     training = precise * kept * side**2 * recipe.train.batch_size * slots

@@ -67,6 +67,7 @@ def compute_as(base: Base, options: ComputeOptions) -> None:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.dynamo_backend != "none":
         torch._dynamo.config.recompile_limit = 64  # of one block's code: by width, mode and kind of adapter
+        torch._dynamo.config.skip_nnmodule_hook_guards = False  # or the first trial's hooks, if any, act in all others
         # As diffusers' `compile_repeated_blocks`, which not every transformer has.
         for module in denoiser.modules():
             if type(module).__name__.endswith("TransformerBlock"):

@@ -120,7 +120,7 @@ class VP:
         else:
             spaces = steps + 1 if sampler == "dpmpp_2m" else steps
             asked = [min(place * (total // spaces) + 1, total - 1) for place in range(spaces)][::-1][:steps]
-        alpha_bars = self.alpha_bar_T.double().tolist()
+        alpha_bars = self.alpha_bar_T.tolist()
         if sampler == "ddim":
             after = [alpha_bars[max(0, t - total // steps)] for t in asked]
             start = 1.0

@@ -118,8 +118,8 @@ class JudgeContext:
                 if self.trains_text:
                     texts = [self.base.encode_captions(w) for w in (batch.captions, [""] * len(batch.captions))]
                 asked = [self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames) for text in texts]
-            adapted = probing.row_norm(asked[0], asked[1]).double().cpu()
-            self.answers[key] = Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
+            adapted = probing.row_norm(asked[0], asked[1]).cpu().double()
+            self.answers[key] = Magnitudes(adapted=adapted, base=batch.base_norm_B.cpu().double())
         found: Magnitudes = self.answers[key]
         return found
 
@@ -239,8 +239,8 @@ class JudgeContext:
         kept_N = torch.tensor([not self._is_left_out(image) for image in image_N.tolist()])
         kept_N |= ~kept_N.any()
         return Rows(
-            adapted=torch.cat(list(adapted)).double().cpu()[kept_N],
-            base=torch.cat(list(base)).double().cpu()[kept_N],
+            adapted=torch.cat(list(adapted)).cpu().double()[kept_N],
+            base=torch.cat(list(base)).cpu().double()[kept_N],
             timestep=torch.cat([batch.timestep_B for batch in batches])[kept_N],
             image=image_N[kept_N],
         )

@@ -8,7 +8,7 @@ B batch, C latent channels, H W latent size. t is the noise path's coordinate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +63,7 @@ def make_noisy_batch(
     shift = path.shift((height, width)) if options.shift == "dynamic" else options.shift
     t_B = draw_levels(path, batch, generator, options, shift=shift).to(mean_BCHW.device, non_blocking=True)
     if options.multires_iterations:
-        noise_BCHW = _with_coarser(noise_BCHW, generator, options)
+        noise_BCHW = _with_coarser(noise_BCHW, normal, generator, options)
     shown_BCHW = noise_BCHW
     if options.input_perturbation:
         shown_BCHW = noise_BCHW + options.input_perturbation * normal(batch, channels, height, width)
@@ -74,7 +74,9 @@ def make_noisy_batch(
     )
 
 
-def _with_coarser(noise_BCHW: torch.Tensor, generator: torch.Generator, options: NoiseOptions) -> torch.Tensor:
+def _with_coarser(
+    noise_BCHW: torch.Tensor, normal: Callable[..., torch.Tensor], generator: torch.Generator, options: NoiseOptions
+) -> torch.Tensor:
     """Add noises of ever fewer pixels, enlarged, and divide by what the whole batch deviates by.
 
     Source: J. Whitaker, "Multi-Resolution Noise for Diffusion Model Training" (2023); kohya-ss/sd-scripts at 48d368fa,
@@ -84,7 +86,7 @@ def _with_coarser(noise_BCHW: torch.Tensor, generator: torch.Generator, options:
     for number in range(options.multires_iterations):
         finer = (2 * torch.rand((), generator=generator).item() + 2) ** number
         height, width = (max(1, int(side / finer)) for side in size)
-        coarse_BCHW = torch.randn((*noise_BCHW.shape[:2], height, width), generator=generator).to(noise_BCHW.device)
+        coarse_BCHW = normal(*noise_BCHW.shape[:2], height, width)
         enlarged_BCHW = torch.nn.functional.interpolate(coarse_BCHW, size, mode="bilinear")
         noise_BCHW = noise_BCHW + options.multires_discount**number * enlarged_BCHW
         if 1 in (height, width):

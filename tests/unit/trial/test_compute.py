@@ -17,7 +17,16 @@ from torch._dynamo.utils import counters
 from lorasweep.cli import main
 from lorasweep.components import bases
 from lorasweep.core import registry
-from lorasweep.core.records import BaseOptions, Component, ComputeOptions, Frame, Recipe, TrainOptions
+from lorasweep.core.records import (
+    BaseOptions,
+    Component,
+    ComputeOptions,
+    Frame,
+    Mask,
+    NoiseOptions,
+    Recipe,
+    TrainOptions,
+)
 from lorasweep.trial import lora_weight
 from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.resources import TrialResources
@@ -35,8 +44,12 @@ def afterwards(tiny_sd: Path) -> Iterator[None]:
     torch.compiler.reset()
 
 
-def slot_in(base: Any, recipe: Recipe, folder: Path) -> Slot:
+def slot_in(base: Any, recipe: Recipe, folder: Path, *, masked: bool = False) -> Slot:
     plan, store = make_plan(recipe, folder / "images"), Store(folder / "cache")
+    if masked:
+        masks = [Mask(file=image.file, sha256=image.sha256, channel="gray", share=0.5) for image in plan.images]
+        images = zip(plan.images, masks, strict=True)
+        plan = dataclasses.replace(plan, images=tuple(dataclasses.replace(image, mask=mask) for image, mask in images))
     return make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
 
 
@@ -48,17 +61,28 @@ def losses(base: Any, recipe: Recipe, folder: Path, steps: int = 6) -> list[floa
         slot.close()
 
 
-@pytest.mark.parametrize("name", ["stable_diffusion", "sdxl"])
-def test_the_host_waits_for_the_device_once_a_step(name: str, tiny_sd: Path, tiny_sdxl: Path, tmp_path: Path) -> None:
+NOISE = {"offset": 0.05, "adaptive_noise_scale": 0.01, "multires_iterations": 6, "input_perturbation": 0.1}
+MUCH = {
+    "noise": NoiseOptions(**NOISE, loss_type="huber"),
+    "regularization": {"ema": {}},
+    "adapter": Component(name="lora", options={"dim": 2, "dropout": 0.1, "rank_dropout": 0.5, "module_dropout": 0.5}),
+    "optimizer": Component(name="adamw", options={"loraplus_lr_ratio": 4.0}),
+}
+
+
+@pytest.mark.parametrize(("name", "knobs"), [("stable_diffusion", {}), ("sdxl", {}), ("stable_diffusion", MUCH)])
+def test_the_host_waits_for_the_device_once_a_step(
+    name: str, knobs: dict[str, Any], tiny_sd: Path, tiny_sdxl: Path, tmp_path: Path
+) -> None:
     path = tiny_sdxl if name == "sdxl" else tiny_sd
     options = BaseOptions(name=name, path=str(path), resolution=32, bucket_step=8)
     with pretend_cuda.pretend_cuda():
         base = registry.load("base", name).load(options, device="cuda", precision="fp32")
         # To torch's clipping the pretended device is the CPU, to which it moves what on a GPU stays.
         unclipped = TrainOptions(max_steps=8, batch_size=2, max_grad_norm=0.0, device="cpu")
-        recipe = dataclasses.replace(make_recipe(path), base=options, train=unclipped)
-        slot = slot_in(base, recipe, tmp_path)
-        train(slot, base, 1)
+        recipe = dataclasses.replace(make_recipe(path, **knobs), base=options, train=unclipped)
+        slot = slot_in(base, recipe, tmp_path, masked=bool(knobs))
+        train(slot, base, 3)
         pretend_cuda.waits.clear()
         train(slot, base, 2)
         assert pretend_cuda.waits == ["tolist", "tolist"]  # loss and norm, by which a slot that diverges is stopped
@@ -110,6 +134,33 @@ def test_blocks_are_compiled_once_for_all_trials(tiny_sd: Path, tmp_path: Path) 
         graphs.append(counters["stats"]["unique_graphs"])
         assert found[0] == pytest.approx(found[-1], rel=1e-2)
     assert graphs[0] > 0 and graphs[1:] == [graphs[0]] * 2
+
+
+def test_in_compiled_blocks_what_an_adapter_drops_is_not_what_the_trial_before_did(
+    tiny_sd: Path, tmp_path: Path
+) -> None:
+    """One block is compiled, to spare time: as others drop, so does that."""
+    resources, found = TrialResources(), []
+    options = {"dim": 2, "alpha": 1.0}
+    for dropout in (0.0, 0.5, 0.0):
+        recipe = make_recipe(
+            tiny_sd,
+            adapter=Component(name="lora", options={**options, "rank_dropout": dropout}),
+            scheduler=Component(name="constant"),
+            compute=ComputeOptions(dynamo_backend="eager"),
+        )
+        base: Any = resources.base(recipe)
+        compiled = [module for module in base.unet.modules() if module._compiled_call_impl]
+        for module in compiled[1:]:
+            module._compiled_call_impl = None
+        losses_of = [losses(base, recipe, tmp_path, steps=2)]
+        kept, compiled[0]._compiled_call_impl = compiled[0]._compiled_call_impl, None
+        losses_of.append(losses(base, recipe, tmp_path, steps=2))
+        compiled[0]._compiled_call_impl = kept
+        found.append(losses_of)
+    assert found[0] == found[2] and found[0][0][1] != pytest.approx(found[1][0][1], rel=1e-4)
+    for by_graph, by_module in found:
+        assert by_graph == pytest.approx(by_module, rel=1e-5)
 
 
 def test_products_in_half_precision_share_a_forward(tiny_sd: Path, tmp_path: Path) -> None:

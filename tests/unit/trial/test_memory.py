@@ -34,6 +34,7 @@ from lorasweep.core.records import (
     TrainOptions,
 )
 from lorasweep.plan import memory
+from lorasweep.plan.trainable import trainable
 from lorasweep.trial import lora_weight
 from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.resources import build_adapter
@@ -284,6 +285,20 @@ def test_the_plan_says_how_much_of_a_card_is_taken(home: Path, capsys: pytest.Ca
     assert turned_on(dora, 6.0) == checkpointed  # it refuses the fourth
     assert turned_on(recipe, 6.0, on_gpu=False) == ["gradient_checkpointing", "tile_vae"]
     assert turned_on(compose_recipe(["base=dollhouse_flow"]), 0.1) == []  # nothing makes it fit, or helps
+
+
+@pytest.mark.usefixtures("of_sdxls_size")
+def test_the_plan_counts_the_average_of_the_weights(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    words = [*(word for word in AT_1024 if not word.startswith("adapter.dim")), "adapter.dim=128"]
+    for more in ([], ["regularization=ema"], ["regularization=scale_norm"]):
+        assert main(["plan", "--json", *words, "memory=fast", *more]) == 0
+        (arm,) = json.loads(capsys.readouterr().out)["arms"]
+        found.append(arm["estimated_gpu_gib"]["fast"])
+    trained = trainable(compose_recipe(words))
+    assert trained is not None and trained.parameters * 4 / 2**30 > 1
+    assert found[1] - found[0] == pytest.approx(trained.parameters * 4 / 2**30, abs=0.11)  # each to a tenth
+    assert found[2] == found[0]
 
 
 def turned_on(recipe: Recipe, gib: float | None, *, slots: int = 1, on_gpu: bool = True) -> list[str]:
