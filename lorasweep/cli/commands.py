@@ -145,9 +145,9 @@ examples:
   lorasweep judge my_lora.safetensors captions.trigger=zkw base=...  without images: drift, burn, variety, control
   lorasweep judge mine=a.safetensors theirs=b.safetensors base=...   side by side, with a leaderboard
   lorasweep judge a.safetensors base=... --require 'overcook<0.5' --require 'identity>0.3'   for scripts
-Each file is drawn and judged at LoRA weight 0.7 (sample.weight). Their order is told by their metadata or names, or by \
---steps. All images of dataset.path count as trained on; dataset.holdout_path=FOLDER has some that were not. Judging the \
-same files twice costs nothing. Exit code 3: a --require is not kept.""",
+Each file is drawn and judged at LoRA weight 0.7 (sample.weight). Their order is told by their metadata or names, or \
+by --steps. All images of dataset.path count as trained on; dataset.holdout_path=FOLDER has some that were not. \
+Judging the same files twice costs nothing. Exit code 3: a --require is not kept.""",
         _arg(
             "overrides", nargs="+", metavar="FILE|ARM=FILE|KEY=VALUE", help="files of one arm, or of several; a recipe"
         ),
