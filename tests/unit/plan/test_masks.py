@@ -124,6 +124,10 @@ def test_a_mask_of_one_of_two_namesakes_is_not_taken_for_both(images: Path, caps
     [
         (["dataset.masks=nowhere"], "dataset.masks no such folder: 'nowhere'"),
         (["dataset.masks={folder}"], "dataset.masks must be a folder of masks alone, and the dataset is in it"),
+        (
+            ["dataset.masks={folder}/masks/.."],
+            "dataset.masks must be a folder of masks alone, and the dataset is in it",
+        ),
         (["dataset.unmasked_weight=0.5"], "dataset.unmasked_weight is the weight of what masks leave out"),
         (["dataset.masks=beside", "dataset.unmasked_weight=1.5"], "dataset.unmasked_weight must be"),
     ],
@@ -132,6 +136,24 @@ def test_what_cannot_be_is_refused(
     images: Path, capsys: pytest.CaptureFixture[str], words: list[str], part: str
 ) -> None:
     assert part in refused(capsys, images, *(word.format(folder=images) for word in words))
+
+
+def test_masks_inside_the_dataset_are_no_part_of_it_however_they_are_named(images: Path) -> None:
+    (images / "link").symlink_to(images / "masks", target_is_directory=True)
+    for name in ("masks", "../images/masks", "masks/../masks", "link"):
+        found = plan(images, f"dataset.masks={images}/{name}")
+        assert len(found.images) == 2 and all(image.mask for image in found.images)
+        assert not any("left out" in said for said in found.warnings), name
+
+
+def test_masks_that_are_not_asked_for_are_told(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (64, 64), 255).save(images / "7-masklabel.png")
+    assert main(["plan", f"dataset.path={images}", *WORDS]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "masks that are not used: 0-masklabel.png, 1-masklabel.png; dataset.masks=beside trains by them" in said
+    assert "not used: 7-masklabel.png" in said  # of no image
+    assert main(["plan", f"dataset.path={images}", *WORDS, "dataset.masks=beside"]) == 0
+    assert "trains by them" not in " ".join(capsys.readouterr().out.split())
 
 
 def test_opaque_pictures_among_others_are_named(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
