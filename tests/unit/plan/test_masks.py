@@ -119,6 +119,16 @@ def test_a_mask_of_one_of_two_namesakes_is_not_taken_for_both(images: Path, caps
     assert any("masks of no image: masks/0.png" in said for said in found.warnings)
 
 
+def test_masks_of_several_folders_lie_in_one_where_names_tell_them_apart(images: Path) -> None:
+    root = images.parent / "root"
+    for number, concept in enumerate(("1_a", "1_b")):
+        (root / concept).mkdir(parents=True)
+        for suffix in ("png", "txt"):
+            (images / f"{number}.{suffix}").rename(root / concept / f"{number}.{suffix}")
+    found = plan(root, f"dataset.masks={images / 'masks'}")
+    assert [Path(image.mask.file).name for image in found.images if image.mask] == ["0.png", "1.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -163,6 +173,15 @@ def test_opaque_pictures_among_others_are_named(images: Path, capsys: pytest.Cap
     )
     Image.open(images / "1.png").convert("RGB").save(images / "1.png")
     assert "no image is transparent anywhere" in refused(capsys, images, "dataset.masks=alpha")
+    Image.open(images / "1.png").quantize(16).save(images / "1.png", transparency=200)  # which no pixel has
+    assert "no image is transparent anywhere" in refused(capsys, images, "dataset.masks=alpha")
+
+
+def test_a_mask_in_a_palette_that_names_a_transparent_colour_is_opaque(images: Path) -> None:
+    for number in range(2):
+        mask = Image.open(images / f"{number}-masklabel.png").quantize(4)
+        mask.save(images / f"{number}-masklabel.png", transparency=b"\xff" * 4)
+    assert [each.mask.share for each in plan(images, "dataset.masks=beside").images if each.mask] == [0.25, 0.25]
 
 
 def test_a_mask_is_turned_as_its_picture_is(images: Path) -> None:
