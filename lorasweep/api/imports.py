@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep.config import trainers
-from lorasweep.config.importing.finish import Imported, Link
+from lorasweep.config.importing.finish import Imported, Link, is_unchanged
 from lorasweep.core import files, paths
 from lorasweep.core.errors import ConfigError, Problem
 
@@ -33,12 +33,11 @@ def import_config(
     images, target, place = (None if path is None else paths.typed(path) for path in (dataset, out, link))
     place = place and place.absolute()
     imported = trainers.import_config(paths.typed(file), images, link_into=place)
-    text = imported.text()
-    paths.require_replaceable(target, lambda there: there.read_bytes() == text.encode(), option="--out")
+    paths.require_replaceable(target, is_unchanged, option="--out")
     if place is not None:
         _make_links(place, imported.links)
     if target is not None:
-        files.write_text(target, text)
+        files.write_text(target, imported.text())
     return imported
 
 

@@ -88,7 +88,7 @@ examples:
   lorasweep train --from train/7 dataset.path=new/place       its images lie elsewhere now
   lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_class) or a plain folder of images.
-Ctrl-C once finishes the step, saves and exits with 130; twice stops now. The same command again goes on where
+Ctrl-C once finishes the step, saves and exits with 130; twice stops now. The same command again goes on where \
 it stopped; a recipe already cooked, here or by a sweep, is not cooked twice.""",
         _arg(
             "overrides",
@@ -146,9 +146,9 @@ examples:
   lorasweep judge my_lora.safetensors captions.trigger=zkw base=...  without images: drift, burn, variety, control
   lorasweep judge mine=a.safetensors theirs=b.safetensors base=...   side by side, with a leaderboard
   lorasweep judge a.safetensors base=... --require 'overcook<0.5' --require 'identity>0.3'   for scripts
-Each file is drawn and judged at LoRA weight 0.7 (sample.weight). Their order is told by their metadata or names, or by
---steps. All images of dataset.path count as trained on; dataset.holdout_path=FOLDER has some that were not. Judging the
-same files twice costs nothing. Exit code 3: a --require is not kept.""",
+Each file is drawn and judged at LoRA weight 0.7 (sample.weight). Their order is told by their metadata or names, or \
+by --steps. All images of dataset.path count as trained on; dataset.holdout_path=FOLDER has some that were not. \
+Judging the same files twice costs nothing. Exit code 3: a --require is not kept.""",
         _arg(
             "overrides", nargs="+", metavar="FILE|ARM=FILE|KEY=VALUE", help="files of one arm, or of several; a recipe"
         ),
@@ -189,7 +189,7 @@ examples:
   lorasweep audit my/images captions=absorbed buckets=kohya    as it would be trained on with these
   lorasweep audit my/images --html look.html                   thumbnails, crops, captions, findings beside them
   lorasweep audit my/images --strict                           exit code 1 while a `must` is open
-Every finding has a level (must, should, note), a reason and, where one helps, a command that mends it. Nothing
+Every finding has a level (must, should, note), a reason and, where one helps, a command that mends it. Nothing \
 is changed without --aside or --rename. Never imports torch. See docs/dataset.md.""",
         _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
         _OVERRIDES,
@@ -209,7 +209,7 @@ examples:
   lorasweep caption my/images --apply captions=cleaned --write --overwrite   in place of yours
   lorasweep caption my/images --undo                                         every byte as it was
   lorasweep caption my/images tagger=wd tagger.path=wd-vit-tagger-v3 captions.trigger=zkw   what a tagger sees
-Taggers: wd, captioner, dollhouse (conf/tagger/); nothing is downloaded. lorasweep itself applies a policy while
+Taggers: wd, captioner, dollhouse (conf/tagger/); nothing is downloaded. lorasweep itself applies a policy while \
 it trains, and leaves the files alone. See docs/dataset.md.""",
         _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
         _arg("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
@@ -249,8 +249,8 @@ examples:
   lorasweep rate quickstart/2                   the steps of one run; or of judged files: judge/NAME
   lorasweep rate quickstart --rater anna        several people, each apart
   lorasweep rate quickstart --results           the ranks, and whether the score agrees with the eye
-A page on this machine shows two pictures of one prompt and one noise, and not whose they are: left, right, as good,
-both bad, by keys, clicks or taps; U takes an answer back. It stops when the ranks are settled or after --pairs; every
+A page on this machine shows two pictures of one prompt and one noise, and not whose they are: left, right, as good, \
+both bad, by keys, clicks or taps; U takes an answer back. It stops when the ranks are settled or after --pairs; every \
 answer is kept at once, and the same command goes on. See docs/rate.md.""",
         _arg("named", metavar="SWEEP|SWEEP/TRIAL", help="a sweep, or a run"),
         _RATER,
@@ -273,9 +273,9 @@ examples:
   lorasweep calibrate base=stable_diffusion base.path=models/sd15 dataset.path=my/images
   lorasweep calibrate optimizer.lr=2e-3 train.max_steps=100       on the dollhouse
   lorasweep calibrate --ratings quickstart/2 --rater anna         by what anna called ruined; trains nothing
-Cooks the recipe far too long and far too hot, beside the base itself and random adapters of a healthy one's
-size. Every symptom gets its limit half way between what the harmless and the ruined show. Later recipes on
-that base, with that kind of dataset, at that LoRA weight and guidance, find the file by themselves; scores
+Cooks the recipe far too long and far too hot, beside the base itself and random adapters of a healthy one's \
+size. Every symptom gets its limit half way between what the harmless and the ruined show. Later recipes on \
+that base, with that kind of dataset, at that LoRA weight and guidance, find the file by themselves; scores \
 with the same digest in metrics.json are comparable. The same command continues where it stopped.""",
         _OVERRIDES,
         _arg("--times", type=_count, help="times the recipe's exposures (10)"),
@@ -302,8 +302,8 @@ who reads which form as it was judged:
   loha, lokr            ComfyUI, Forge, A1111                      ComfyUI, Forge, A1111   all five
   dora                  ComfyUI, Forge; others show it wrongly     ComfyUI, Forge, A1111   all five
   ia3                   A1111; others do not see it                ComfyUI, Forge, A1111   all five
-The factors are small. diff holds whole weight differences, as large as the base's weights; lora is the same
-as a plain LoRA of full rank, up to twice that. Left out: factors, for an ia3 lora. The metadata tell the
+The factors are small. diff holds whole weight differences, as large as the base's weights; lora is the same \
+as a plain LoRA of full rank, up to twice that. Left out: factors, for an ia3 lora. The metadata tell the \
 recipe, the step and how overcooked it was. Nothing is trained or changed.""",
         _arg("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"),
         _arg("--best", action="store_true", help="the sweep's trial with the best value"),
@@ -351,9 +351,9 @@ examples:
   lorasweep import config.toml -o my.yaml --link my_images            several folders: one of links
   lorasweep import a_lora.safetensors -o my.yaml                      the training that it keeps
   lorasweep plan my.yaml && lorasweep train my.yaml
-Reads kohya's sd-scripts and musubi-tuner (TOML, or a file with the command that trains), kohya_ss (JSON), Easy
-Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON), SimpleTuner (JSON), a command of diffusers' examples,
-whatever the file is called, and LoRA files that keep what sd-scripts, musubi-tuner, OneTrainer or lorasweep wrote of
+Reads kohya's sd-scripts and musubi-tuner (TOML, or a file with the command that trains), kohya_ss (JSON), Easy \
+Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON), SimpleTuner (JSON), a command of diffusers' examples, \
+whatever the file is called, and LoRA files that keep what sd-scripts, musubi-tuner, OneTrainer or lorasweep wrote of \
 their training. What could not be translated is listed, with its reason, in the file and on stderr: docs/flags.md.""",
         _arg("config", type=_path, metavar="CONFIG", help="the config of the training, or its LoRA file"),
         _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),

@@ -21,6 +21,7 @@ from lorasweep.core.hydra_text import write
 
 Label = str | int | float | bool
 _MOST_COUNTED = 100_000  # values of an interval
+_MOST_NAMED = 2  # numbers in the name of a point
 
 
 @dataclass(frozen=True)
@@ -170,9 +171,15 @@ class Point:
 
     @property
     def picks(self) -> tuple[str, ...]:
-        """The files that were searched for and chosen (`adamw`, `locon`), for the point's name."""
-        chosen = ((name.partition("[")[0], label) for name, label in self.params.items())
-        return tuple(str(label) for key, label in chosen if key in places.groups())
+        """What was chosen, for the point's name: files (`adamw`, `locon`), and numbers (`lr0.001`) if few."""
+        chosen = [(name.partition("[")[0], label) for name, label in self.params.items()]
+        numbers = [
+            f"{key.rpartition('.')[2]}{f'{label:.3g}' if isinstance(label, float) else label}".replace("+", "")
+            for key, label in chosen
+            if isinstance(label, int | float) and not isinstance(label, bool)
+        ]
+        files = [str(label) for key, label in chosen if key in places.groups()]
+        return (*files, *(numbers if len(numbers) <= _MOST_NAMED else ()))
 
 
 @dataclass(frozen=True)

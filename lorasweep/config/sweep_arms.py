@@ -20,12 +20,13 @@ from typing import Any
 from lorasweep.config import places
 from lorasweep.config.override import Override, as_overrides, parse
 from lorasweep.config.recipe import check_recipe
-from lorasweep.config.space import Axis, Choice, Point, Space, label_of
+from lorasweep.config.space import Axis, Choice, Condition, Point, Setting, Space, label_of
 from lorasweep.config.space_read import Swept, condition_problems, overlap_problems, read_space
 from lorasweep.config.sweep_spec import Arm, SamplerOptions, Search
 from lorasweep.config.text_value import Scalar
 from lorasweep.config.tree import compose_tree, look_up, without_replaced
 from lorasweep.core.errors import Problem
+from lorasweep.core.hydra_text import write
 from lorasweep.core.records import Recipe
 
 MOST_CORNERS = 400
@@ -276,11 +277,13 @@ def build_search(
     before = len(problems)
     pinned = {each.key: each.value for each in parse(overrides)[0]}
     space = read_space(declared, swept=swept, pinned=pinned, problems=problems)
+    common, of_one = _parted(common, swept)
     if space is None:
         if total is not None and len(problems) == before:
             hint = "arms x seeds is the total"
             problems.append(Problem("sweep.total", "belongs to a space, and nothing is searched", hint))
         return arms, None
+    space = dataclasses.replace(space, settings=(*space.settings, *of_one))
     countable = all(axis.domain.values is not None for axis in space.axes)
     if sampler is None:
         sampler = SamplerOptions(name="grid" if total is None and countable else "tpe")
@@ -291,6 +294,11 @@ def build_search(
     if sampler.name == "grid" and not countable:
         return arms, None
     warnings = () if len(problems) > before else try_random_points(space, common, overrides, problems)
+    warnings += tuple(
+        f"space: the file's {' '.join(write(each.key, each.value) for each in rows)} goes with {when[0]} only; "
+        "typed on the command line, it goes with all"
+        for when, rows in itertools.groupby(of_one, lambda each: each.when)
+    )
     trials = _total(space, sampler, total, arms=len(arms), seeds=len(seeds), problems=problems)
     if len(problems) > before:
         return arms, None
@@ -304,6 +312,28 @@ def build_search(
         warnings=warnings,
     )
     return [locate(arm, space, common, overrides) for arm in arms], search
+
+
+def _parted(common: Sequence[str], swept: Sequence[Swept]) -> tuple[list[str], list[Setting]]:
+    """Part from a file's overrides the knobs that a searched file of `conf/` replaces, as one that is picked does.
+
+    They stay with the file that they were written for: of `optimizer=adamw,prodigy`, AdamW keeps its learning rate.
+    """
+    given, usual = {each.key: each.value for each in parse(common)[0]}, places.read_map()[0]
+    kept, settings, searched = list(common), [], {each.key for each in swept}
+    for key, domain in [(each.key, each.domain) for each in swept if each.key in usual]:
+        if key in places.LIST_GROUPS or not isinstance(domain, Choice):
+            continue
+        own = given.get(key, usual[key])
+        for override in parse([text for text in kept if text.startswith(f"{key}.")])[0]:
+            text = override.text
+            stays = [c for c in domain.values if c == own or without_replaced([text], [write(key, c)])]
+            if override.key in searched or len(stays) == len(domain.values):
+                continue
+            kept.remove(text)
+            if stays:
+                settings.append(Setting(override.key, override.value, (Condition(key, tuple(stays)),)))
+    return kept, settings
 
 
 def _total(

@@ -29,6 +29,17 @@ def in_quotes(text: str) -> str:
     return '"' + re.sub(r"(\\+)$", lambda match: match.group(1) * 2, escaped) + '"'
 
 
+def shortened(override: str) -> str:
+    """Return an override as one reads it: `optimizer.lr=0.005374` of `optimizer.lr=0.005374457798659756`."""
+    key, equals, value = override.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        return override
+    read = f"{number:.4g}"
+    return f"{key}{equals}{read}" if len(read) < len(value) and not value.isdigit() else override
+
+
 def _literal(value: Any, plain: re.Pattern[str]) -> str:
     if isinstance(value, Mapping):
         pairs = ((key if _KEY.fullmatch(key) else in_quotes(key), inner) for key, inner in value.items())

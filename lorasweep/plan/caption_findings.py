@@ -148,8 +148,8 @@ def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[
         )
     if own:
         yield Finding(
-            f"the subject's own, in nearly every caption of {concept}: {some(own)}; pruned, its trigger absorbs "
-            "them; kept, they can be changed by a prompt",
+            f"traits of the subject's own, in nearly every caption of {concept}: {some(own)}; prune them, and its "
+            "trigger absorbs them; keep them, and a prompt can change them",
             places=[concept],
             command=mending.rewrite(root, write_text("captions.prune", _alone(own))),
             tags=dict.fromkeys(own, "absorbed"),

@@ -122,7 +122,7 @@ def test_a_recipe_that_burns_is_warned_about_once(home: Path, words: list[str]) 
     warnings = [row["warning"] for row in rungs if row["warning"]]
     assert len(warnings) == 1 and warnings[0].startswith("burned from step 2 (")
     verdict = files.read_json(home / "a" / "metrics.json")["verdict"]
-    assert verdict["state"] == "overcooked" and verdict["sentence"].startswith("Never done: from 2 ")
+    assert verdict["state"] == "overcooked" and verdict["sentence"].startswith("Never done: from step 2 on ")
 
 
 def test_a_trial_told_to_stop_when_its_process_died_stops_when_it_is_back(home: Path, words: list[str]) -> None:

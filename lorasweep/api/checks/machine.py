@@ -10,21 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 from lorasweep.api.checks import Check, fail, ok, warn
 from lorasweep.core import machine, paths
-from lorasweep.results.tracking.address import (
-    address_problem,
-    is_server,
-    masked,
-    sqlite_file,
-    tracking_uri,
-    without_user,
-)
+from lorasweep.results.tracking.address import address_problem, is_server, masked, sqlite_file, tracking_uri
+from lorasweep.results.tracking.store import StoreUnavailable, require_server
 from lorasweep.results.tracking.ui import DEFAULT_PORT, is_free
 
 GIB = 2**30
@@ -89,12 +81,10 @@ def mlflow_store() -> Check:
         return warn("mlflow store", f"{wrong.where} {wrong.message}", f"{wrong.hint}; {later}")
     if is_server(uri):
         try:
-            with urllib.request.urlopen(f"{without_user(uri).rstrip('/')}/health", timeout=PATIENCE_S):
-                return ok("mlflow store", f"{masked(uri)} answers")
-        except urllib.error.HTTPError as error:  # it asks who we are, or has no such page: but it is there
-            return ok("mlflow store", f"{masked(uri)} answers ({error.code})")
-        except OSError as error:
-            return warn("mlflow store", f"{masked(uri)} does not answer: {error}", f"start it, or wait: {later}")
+            require_server(uri)
+        except StoreUnavailable as error:
+            return warn("mlflow store", str(error), later)
+        return ok("mlflow store", f"{masked(uri)} answers")
     file = sqlite_file(uri)
     if file is None:
         return ok("mlflow store", f"{uri.partition('://')[0]}, not looked into")

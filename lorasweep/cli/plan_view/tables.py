@@ -101,7 +101,7 @@ def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
         texts=["arm"],
         numbers=["trained", "steps", "exposures", "buckets"],
         rows=[(arm["name"], *row) for arm, row in zip(arms, counts, strict=True)],
-        caption="trained: numbers of the adapter; exposures: times an image is seen, on average",
+        caption="trained: parameters of the adapter; exposures: how often an image is seen, on average",
     )
 
 

@@ -23,7 +23,7 @@ from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.hydra_text import write
 from lorasweep.core.printable import readable
-from lorasweep.core.records import JUDGED_BY, MATERIAL
+from lorasweep.core.records import JUDGED_BY, MATERIAL, digest
 from lorasweep.data.tree import OWN_MASKS
 
 SaidT = TypeVar("SaidT", Line, Note, Problem)
@@ -75,7 +75,7 @@ class Imported:
 
         Every key says where it comes from.
         """
-        lines = [f"# Made by: {self.source}"]
+        lines = []
         if to_say := self.to_say():
             lines += ["#", f"# {_TO_SAY}:", *(f"#   {key}: {why}" for key, why in to_say.items())]
         for name, title in _TITLES.items():
@@ -91,7 +91,9 @@ class Imported:
             if key in differing:
                 origin += f" (lorasweep's: {_yaml(differing[key])})"
             lines.append(f"  {key}: {_yaml(line.value)}  # {origin}")
-        return "\n".join(lines) + "\n"
+        body = "\n".join(lines) + "\n"
+        told = f"It replaces this file as long as nothing below is changed: {digest(body)[:12]}"
+        return f"# Made by: {self.source}\n# {told}\n{body}"
 
     def document(self) -> dict[str, Any]:
         """Return the same as data.
@@ -118,6 +120,12 @@ class Imported:
             "not_here": list(self.not_here),
             "links": [{"name": link.name, "target": str(link.target)} for link in self.links],
         }
+
+
+def is_unchanged(file: Path) -> bool:
+    """Tell whether it is an import as it was written; raises OSError or ValueError where it is none."""
+    _, told, body = file.read_text(encoding="utf-8").split("\n", 2)
+    return told.endswith(f": {digest(body)[:12]}")
 
 
 def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) -> Imported:

@@ -92,8 +92,8 @@ def _stable_diffusion(draft: Draft) -> None:
         draft.ignore("clip_skip", "SDXL is always read at the last layer but one, by sd-scripts too")
     else:
         draft.put("base.clip_skip", draft.take("clip_skip"), "clip_skip")
-    if str(draft.options.get("max_token_length") or 75) == "75":
-        draft.differ("max_token_length", "sd-scripts cuts captions after 75 tokens; here they are read whole")
+    tokens = draft.options.get("max_token_length") or 75
+    draft.differ("max_token_length", f"sd-scripts cuts captions after {tokens} tokens; here they are read whole")
     for option in flow.OPTIONS:
         draft.ignore(option, "is of flow matching")
     is_lycoris = draft.take("network_module") in flow.LYCORIS

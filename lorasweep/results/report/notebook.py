@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.core.hydra_text import shortened
 from lorasweep.core.printable import visible
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
@@ -98,7 +99,7 @@ def of_sweep(state: SweepState) -> Shown:
             (
                 "" if arm.rank is None else arm.rank,
                 arm.arm,
-                *([" ".join(arm.overrides)] if state.has_space else []),
+                *([" ".join(map(shortened, arm.overrides))] if state.has_space else []),
                 *(
                     "" if found is None else f"{found:.3f}"
                     for found in (arm.value, *(arm.metrics.get(name) for name in state.further))

@@ -25,6 +25,7 @@ from PIL import Image
 import lorasweep
 from lorasweep.core.errors import DatasetError
 from lorasweep.core.findings import Finding, with_commands
+from lorasweep.core.hydra_text import shortened
 from lorasweep.core.printable import command, readable
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.data import captions
@@ -87,7 +88,7 @@ def templates() -> Environment:
         words.duration,
         worked,
         words.score_line,
-        words.shortened,
+        shortened,
     )
     found.filters |= {use.__name__: use for use in uses}
     return found

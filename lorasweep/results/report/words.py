@@ -37,17 +37,6 @@ class SymptomSaid:
     grade: float  # how much that counts, [0, 1]; O is their noisy-OR
 
 
-def shortened(override: str) -> str:
-    """Return an override as one reads it: `optimizer.lr=0.005374` of `optimizer.lr=0.005374457798659756`."""
-    key, equals, value = override.partition("=")
-    try:
-        number = float(value)
-    except ValueError:
-        return override
-    read = f"{number:.4g}"
-    return f"{key}{equals}{read}" if len(read) < len(value) and not value.isdigit() else override
-
-
 def verdict(findings: Findings) -> list[str]:
     """Return the answer in a few sentences, the most important first; a command that ends one has a line of its own."""
     ranked, trials = [row for row in findings.arms if row.value is not None], findings.state.trials

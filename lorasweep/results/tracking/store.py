@@ -24,6 +24,7 @@ from lorasweep.results.tracking.address import address_problem, is_server, maske
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 # MLflow retries a dead server for four minutes; the next sync tries again anyway. Set values are respected.
 _ENVIRONMENT = {
@@ -118,6 +119,19 @@ def open_store(experiment: str) -> Store:
         return Store(client, uri, _experiment(client, uri, experiment), _database_id(uri))
 
 
+def require_server(uri: str) -> None:
+    """Ask a tracking server for something small, as whom the environment says, and change nothing there.
+
+    Raises:
+        StoreUnavailable: it does not answer, refuses, or is no MLflow server.
+    """
+    quieten()
+    with _explained(uri):
+        from mlflow import MlflowClient
+
+        _find(MlflowClient(tracking_uri=uri), uri, "Default")
+
+
 def quieten() -> None:
     """Set MLflow's environment for this process, before it is imported: fail fast, phone nobody."""
     for key, value in _ENVIRONMENT.items():
@@ -133,20 +147,25 @@ def _database_id(uri: str) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
+def _find(client: MlflowClient, uri: str, name: str) -> Experiment | None:
+    found = client.get_experiment_by_name(name)
+    if found is not None and not found.experiment_id:  # JSON, but not MLflow's
+        raise StoreUnavailable(f"the MLflow store {masked(uri)} cannot be used: {_NO_MLFLOW}")
+    return found
+
+
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     folder = (paths.mlruns() / re.sub(r"[^A-Za-z0-9._-]+", "-", name)).as_uri()
     location = None if is_server(uri) else folder  # a server decides for itself
-    if (found := client.get_experiment_by_name(name)) is None:
+    if (found := _find(client, uri, name)) is None:
         try:
             return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # another process was faster, on a server
             if found is None:
                 raise
-    if not found.experiment_id:  # JSON, but not MLflow's
-        raise StoreUnavailable(f"the MLflow store {masked(uri)} cannot be used: {_NO_MLFLOW}")
     if found.lifecycle_stage != "active":
         raise StoreUnavailable(
             f"experiment `{name}` was deleted in MLflow. Restore it: "

@@ -39,7 +39,7 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
     _check(host, port)
     uri = tracking_uri()
     if is_server(uri):
-        _announce(without_user(uri).rstrip("/") + "/", uri, open_browser=open_browser)
+        _announce(without_user(uri).rstrip("/") + "/", uri, open_browser=open_browser, said="")
         return 0
     port = port or _free_port(host)
     quieten()
@@ -67,10 +67,10 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
         _end(server)
 
 
-def _announce(url: str, uri: str, *, open_browser: bool) -> None:
+def _announce(url: str, uri: str, *, open_browser: bool, said: str = "  (Ctrl-C stops it)") -> None:
     """Print where the UI is, with the page of each sweep that this store mirrors, the latest last."""
     pages = [url + page for page in _pages(uri)]
-    print("\n".join(["", *pages, f"MLflow UI  {url}  (Ctrl-C stops it)"]), flush=True)
+    print("\n".join(["", *pages, f"MLflow UI  {url}{said}"]), flush=True)
     if open_browser:
         webbrowser.open(pages[-1] if pages else url)
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.core.console import text_console
+from lorasweep.core.hydra_text import shortened
 from lorasweep.core.printable import visible
 from lorasweep.core.records import Status
 from lorasweep.core.streams import make_safe
@@ -352,7 +353,8 @@ def _sentences(rows: Sequence[ArmRow], *, named: bool) -> list[RenderableType]:
     grid.add_column(style="dim", overflow="fold", min_width=8)
     grid.add_column()
     for row in rows:
-        text = "\n".join(filter(None, ("" if named else " ".join(row.overrides), row.sentence or row.reason)))
+        what = "" if named else " ".join(map(shortened, row.overrides))
+        text = "\n".join(filter(None, (what, row.sentence or row.reason)))
         if text:
             grid.add_row(row.arm, text)
     return [_text(), grid] if grid.row_count else []

@@ -7,8 +7,8 @@
                overcook/kept_step                              the checkpoint that every other number is about
                overcook/score_last, /utility_last              O and U where the recipe ends, as declared
     document   "verdict" of metrics.json, see `document`
-    sentence   "Done at step 400 (17 exposures per image); from 700 it copies its training images (M 0.31,
-               limit 0.09); use it at 0.6 to 0.8."
+    sentence   "Done at step 400 (17 exposures per image); from step 700 on it copies its training
+               images (M 0.31, limit 0.09); use it at 0.6 to 0.8."
 
 Exposures are per image. Measures nothing; imports no torch.
 """
@@ -185,7 +185,7 @@ def _trouble(found: Verdict) -> str:
     if found.blame is None:
         return ""
     doubt = f", {_WITHIN_ERROR}" if found.within_error else ""
-    return f"from {found.burned_at} {blamed(found.blame)}{doubt}"
+    return f"from step {found.burned_at} on {blamed(found.blame)}{doubt}"
 
 
 def _where(found: Verdict, calibration: Calibration) -> str:

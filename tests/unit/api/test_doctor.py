@@ -115,7 +115,7 @@ def test_the_mlflow_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database.write_bytes(b"no database" * 100)
     assert machine.mlflow_store().state is State.WARN
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert "does not answer" in machine.mlflow_store().found
+    assert "nobody listens there" in machine.mlflow_store().found
 
 
 def test_a_taken_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from lorasweep.cli import main
@@ -21,3 +23,13 @@ def test_no_line_is_wider_than_the_terminal_but_a_command_to_copy(
     lines = told[80].partition("\n\n")[2].splitlines()  # the usage is argparse's
     assert [line for line in lines if len(line) > 80 and not line.startswith(("  lorasweep ", "  eval "))] == []
     assert {*told[200].split(), "|"} == {*told[80].split(), "|"}, "nothing is lost"
+    torn = [
+        (line, after)
+        for line, after in itertools.pairwise(lines)
+        if line[:1].strip()
+        and after[:1].islower()
+        and not after.startswith(("results:", "exit codes:"))
+        and not line.endswith((".", ":"))
+        and len(f"{line} {after.split()[0]}") <= 78
+    ]
+    assert torn == [], "a paragraph is folded once"

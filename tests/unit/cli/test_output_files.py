@@ -94,6 +94,21 @@ def test_a_command_replaces_what_it_wrote_before(me: Path) -> None:
         assert (main(words), main(words)) == (0, 0)
 
 
+def test_an_import_follows_the_config_until_the_recipe_is_changed_by_hand(
+    me: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kohya(me)
+    config, recipe = me / "config.toml", Path("mine.yaml")
+    words = ["import", "~/config.toml", "-o", "mine.yaml"]
+    assert main(words) == 0
+    config.write_text("network_dim = 4\nseed = 7\n", encoding="utf-8")
+    assert main(words) == 0 and "seed: 7" in recipe.read_text(encoding="utf-8")
+    changed = recipe.read_text(encoding="utf-8").replace("seed: 7", "seed: 8")
+    recipe.write_text(changed, encoding="utf-8")
+    assert main(words) == 2 and "was changed since" in capsys.readouterr().err
+    assert recipe.read_text(encoding="utf-8") == changed
+
+
 @pytest.mark.parametrize(
     "words",
     [

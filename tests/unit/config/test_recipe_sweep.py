@@ -51,3 +51,25 @@ def test_a_key_with_dashes_is_refused_with_how_it_is_typed(capsys: pytest.Captur
     with pytest.raises(SystemExit):
         main(["plan", "--adapter.dim=4"])
     assert "without dashes, as KEY=VALUE: adapter.dim=4" in capsys.readouterr().err
+
+
+def test_another_part_on_an_axis_leaves_the_files_knobs_to_the_one_they_are_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `optimizer=prodigy` alone does: Prodigy knows no eps, and would hardly learn at AdamW's rate."""
+    monkeypatch.chdir(home)
+    lines = "optimizer: adamw, optimizer.lr: 2e-4, optimizer.eps: 1e-7, captions.trigger: zkw, adapter.dim: 4"
+    (home / "my.yaml").write_text(f"recipe: {{{lines}}}\n", encoding="utf-8")
+    words = ["my.yaml", "optimizer=adamw,prodigy,lion", "captions=as_written,absorbed", "train.max_steps=8"]
+
+    assert main(["plan", *words]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the file's optimizer.lr=0.0002 optimizer.eps=1e-07 goes with optimizer=adamw only" in told
+    spec = config.load_sweep(words[0], words[1:])
+    recipes = {arm.recipe.optimizer.name: arm.recipe for arm in spec.known}
+    alone = {name: config.load_recipe("my.yaml", [f"optimizer={name}"]) for name in ("prodigy", "lion")}
+    assert {name: recipes[name].optimizer for name in alone} == {name: each.optimizer for name, each in alone.items()}
+    assert (recipes["adamw"].optimizer.options["lr"], recipes["adamw"].optimizer.options["eps"]) == (2e-4, 1e-7)
+    assert {(arm.recipe.captions.trigger, arm.recipe.adapter.options["dim"]) for arm in spec.known} == {("zkw", 4)}
+    rates = config.load_sweep(words[0], [*words[1:], "optimizer.lr=1e-4,1"])  # an axis of its own is everybody's
+    assert {arm.recipe.optimizer.options["lr"] for arm in rates.known} == {1e-4, 1}

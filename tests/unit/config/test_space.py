@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from lorasweep.config.override import parse
-from lorasweep.config.space import Axis, Choice, Condition, Interval, Setting, Space
+from lorasweep.config.space import Axis, Choice, Condition, Interval, Point, Setting, Space
 from lorasweep.config.space_read import Swept, condition_problems, overlap_problems, read_override, read_space
 from lorasweep.core.errors import Problem
 
@@ -106,7 +106,7 @@ def test_a_branch_has_its_own_names_and_sets_its_own_keys() -> None:
         "adapter.dim=8",
         "optimizer.d_coef=1.5",
     )
-    assert point.picks == ("prodigy",)
+    assert point.picks == ("prodigy", "dim8", "d_coef1.5")
     assert parse(point.overrides)[1] == []
     assert BRANCHED.point(point.params) == point
 
@@ -264,3 +264,15 @@ def test_branches_that_exclude_each_other_may_give_the_same_key() -> None:
     }
 
     assert problems_of(data) == {}
+
+
+def test_a_point_is_named_by_its_files_and_a_few_numbers() -> None:
+    few = {
+        "optimizer": "adamw",
+        "optimizer.lr[adamw]": 0.000312345,
+        "captions.shuffle": True,
+        "adapter.targets": "attn",
+    }
+    assert Point(few, {}).picks == ("adamw", "lr0.000312")
+    assert Point({"dataset.dollhouse.seed": 12345, "x.scale": 1e4}, {}).picks == ("seed12345", "scale1e04")
+    assert Point({"optimizer": "lion", "a.x": 1, "a.y": 2, "a.z": 0.5}, {}).picks == ("lion",)

@@ -55,9 +55,9 @@ def test_a_search_is_planned_by_its_corners(file: str) -> None:
     assert [arm["name"] for arm in data["arms"]] == [
         "known",
         "outside",
-        "corner00-adamw",
+        "corner00-adamw-lr0.001",
         "corner01-prodigy",
-        "corner02-adamw",
+        "corner02-adamw-lr0.01",
     ]
     each = data["arms"][0]["estimated_seconds"]
     assert data["estimated_seconds"] == pytest.approx(START_S + each * 9 / 2, rel=0.02)

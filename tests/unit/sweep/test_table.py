@@ -123,8 +123,9 @@ def test_the_leaderboard_says_what_is_noise():
 
 def test_a_point_is_told_by_its_keys_and_single_runs_are_not_sent_to_a_sweep():
     point = trial(0, Status.COMPLETED, arm="p000", value=0.7, overrides=("adapter.dim=4",))
-    other = trial(1, Status.COMPLETED, arm="p001", value=0.6, overrides=("adapter.dim=8",))
-    assert "adapter.dim=4" in shown(table.render_leaderboard, sweep(point, other, has_space=True))
+    other = trial(1, Status.COMPLETED, arm="p001", value=0.6, overrides=("optimizer.lr=0.002624345199",))
+    told = shown(table.render_leaderboard, sweep(point, other, has_space=True))
+    assert "adapter.dim=4" in told and "optimizer.lr=0.002624\n" in told.replace(" ", "")
     assert "adapter.dim=4" not in shown(table.render_leaderboard, sweep(point, other))
     single = dataclasses.replace(sweep(point, other), question="")
     assert "until-decided" not in shown(table.render_state, single, max_rows=9)

@@ -99,7 +99,7 @@ def test_a_lora_file_becomes_the_recipe_of_its_training(images: dict[str, str], 
     }
     assert {key: found["recipe"].get(key) for key in wanted} == wanted
     untranslated = {note["option"] for note in found["untranslated"]}
-    assert {"flip_aug", "max_token_length", "train_data_dir"} <= untranslated
+    assert {"flip_aug", "train_data_dir"} <= untranslated
     assert any("lr_scheduler_num_cycles" in option for option in untranslated)  # which the file does not keep
     assert not any("known here" in note["reason"] for note in found["untranslated"])
     assert "ss_num_epochs" in {note["option"] for note in found["left_out"]}

@@ -486,11 +486,11 @@ def test_two_ways_to_weigh_levels_are_one(answer: Callable[..., Answer]) -> None
     assert "one way" in told(found)["debiased_estimation_loss"]
 
 
-def test_captions_are_cut_there_unless_they_say_otherwise(answer: Callable[..., Answer]) -> None:
-    for text in ("", "max_token_length = 75\n"):
-        assert "after 75 tokens" in told(answer(BASE + text), "differs")["max_token_length"]
-    found = answer(f"{BASE}max_token_length = 225\n")
-    assert "chunks of 75" in told(found)["max_token_length"] and "max_token_length" not in told(found, "differs")
+def test_captions_are_cut_there_later_where_they_say_so(answer: Callable[..., Answer]) -> None:
+    for text, tokens in (("", 75), ("max_token_length = 75\n", 75), ("max_token_length = 225\n", 225)):
+        found = answer(BASE + text)
+        assert f"after {tokens} tokens" in told(found, "differs")["max_token_length"]
+        assert "max_token_length" not in told(found)
 
 
 def test_dropout_is_an_argument_of_lycoris_alone(answer: Callable[..., Answer]) -> None:

@@ -119,17 +119,3 @@ def test_long_lists_are_cut() -> None:
     assert words.listed(["a"]) == "“a”"
     assert words.listed(["a", "b", "c"]) == "“a”, “b” and “c”"
     assert words.listed(list("abcdef")) == "“a”, “b”, “c”, “d” and 2 more"
-
-
-@pytest.mark.parametrize(
-    ("typed", "read"),
-    [
-        ("optimizer.lr=0.005374457798659756", "optimizer.lr=0.005374"),
-        ("optimizer.lr=4e-3", "optimizer.lr=4e-3"),
-        ("train.max_steps=123456", "train.max_steps=123456"),
-        ("adapter=locon", "adapter=locon"),
-        ("captions.prune=[white hair]", "captions.prune=[white hair]"),
-    ],
-)
-def test_a_sampled_number_is_read_in_four_digits(typed: str, read: str) -> None:
-    assert words.shortened(typed) == read

@@ -54,7 +54,7 @@ def test_a_recipe_that_cooks_is_done_and_burns() -> None:
     assert found.learned_from == 400 and found.safe_window == pytest.approx(300 / 24)
     said = summary.sentence(found, CALIBRATION, best=BestWeight(weight=0.7, low=0.6, high=0.8, utility=0.8), kept=400)
     assert said == (
-        "Done at step 400 (17 exposures per image); from 700 it copies its training images "
+        "Done at step 400 (17 exposures per image); from step 700 on it copies its training images "
         "(M 0.31, limit 0.09); use it at 0.6 to 0.8."
     )
 
@@ -119,7 +119,7 @@ def test_verdicts_without_a_window() -> None:
     assert summary.sentence(under, CALIBRATION).startswith("Undercooked: by step 200 ")
     never = of([judged(100, 0.2, prior_drift__class=5.0), judged(200, 0.9, prior_drift__class=9.0)])
     assert (never.done_at, never.burned_at) == (None, 100)
-    assert summary.sentence(never, CALIBRATION).startswith("Never done: from 100 strangers are redrawn (P 5.00")
+    assert summary.sentence(never, CALIBRATION).startswith("Never done: from step 100 on strangers are redrawn (P 5.00")
     unknown = verdict.of_rungs([{"step": 1, "exposures_per_image": 1.0, "metrics": {}}], CALIBRATION)
     assert "Could not be judged" in summary.sentence(unknown, CALIBRATION)
 
@@ -134,7 +134,7 @@ def test_without_identity_and_loss_only_burning_is_told() -> None:
         "Not overcooked by step 200; whether the subject is there was not measured."
     )
     assert summary.sentence(of(hot), CALIBRATION).startswith(
-        "Overcooked: from 200 strangers are redrawn (P 7.00, limit"
+        "Overcooked: from step 200 on strangers are redrawn (P 7.00, limit"
     )
     assert [verdict.state_of(rung["metrics"], CALIBRATION) for rung in hot] == ["unknown", "overcooked"]
 
@@ -151,7 +151,7 @@ def test_symptoms_that_only_together_pass_the_limit_are_not_blamed_alone() -> No
     found = of([judged(100, 0.8), judged(200, 0.9, prior_drift__class=0.48, generalisation__gap=0.46)])
     assert found.burned_at == 200 and found.blame is not None and not found.blame.alone
     said = summary.sentence(found, CALIBRATION)
-    assert "from 200 symptoms add up, above all strangers are redrawn (P 0.48, limit 0.50)" in said
+    assert "from step 200 on symptoms add up, above all strangers are redrawn (P 0.48, limit 0.50)" in said
 
 
 def test_a_warning_waits_until_it_is_sure() -> None:
