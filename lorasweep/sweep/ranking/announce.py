@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.queue import Trial
@@ -72,6 +72,10 @@ class Announcer:
             self._rank.do(lambda: self._catch_up(when))
         if (show := self._on_change) is not None:
             self._show.do(lambda: show(self.snapshot(activity)))
+
+    def heard(self, event: dict[str, Any]) -> bool:
+        """Tell of an event of a trial; returns whether it goes on."""
+        return True
 
     def trial_ended(self, trial: Trial) -> None:
         """Note it, for `changed` to rank and to run the caller's hook, whose errors must not cost a trial."""
