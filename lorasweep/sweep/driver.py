@@ -113,15 +113,7 @@ def run_sweep(
     with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         compose = compose or recipe_factory(spec)
         source = open_sweep(spec, plans, folder, extend=extend, compose=compose, judge_anew=judge_anew)
-        announcer = Announcer(
-            spec,
-            folder,
-            source.trials,
-            left_out=source.left_out,
-            on_change=on_change,
-            on_trial_end=on_trial_end,
-            on_end=on_end,
-        )
+        announcer = Announcer(source, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end)
         if count := _to_judge_anew(source.trials):
             announcer.note(f"finished trials that are judged anew, from their checkpoints: {count}")
         cache = None if fresh else ResultCache(folder.parent, own=folder)

@@ -122,13 +122,13 @@ class _Shown(Announcer):
     """Tells of a single run's events; nothing of it is ranked."""
 
     def __init__(self, source: TrialSource, stop: StopSignal, shown: Callable[[], Report]) -> None:
-        super().__init__(source.spec, source.folder, source.trials, on_change=None, on_trial_end=None)
+        super().__init__(source)
         self.error: Exception | None = None  # of the caller's own: no crash of the recipe
         self._stop, self._shown = stop, shown
 
     def changed(self, activity: str) -> None:
         """Show it once it is begun."""
-        if self._trials[0].record.status is Status.RUNNING:
+        if self._source.trials[0].record.status is Status.RUNNING:
             self._shown()
 
     def heard(self, event: dict[str, Any]) -> bool:

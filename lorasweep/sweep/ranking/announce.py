@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lorasweep.core.run_folder import LEADERBOARD_FILE
@@ -19,7 +18,7 @@ from lorasweep.sweep.ranking.state import SweepState, from_trial, sweep_state
 from lorasweep.sweep.retry import is_disk_full
 
 if TYPE_CHECKING:
-    from lorasweep.config import SweepSpec
+    from lorasweep.sweep.trials import TrialSource
 
 SHOW_SHARE, RANK_SHARE = 0.1, 0.1
 log = logging.getLogger(__name__)
@@ -44,17 +43,13 @@ class Announcer:
 
     def __init__(
         self,
-        spec: SweepSpec,
-        folder: Path,
-        trials: Sequence[Trial],
+        source: TrialSource,
         *,
-        left_out: Mapping[str, str] | None = None,
-        on_change: Callable[[SweepState], None] | None,
-        on_trial_end: Callable[[], object] | None,
+        on_change: Callable[[SweepState], None] | None = None,
+        on_trial_end: Callable[[], object] | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> None:
-        self._spec, self._folder, self._trials = spec, folder, trials
-        self._left_out = left_out or {}
+        self._source = source
         self._on_change, self._on_trial_end, self._on_end = on_change, on_trial_end, on_end
         self._behind = True  # what follows from the trials does not show all of them
         self._ended: Trial | None = None  # the latest one that was not ranked
@@ -96,7 +91,7 @@ class Announcer:
     def _catch_up(self, when: str) -> None:
         self._behind, self._ended = False, None
         try:
-            leaderboard.write(self._folder, self.snapshot())
+            leaderboard.write(self._source.folder, self.snapshot())
         except OSError as error:  # it follows from the run folders, which matter more
             self.note(f"{LEADERBOARD_FILE} could not be written: {error.strerror or error}")
         self._call_hook(when, self._on_trial_end)
@@ -118,10 +113,10 @@ class Announcer:
 
     def snapshot(self, activity: str = "") -> SweepState:
         """Return the sweep as the driver sees it now."""
-        seeds = self._spec.seeds
-        trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
-        left_out, notes = self._left_out, tuple(self.notes)
-        return sweep_state(self._spec, self._folder, trials, left_out=left_out, activity=activity, notes=notes)
+        source, seeds = self._source, self._source.spec.seeds
+        trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in source.trials)
+        left_out, notes = source.left_out, tuple(self.notes)
+        return sweep_state(source.spec, source.folder, trials, left_out=left_out, activity=activity, notes=notes)
 
 
 HURRY_S = 2.0  # to finish when the person wants to leave at once
