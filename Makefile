@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow test-reference test-lowest test-cluster check format clean
+.PHONY: help setup quickstart test test-slow test-reference test-lowest test-newest test-cluster check format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -37,14 +37,21 @@ test-reference: $(READY)  ## Compare with LyCORIS and bitsandbytes themselves, w
 	OMP_NUM_THREADS=1 PYTHONPATH=$(REFERENCE) $(BIN)/python -m pytest -n auto -k "lycoris or 8bit" \
 		tests/unit/components/adapters tests/unit/components/optimizers tests/contracts
 
+LEANING := tests/unit/components tests/unit/config tests/unit/results tests/unit/trial tests/contracts
 LOWEST := $(VENV)/lowest
 test-lowest: $(READY)  ## Run what leans on libraries at the lowest versions that pyproject.toml allows (torch: as pinned)
 	$(PYTHON) -m venv $(LOWEST)
 	{ grep '^torch==' constraints.txt; sed -nE '/"torch>/!s/^ +"([A-Za-z0-9_-]+)>=([0-9.]+).*/\1==\2/p' pyproject.toml; } > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/lowest.txt "$$(grep '^torch==' constraints.txt)"
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/lowest.txt -e '.[dev]'
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist worksteal \
-		tests/unit/components tests/unit/config tests/unit/results tests/unit/trial tests/contracts
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist worksteal $(LEANING)
+
+NEWEST := $(VENV)/newest
+test-newest: $(READY)  ## Run the same at the newest versions, which an install without constraints gets (torch: as pinned)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n auto --dist worksteal $(LEANING)
 
 test-cluster: $(READY)  ## Install Ray and run the tests that need it: local clusters, real kills, a few minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'

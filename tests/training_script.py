@@ -1,7 +1,7 @@
 """The body of diffusers' `train_text_to_image_lora.py` and `train_text_to_image_lora_sdxl.py`, as an oracle.
 
 The scripts' own lines over diffusers, PEFT and torch alone, from the files of the base and of the images on: their VAE,
-their text encoders, their `add_adapter`, their AdamW, their clipping, their schedule. Text encoders have rates of their
+their text encoders, PEFT's layers, their AdamW, their clipping, their schedule. Text encoders have rates of their
 own, as in `train_dreambooth_lora.py --train_text_encoder`. Ours are only the order of images, where each is cut, and
 the numbers that are drawn.
 """
@@ -17,7 +17,7 @@ import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import compute_snr
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
 
 from lorasweep.core.records import PlannedImage
@@ -46,8 +46,9 @@ class Script:
         self.trained = {}
         for part in rates:
             model = getattr(self.pipeline, part)
-            model.add_adapter(
-                LoraConfig(r=RANK, lora_alpha=ALPHA, init_lora_weights="gaussian", target_modules=_TARGETS[part])  # type: ignore[arg-type]
+            inject_adapter_in_model(  # what `add_adapter` does, which in transformers checks PEFT's version
+                LoraConfig(r=RANK, lora_alpha=ALPHA, init_lora_weights="gaussian", target_modules=_TARGETS[part]),  # type: ignore[arg-type]
+                model,
             )
             for name, tensor in model.named_parameters():
                 if tensor.requires_grad:
