@@ -21,7 +21,8 @@ def import_config(
 ) -> Imported:
     """Translate another trainer's config into a recipe, perhaps written to `out`; what could not come along is listed.
 
-    `file` may be a LoRA, .safetensors, that keeps what sd-scripts, musubi-tuner or OneTrainer wrote of its training.
+    `file` may be a LoRA, .safetensors, that keeps what sd-scripts, musubi-tuner, OneTrainer or lorasweep wrote of its
+    training.
     `dataset` is the file that says where the images are, when apart; several folders of images become links in `link`.
 
     Raises:

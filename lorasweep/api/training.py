@@ -12,7 +12,7 @@ from lorasweep import config
 from lorasweep.core import files, once, paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem, no_counts
 from lorasweep.core.printable import command
-from lorasweep.core.records import NOT_THE_RECIPE, Plan, Recipe, Status
+from lorasweep.core.records import MATERIAL, NOT_THE_RECIPE, Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.make import for_seed
 from lorasweep.results import runs
@@ -23,11 +23,6 @@ from lorasweep.sweep.ranking.state import SweepState
 if TYPE_CHECKING:
     from lorasweep.results.report.compare import Comparison
 
-# Keys of what a run is made from, which may lie elsewhere now: all of it is known by its content (`Plan.material`).
-_PLACES = {
-    *("dataset.path", "dataset.holdout_path", "dataset.masks", "regularization.reg_images.path", "adapter.init"),
-    *("base.path", "base.weights", "base.adapter", "sample.base"),
-}
 OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
 Warn = Callable[[str], object]
@@ -206,11 +201,11 @@ def train_again(
     overrides = tuple(config.texts(overrides))
     keys = {text: text.split("=")[0] for text in overrides}
     wrong = [text for text, key in keys.items() if key.split(".")[0] not in NOT_THE_RECIPE]
-    if wrong := [text for text in wrong if keys[text] not in _PLACES]:
+    if wrong := [text for text in wrong if keys[text] not in MATERIAL]:
         hint = "to change a recipe: lorasweep fork TRIAL KEY=VALUE"
         problems = [Problem(text, "would make it another recipe", hint) for text in wrong]
         raise InputError(problems, subject="train --from")
-    moved = [text for text, key in keys.items() if key in _PLACES]
+    moved = [text for text, key in keys.items() if key in MATERIAL]
     run = runs.find_run(named_by(named), subject="train --from", to_cook=not moved)
     recipe = compose(run.recipe, *overrides)
     made = make_plan(recipe)

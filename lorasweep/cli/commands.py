@@ -110,6 +110,7 @@ it stopped; a recipe already cooked, here or by a sweep, is not cooked twice."""
         """\
 examples:
   lorasweep sweep quickstart                       a sweep that ships with lorasweep
+  lorasweep sweep optimizer=adamw,prodigy adapter.dim=8,16   a grid, without a file; with dataset.path, base.path
   lorasweep sweep my_question.yaml                 your own file
   lorasweep sweep quickstart train.max_steps=100   every arm with another budget
   lorasweep sweep quickstart 'optimizer.lr=tag(log,interval(1e-4,1e-2))' sweep.total=12   search an axis
@@ -118,7 +119,7 @@ examples:
   lorasweep sweep quickstart --until-decided       then seeds where they tell most about the best arm
 Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
 The same command again continues: nothing is cooked twice, nothing finished is lost.""",
-        _arg("sweep", metavar="NAME|FILE", nargs="?", help="a sweep in sweeps/, or a YAML file; without: lists them"),
+        _arg("sweep", metavar="NAME|FILE", nargs="?", help="a sweep in sweeps/, or a YAML file; alone: lists them"),
         _OVERRIDES,
         _arg("--extend", action="store_true", help="accept new arms, seeds or a wider search in a sweep already begun"),
         _arg(
@@ -351,9 +352,9 @@ examples:
   lorasweep import a_lora.safetensors -o my.yaml                      the training that it keeps
   lorasweep plan my.yaml && lorasweep train my.yaml
 Reads kohya's sd-scripts and musubi-tuner (TOML, or a file with the command that trains), kohya_ss (JSON), Easy
-Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON) and SimpleTuner (JSON), whatever the file is called, and
-LoRA files that keep what sd-scripts, musubi-tuner or OneTrainer wrote of their training. What could not be translated
-is listed, with its reason, in the file and on stderr. See docs/flags.md.""",
+Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON), SimpleTuner (JSON), a command of diffusers' examples,
+whatever the file is called, and LoRA files that keep what sd-scripts, musubi-tuner, OneTrainer or lorasweep wrote of
+their training. What could not be translated is listed, with its reason, in the file and on stderr: docs/flags.md.""",
         _arg("config", type=_path, metavar="CONFIG", help="the config of the training, or its LoRA file"),
         _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),
         _arg("-o", "--out", type=_path, metavar="FILE", help="the recipe file; printed when left out"),

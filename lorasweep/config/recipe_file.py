@@ -18,8 +18,10 @@ closest; whatever they do not say is spelled out key by key. Knows nothing about
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import yaml
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_component
-from lorasweep.config.override import as_overrides, parse, repeats, unsafe
+from lorasweep.config.override import Override, as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.suggest import MOVED, file_advice
 from lorasweep.config.tree import compose_tree, without_replaced
@@ -72,8 +74,8 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
         hint = file_advice(file, data) or f"put all of it under `{KEY}:`"
         if held == "sweep":
             hint = f"a sweep is run by: {command('lorasweep', 'sweep', file)}"
-        elif (path.parent / PLAN_FILE).is_file():
-            hint = f"of a run that was cooked: {command('lorasweep', 'train', '--from', str(path.parent))}"
+        elif again := of_run(path.parent):
+            hint = again
         raise ConfigError(Problem(file, f"must have one top-level key, `{KEY}`, got {held}", hint))
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)
@@ -83,6 +85,12 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     if recipe is None:
         raise ConfigError(problems, subject=f"the recipe {file}")
     return recipe
+
+
+def of_run(folder: Path) -> str:
+    """Return the next step with a file in the folder of a run; nothing where it is none."""
+    cooked = (folder / PLAN_FILE).is_file()
+    return f"of a run that was cooked: {command('lorasweep', 'train', '--from', str(folder))}" if cooked else ""
 
 
 def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
@@ -96,30 +104,43 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
     Raises:
         ConfigError: it cannot be read, or is no recipe.
     """
-    try:
-        recipe = from_dict(Recipe, _with_keys_of_now(load_yaml(file.read_text(encoding="utf-8"))))
+    with _reading(file):
+        recipe = _recorded(load_yaml(file.read_text(encoding="utf-8")))
         if not to_cook:
             return _to_read(recipe)
         # Where its results are mirrored and who cooks stay as recorded.
         return dataclasses.replace(
             compose_recipe(to_overrides(recipe)), tracking=recipe.tracking, launcher=recipe.launcher
         )
-    except ConfigError as error:
-        raise ConfigError(error.problems, subject=str(file)) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        said = isinstance(error, ValueError | yaml.YAMLError)
-        told = " ".join(str(error).split())[:200] if said else getattr(error, "strerror", "cut or changed by hand")
-        hint = "it is not as lorasweep wrote it: the command that trained it writes it anew"
-        raise ConfigError(Problem(str(file), f"its recipe cannot be read: {told}", hint)) from error
 
 
-def _with_keys_of_now(recorded: Any) -> Any:
-    """Move what an earlier version wrote under another key."""
+def read_exported(file: Path, text: str) -> list[Override]:
+    """Return what the recipe in an exported file's header, its `text`, says; raises as `read_recorded`."""
+    with _reading(file):
+        return parse(to_overrides(_recorded(json.loads(text))))[0]
+
+
+def _recorded(recorded: Any) -> Recipe:
+    """Rebuild the recipe, moving what an earlier version wrote under another key."""
     for old, new in MOVED.items():
         (was, key), (group, name) = old.split("."), new.split(".")
         if key in recorded.get(was, {}):
             recorded.setdefault(group, {})[name] = recorded[was].pop(key)
-    return recorded
+    return from_dict(Recipe, recorded)
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Say of which file it is that a recipe cannot be read."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(error.problems, subject=str(file)) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        said = isinstance(error, ValueError | yaml.YAMLError)
+        told = " ".join(str(error).split())[:200] if said else getattr(error, "strerror", "cut or changed by hand")
+        hint = "it is not as lorasweep wrote it: the command that trained it writes it anew"
+        raise ConfigError(Problem(str(file), f"its recipe cannot be read: {told}", hint)) from error
 
 
 def _to_read(recipe: Recipe) -> Recipe:

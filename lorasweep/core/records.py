@@ -33,6 +33,12 @@ PromptTier = Literal["in_distribution", "recombined", "class", "unrelated"]
 PROMPT_TIERS: tuple[PromptTier, ...] = ("in_distribution", "recombined", "class", "unrelated")
 ANY_TIER = "any"  # of `dataset.prompts`: prompts whose tier the plan tells, by the trigger
 NOT_THE_RECIPE = ("tracking", "launcher")  # groups that say where a recipe is cooked and shown, and decide no result
+# Keys of files and folders: what a run is made from, all known by its content (`Plan.material`), and is judged by.
+MATERIAL = (
+    *("dataset.path", "dataset.holdout_path", "dataset.masks", "regularization.reg_images.path", "adapter.init"),
+    *("base.path", "base.weights", "base.adapter", "sample.base"),
+)
+JUDGED_BY = ("calibration", "encoders.clip", "encoders.dino", "encoders.sscd")
 
 
 class Status(enum.StrEnum):

@@ -8,6 +8,7 @@ Tags are compared without regard to case and underscores, and may be asked for b
 from __future__ import annotations
 
 import functools
+import glob
 import random
 import re
 from collections import Counter
@@ -113,11 +114,12 @@ def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decou
 
 def unmatched(written: Iterable[str], options: CaptionOptions) -> list[str]:
     """Find what `prune` and `clean` name and no caption has: misspelt, most likely."""
-    named = [*options.prune, *options.clean.unwanted, *options.clean.replacements]
+    named = {name: [name] for name in (*options.prune, *options.clean.unwanted)}
+    named |= {name: [glob.escape(name)] for name in options.clean.replacements}  # which are no patterns
     there = {tag for caption in written for tag in tags(caption, options)} if named else set()
     # What a replacement puts there may be pruned.
     there |= {tag for text in options.clean.replacements.values() for tag in tags(text, options)}
-    return [name for name in dict.fromkeys(named) if not any(matches(tag, [name]) for tag in there)]
+    return [name for name, patterns in named.items() if not any(matches(tag, patterns) for tag in there)]
 
 
 def rearranges(options: CaptionOptions) -> bool:

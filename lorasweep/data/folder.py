@@ -6,6 +6,7 @@ is visible under the path is used or named. Knows nothing about pixels: `images`
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -106,14 +107,14 @@ def find_images(
     root = root.absolute()
     tree = walk(root)
     problems: list[Problem] = []
-    apart = Path(masks or "").expanduser().absolute() if masks not in (None, *OWN_MASKS) else None
-    if apart and root.is_relative_to(apart):
+    apart = os.path.realpath(os.path.expanduser(masks)) if masks and masks not in OWN_MASKS else None
+    if apart and Path(tree.folders[0].real).is_relative_to(apart):
         message = f"must be a folder of masks alone, and the dataset is in it: {masks!r}"
         raise DatasetError(Problem("dataset.masks", message, "dataset.masks=beside, or put them in a folder of theirs"))
     folders = [
         folder
         for folder in tree.folders
-        if _regularization_above(folder.path, root) is None and not (apart and folder.path.is_relative_to(apart))
+        if _regularization_above(folder.path, root) is None and not (apart and Path(folder.real).is_relative_to(apart))
     ]
     every = [file.path for folder in folders for file in folder.files]
     tables = [file for file in every if file.name in caption_files.METADATA_NAMES]

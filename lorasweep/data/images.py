@@ -26,7 +26,7 @@ from lorasweep.data.near_duplicates import signature
 
 T = TypeVar("T")
 
-VERSION = 5  # of `ImageFacts`: facts that an earlier one found are looked up anew
+VERSION = 6  # of `ImageFacts`: facts that an earlier one found are looked up anew
 LARGEST_PX = 100_000_000  # 400 MB once decoded; more is a mistake or a decompression bomb
 LARGEST_WEBP_PX = 50_000_000  # its decoder holds a picture four times
 LARGEST_BYTES = 1_000_000_000  # 100 million pixels in 16-bit colour with alpha are 800 MB
@@ -223,7 +223,7 @@ def _require_bounds(image: Image.Image, path: Path) -> None:
 def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
     is_animated = _is_animated(image)
     image.load()
-    is_cmyk, is_see_through = image.mode == "CMYK", _is_see_through(image)
+    is_cmyk, is_see_through = image.mode == "CMYK", _alpha(image) is not None
     unused = ""
     try:
         convert = color.conversion(icc, image.mode)
@@ -245,10 +245,8 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
 
 def _upright_alpha(image: Image.Image) -> Image.Image | None:
     image.load()
-    if not _is_see_through(image):
-        return None
-    alpha, turn = image.convert("RGBA").getchannel("A"), _UPRIGHT.get(_orientation(image) or 0)
-    return alpha if turn is None else alpha.transpose(turn)
+    alpha, turn = _alpha(image), _UPRIGHT.get(_orientation(image) or 0)
+    return alpha if alpha is None or turn is None else alpha.transpose(turn)
 
 
 def _is_animated(image: Image.Image) -> bool:
@@ -259,10 +257,12 @@ def _is_animated(image: Image.Image) -> bool:
         return False
 
 
-def _is_see_through(image: Image.Image) -> bool:
-    if "A" in image.getbands():
-        return bool(np.asarray(image.getchannel("A")).min() < 255)
-    return "transparency" in image.info
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """Return how opaque each place is; None where all are, as in most GIFs that name a transparent colour."""
+    if not image.has_transparency_data:
+        return None
+    alpha = (image if "A" in image.getbands() else image.convert("RGBA")).getchannel("A")
+    return alpha if np.asarray(alpha).min() < 255 else None
 
 
 def _orientation(image: Image.Image) -> int | None:

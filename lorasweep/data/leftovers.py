@@ -16,7 +16,7 @@ from lorasweep.core.findings import Finding
 from lorasweep.core.printable import on_one_line, some
 from lorasweep.data import caption_files, mending
 from lorasweep.data.caption_files import BYTE_ORDER_MARK, Metadata, lines, one_line
-from lorasweep.data.tree import CAPTION_SUFFIXES, File, Folder, Tree, is_image, is_unread
+from lorasweep.data.tree import CAPTION_SUFFIXES, File, Folder, Tree, is_image, is_unread, mask_beside
 
 # Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
 _QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
@@ -126,12 +126,15 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     files = [file.path for folder in folders for file in folder.files] if unused else []
     with_image = {paths.whole(path.with_suffix("")) for path in files if is_image(path) or is_unread(path)}
     trained = {paths.whole(path.with_suffix("")) for path in used.images.values()} if unused else set()
-    unread, astray, tables, others = [], [], [], []
+    beside = {mask_beside(path) for path in used.images.values()} if unused else set()
+    unread, astray, tables, masks, others = [], [], [], [], []
     for path in unused:
         if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):
             continue
         if is_unread(path):
             unread.append(path)
+        elif path in beside:
+            masks.append(path)
         elif _KOHYAS_METADATA.fullmatch(path.name):
             tables.append(path)
         elif not (image := caption_files.by_image([path], used.extension)) or not trained.isdisjoint(image):
@@ -150,6 +153,8 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
         )
     if tables:
         yield f"kohya's metadata are not read: {used.names(tables)}; captions are files beside the images"
+    if masks:
+        yield f"masks that are not used: {used.names(masks)}; dataset.masks=beside trains by them"
     if others:
         yield f"not used: {used.names(others)}"
 

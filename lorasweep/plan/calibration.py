@@ -149,6 +149,8 @@ def read(path: Path) -> Calibration:
     numbers = [number for limit in made.limits.values() for number in (limit.limit, limit.width)]
     if not all(0 < number < math.inf for number in numbers):
         raise _refuse(path, "has a limit or a width that is no number > 0", hint)
+    if not (0 < made.learned < 1 and 0 < made.gain < math.inf):
+        raise _refuse(path, "must have a `learned` in (0, 1) and a `gain` > 0", hint)
     return made
 
 

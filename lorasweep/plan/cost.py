@@ -191,8 +191,8 @@ def caches(planned: Iterable[tuple[Plan, Recipe]]) -> dict[str, int]:
     """Count what is encoded or drawn once and shared by all trials."""
     latents, captions, samples = set(), set(), set()
     for plan, recipe in planned:
-        for image in plan.images:
-            latents.add((image.source, image.resize_px, image.crop_px, image.bucket))
+        for image in (*plan.images, *plan.reg_images):
+            latents.add((image.source or image.file, image.resize_px, image.crop_px, image.bucket))
             captions.add(image.caption)
         samples |= {(request.prompt, request.seed) for request in sample_requests.by_base(recipe, plan)}
     return {"latents": len(latents), "captions": len(captions), "base_samples": len(samples)}

@@ -100,7 +100,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
     called = trigger.by_images(folder.images, triggers)
     notes = [
         *folder.warnings,
-        *unused_parts(rows),
+        *unused_parts(rows, recipe.captions.extension),
         *trigger.notes(recipe, folder.images, triggers),
         *_unused_folders(recipe, folder),
         *_captions(recipe, folder),
@@ -146,7 +146,7 @@ def _placed(recipe: Recipe, images: Iterable[Path]) -> tuple[dict[Path, tuple[Im
     return placed, problems
 
 
-def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
+def unused_parts(rows: Sequence[Row], extension: str) -> Iterator[str]:
     """Say what of image files is not used: frames, and colour profiles that cannot be."""
     if animated := [row.found for row in rows if row.facts.is_animated]:
         places = [image.short for image in animated]
@@ -154,7 +154,7 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
         yield Finding(
             f"only the first frame or page is used of {some(places)}",
             places=places,
-            command=mending.aside(root, [image.path for image in animated], extension=".txt"),
+            command=mending.aside(root, [image.path for image in animated], extension=extension),
         )
     names: dict[str, list[str]] = {}
     for row in rows:
@@ -220,7 +220,8 @@ def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> fr
     inside = [PurePosixPath(whole(image.path.relative_to(root.absolute()).as_posix())) for image in images]
 
     def matched(pattern: str) -> set[int]:
-        pattern = whole(pattern)
+        if (pattern := str(PurePosixPath(whole(pattern)))) == ".":
+            return set()
         return {i for i, path in enumerate(inside) if path.match(pattern) or path.with_suffix("").match(pattern)}
 
     found = {name: matched(glob.escape(name)) or matched(name) for name in names}  # `[a] 1.png` is a name as well

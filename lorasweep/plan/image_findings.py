@@ -63,7 +63,7 @@ def find(
             command=mending.aside(root, [row.found.path for row in doubled]),
         )
     yield from _cropped(recipe, images)
-    yield from _balance(root, images)
+    yield from _balance(recipe, [image for image in images if image.split == "train"])
 
 
 def aside(
@@ -116,8 +116,8 @@ def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding
         )
 
 
-def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
-    seen: Counter[str] = Counter()
+def _balance(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding]:
+    root, seen = Path(recipe.dataset.path or ""), Counter[str]()
     for image in images:
         seen[image.concept] += image.repeats
     if len(seen) < 2:
@@ -128,12 +128,12 @@ def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
     folder = next(image.path.parent for image in images if image.concept == least)
     repeats = next(image.repeats for image in images if image.concept == least)
     renamed = folder.with_name(f"{min(_MOST_RENAMED, round(repeats * times / fewest))}_{least.partition('_')[2]}")
-    yield Finding(
-        f"{most} is seen {times} times an epoch and {least} {fewest}: the small one is drowned; more repeats even it",
-        level="should",
-        places=[least],
-        command=mending.renamed(folder.parent, {folder: renamed}),
-    )
+    said = f"{most} is seen {times} times an epoch and {least} {fewest}: the small one is drowned"
+    if recipe.dataset.repeats is None:
+        said, command = f"{said}; more repeats even it", mending.renamed(root, {folder: renamed})
+    else:
+        said, command = f"{said}; without dataset.repeats, its folder's own may even it", mending.look_again(root)
+    yield Finding(said, level="should", places=[least], command=command)
 
 
 def find_planned(recipe: Recipe, plan: Plan) -> Iterator[str]:

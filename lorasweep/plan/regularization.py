@@ -63,7 +63,8 @@ class ImagePlanner:
         if problems:
             raise DatasetError(problems, subject=f"the regularization images {root}")
         nested = [f"{inner} in it is left out: {key}={inner}" for inner in folder.regularization]
-        self.notes.extend(f"{self.name}: {said}" for said in (*folder.warnings, *unused_parts(rows), *nested))
+        unused = unused_parts(rows, self.recipe.captions.extension)
+        self.notes.extend(f"{self.name}: {said}" for said in (*folder.warnings, *unused, *nested))
         options = dataclasses.replace(self.recipe.captions, prune=())
         return [
             row.planned(

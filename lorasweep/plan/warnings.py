@@ -70,9 +70,10 @@ def _averages(recipe: Recipe, plan: Plan) -> Iterator[str]:
     for name, knobs in recipe.regularization.items():
         untrained = getattr(registry.load("regularization", name), "untrained", None)
         if untrained and (share := untrained(plan.steps, **knobs)) >= _MUCH_UNTRAINED:
+            warmup = "" if knobs.get("warmup") else f"regularization.{name}.warmup=true, or "
             yield (
                 f"after {plan.steps} steps {share:.0%} of what {name} judges and saves are the weights from before "
-                f"training: regularization.{name}.warmup=true, or a lower .decay or .every"
+                f"training: {warmup}a lower regularization.{name}.decay or .every"
             )
 
 

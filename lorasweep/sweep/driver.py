@@ -263,7 +263,8 @@ def _reported(trial: Trial, spec: SweepSpec, manifest: Manifest) -> dict[int, fl
     """Return what the study was told at the rungs: exposures per image -> the sweep's metric."""
     if spec.further:  # Optuna knows reports of a single objective only
         return {}
-    rungs = {in_exposures(at): score.without(metrics, manifest.left_out) for at, metrics in trial.rungs.items()}
+    in_order = reversed(trial.rungs.items())  # of rungs less than an exposure apart the first one counts
+    rungs = {in_exposures(at): score.without(metrics, manifest.left_out) for at, metrics in in_order}
     return {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}
 
 

@@ -95,8 +95,11 @@ class Trial(Live):
     def note(self, event: Mapping[str, Any]) -> None:
         """Take in an event."""
         super().note(event)
+        if event["kind"] == "start" and self.plan is not None:  # what is later will happen again
+            reached = self.plan.exposures_per_image * self.step / self.plan.steps
+            self.rungs = {at: metrics for at, metrics in self.rungs.items() if at <= reached}
         if event["kind"] == "rung":
-            self.rungs[event.get("exposures_per_image", float(self.step))] = self.metrics
+            self.rungs[event["exposures_per_image"]] = self.metrics
         # At a rung training pauses until the rung is judged.
         rungs = () if self.plan is None else self.plan.rungs
         self.judging = event["kind"] in ("step", "samples") and self.step in rungs

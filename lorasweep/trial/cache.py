@@ -176,7 +176,7 @@ class LatentCache:
     def __init__(self, base: Base, store: Store, *, memory_bytes: int = 2 * 2**30) -> None:
         self._base = base
         self._layers = Layers("latents", {"mean", "std"}, base.device, store, memory_bytes)
-        self._masks: dict[object, torch.Tensor] = {}  # some KB each, and soon read
+        self._masks = Memory(memory_bytes // 8)  # 64 KB each at 1024 px, where a latent has eight times as much
 
     def mean_std(self, image: PlannedImage) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and std of the image's latent, scaled, both (C, H, W), fp32, on the base's device."""
@@ -191,12 +191,12 @@ class LatentCache:
         """
         if image.mask is None:
             return torch.ones(1, *size, device=self._base.device)
-        key = (image.mask, image.resize_px, image.crop_px, image.bucket)
-        if key not in self._masks:
+        key = digest([image.mask, image.resize_px, image.crop_px, image.bucket])
+        if (held := self._masks.get(key)) is None:
             pixels_HW = torch.from_numpy(np.asarray(load_mask(image, image.mask), dtype=np.float32) / 255)
             small_1HW = torch.nn.functional.interpolate(pixels_HW[None, None], size=tuple(size), mode="area")[0]
-            self._masks[key] = small_1HW.to(self._base.device)
-        return self._masks[key]
+            self._masks.put(key, held := {"mask": small_1HW.to(self._base.device)})
+        return held["mask"]
 
     def warm(self, images: Iterable[PlannedImage]) -> None:
         """Bring every image into memory, encoding what no process has encoded before.

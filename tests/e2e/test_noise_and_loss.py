@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from lorasweep import compose, plan
 from lorasweep.cli import main
 from lorasweep.core.safetensors_header import read_metadata
 
@@ -67,6 +68,7 @@ def test_an_exported_file_gives_the_knobs_back(
     run, out = trained(capsys, *on_tiny_sd, *words), tmp_path / "zkw.safetensors"
     assert main(["export", str(run), "--out", str(out)]) == 0
     told = dict(read_metadata(out))
+    _assert_gives_the_recipe_back(out, on_tiny_sd, run)
     kept = json.loads(told.pop("lorasweep.recipe"))  # what sd-scripts has no keys for
     assert kept["dataset"]["masks"] == "beside" and "ema" in kept["regularization"]
     save_file(load_file(out), out, told)
@@ -76,3 +78,11 @@ def test_an_exported_file_gives_the_knobs_back(
     assert {key: found["recipe"].get(key) for key in wanted} == wanted
     assert not any("known here" in note["reason"] for note in found["untranslated"])
     assert "optimizer_args" not in str(found["untranslated"])
+
+
+def _assert_gives_the_recipe_back(out: Path, on_base: list[str], run: Path) -> None:
+    """Compare what its own recipe plans with the run's, once the base is given, of which it has a name."""
+    written = out.with_suffix(".yaml")
+    assert main(["import", str(out), "--out", str(written)]) == 0
+    recipe = compose(written, *(word for word in on_base if word.startswith("base.path=")))
+    assert run.name.startswith(plan(recipe).arms[0][1].fingerprint[:12])

@@ -36,7 +36,7 @@ def tiny(on_tiny_sd: list[str]) -> list[str]:
     return [*TINY, *on_tiny_sd, *FEW_PICTURES, "metrics=[generalisation,norms]"]
 
 
-def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> Any:
+def cook(folder: Path, words: list[str], *, stop_after: int | None = None, resources: Any = None) -> Any:
     from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook as run_cook
 
@@ -48,8 +48,9 @@ def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> An
         seen += 1
         return seen == stop_after
 
+    resources = resources or TrialResources()
     return run_cook(
-        recipe, plan.make_plan(recipe), folder, TrialResources(), report=lambda event: True, should_stop=should_stop
+        recipe, plan.make_plan(recipe), folder, resources, report=lambda event: True, should_stop=should_stop
     )
 
 
@@ -130,6 +131,18 @@ def test_judging_does_not_change_training_and_the_seed_does(home: Path, on_tiny_
     assert weights_of(home / "often") == weights_of(home / "once")
     cook(home / "another", [*unjudged, "seed=1"])
     assert weights_of(home / "another") != weights_of(home / "once"), "the seed decides the weights"
+
+
+def test_what_a_worker_cooked_before_leaves_no_trace(home: Path, tiny: list[str]) -> None:
+    from lorasweep.trial.resources import TrialResources
+
+    resources = TrialResources()
+    cook(home / "before", [*tiny, "seed=1", "optimizer.lr=1e-2"], resources=resources)
+    cook(home / "after", tiny, resources=resources)
+    cook(home / "alone", tiny)
+    assert weights_of(home / "after") == weights_of(home / "alone")
+    after, alone = (files.read_json(home / name / "metrics.json")["metrics"] for name in ("after", "alone"))
+    assert after == alone
 
 
 def test_a_recipe_that_diverges_says_so(home: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:

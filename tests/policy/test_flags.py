@@ -13,14 +13,14 @@ import yaml
 from lorasweep.config.importing.draft import Table
 from lorasweep.config.kohya.options import DEFAULTS, TABLE
 from lorasweep.config.places import groups
-from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
+from lorasweep.config.trainers import ai_toolkit, diffusers, one_trainer, simple_tuner
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8").splitlines()
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in LINES if line.startswith("|")]
 MAPPED = [row for row in ROWS if len(row) == 7 and row[0] not in ("kohya", "---")]
 CODE = re.compile(r"`([^`]+)`")
-COLUMNS = {1: one_trainer.TABLE, 2: ai_toolkit.TABLE, 3: simple_tuner.TABLE}
+COLUMNS = {1: one_trainer.TABLE, 2: ai_toolkit.TABLE, 3: simple_tuner.TABLE, 4: diffusers.TABLE}
 
 
 def leaves(data: Any, at: str) -> Iterator[str]:

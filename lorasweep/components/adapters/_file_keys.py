@@ -152,7 +152,7 @@ def read_modules(path: Path) -> dict[str, FileModule]:
     strange = []
     for key in tensors:
         split = _split(key)
-        if split is None or split[1] in found.get(split[0], ()):
+        if split is None or split[1] in found.get(split[0], ()) or 0 in tensors[key].shape:
             strange.append(key)
         else:
             found.setdefault(split[0], {})[split[1]] = key
@@ -168,6 +168,8 @@ def read_modules(path: Path) -> dict[str, FileModule]:
         else:
             strange += keys.values()
     problems = [*_strange(path, strange, len(tensors)), *_not_floats(path, modules, tensors)]
+    if not all(math.isfinite(module.told_scale) for module in modules.values()):
+        problems.append(Problem(str(path), "has an alpha in its metadata that is no finite number"))
     if not tensors:
         problems = [Problem(str(path), "must be a LoRA, got a file without tensors")]
     if problems:
@@ -237,7 +239,7 @@ def _peft_config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
     try:
         if not text and path.name == "adapter_model.safetensors" and beside.is_file():
             text = beside.read_text(encoding="utf-8")
-        config = json.loads(text or "{}")
+        config = json.loads(text or "{}", parse_int=float)
     except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
@@ -247,14 +249,14 @@ def _told_scale(name: str, shapes: Mapping[str, Shape], config: Mapping[str, Any
     """Return alpha / r by PEFT's config; 1 where nobody tells."""
     beginnings = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.")
     part = next((beginning for beginning in beginnings if name.startswith(beginning)), "")
-    alpha = config.get(f"{part}lora_alpha")
-    for pattern, value in (config.get(f"{part}alpha_pattern") or {}).items():
-        if f".{name}".endswith(f".{pattern}"):
-            alpha = value
-    if "down" not in shapes or not isinstance(alpha, int | float):
+    own = config.get(f"{part}alpha_pattern")
+    alphas = own.items() if isinstance(own, dict) else ()
+    first = next((value for ending, value in alphas if f".{name}".endswith(f".{ending}")), None)
+    alpha = config.get(f"{part}lora_alpha") if first is None else first
+    if not shapes.get("down") or not isinstance(alpha, float):
         return 1.0
     rank = shapes["down"][0]
-    return float(alpha / (math.sqrt(rank) if config.get(f"{part}use_rslora") else rank))
+    return alpha / (math.sqrt(rank) if config.get(f"{part}use_rslora") else rank)
 
 
 def _strange(path: Path, keys: list[str], total: int) -> Iterator[Problem]:

@@ -126,7 +126,7 @@ def named_by_text(text: str) -> tuple[str, str] | None:
         hint = "write it into a file of its own, with values in place of variables; docs/flags.md has its options"
         return "a command line that branches put together, or whose quotes or lines do not hang together", hint
     if re.search(r"\S+\.py\b", text) and "--" in text:
-        return "the command line of another trainer (diffusers' examples have such)", _BY_HAND
+        return "the command line of another trainer", _BY_HAND
     if re.search(r"^\s*(\w+:|-)\s+[&*]\w", text, re.MULTILINE):
         return "YAML with anchors (&name) or aliases (*name), which are not read", "write out what they stand for"
     if keys := re.findall(r"^([A-Za-z_]\w*):(?:\s|$)", text, re.MULTILINE):

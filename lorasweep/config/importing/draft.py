@@ -313,7 +313,10 @@ def _is_off(value: Any, off: Any) -> bool:
     if off is True:
         return str(value).strip().lower() not in ("false", "0")
     if isinstance(value, str):
-        return value.strip().lower() in ("", "false", "none", "0", str(off).lower())
+        try:
+            return float(value) in (0, off)
+        except ValueError:
+            return value.strip().lower() in ("", "false", "none", str(off).lower())
     return not value or value == off
 
 

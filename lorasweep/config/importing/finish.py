@@ -23,11 +23,11 @@ from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.hydra_text import write
 from lorasweep.core.printable import readable
+from lorasweep.core.records import JUDGED_BY, MATERIAL
+from lorasweep.data.tree import OWN_MASKS
 
 SaidT = TypeVar("SaidT", Line, Note, Problem)
 
-# May be on another machine, or only known to the person.
-_PLACES = ("base.path", "base.adapter", "dataset.path", "regularization.reg_images.path")
 _TO_SAY = "Still to be given, in this file or behind plan, train and sweep as KEY=VALUE"
 _SECRET = re.compile(r"api_?key|password|secret|(hub|hf|huggingface|access|auth)_?token", re.IGNORECASE)
 _WIDTH = 108
@@ -143,7 +143,7 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) ->
         to_give=tuple(key for key in in_order if draft.lines[key].value == TO_BE_GIVEN),
         not_here=tuple(
             key
-            for key in _PLACES
+            for key in MATERIAL
             if key in draft.lines and not (key == "dataset.path" and links) and not _is_here(draft.lines[key].value)
         ),
     )
@@ -152,7 +152,7 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) ->
 def _is_here(place: Any) -> bool:
     """Tell whether a file or folder is on this machine, or is yet to be given."""
     try:
-        return place == TO_BE_GIVEN or paths.typed(str(place)).exists()
+        return place in (TO_BE_GIVEN, *OWN_MASKS) or paths.typed(str(place)).exists()
     except (InputError, OSError, ValueError):
         return False
 
@@ -199,11 +199,11 @@ def _refusals(draft: Draft) -> list[Problem]:
 
 def _can_be_mended(problem: Problem, draft: Draft) -> bool:
     """Tell whether only this machine lacks something: a folder, or a library, which is told."""
-    if problem.where == "optimizer.name":
+    if is_library := problem.where == "optimizer.name" and "optimizer" in draft.lines:
         option, reason = draft.lines["optimizer"].option, f"{problem.message} ({problem.hint})"
         if not any(note.reason == reason for note in draft.differs):
             draft.differ(option, reason)
-    return problem.where in (*_PLACES, "optimizer.name")
+    return is_library or problem.where in (*MATERIAL, *JUDGED_BY)
 
 
 def _differing_defaults(imported: Imported) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The files of kohya's trainers.
 
     config.toml, dataset.toml  ->  files      one flat set of options, and the subsets of images; also from what the
-                                              GUIs over sd-scripts save (gui) and a command line
-                                              (command_line); musubi-tuner's are read alike (flow)
+                                              GUIs over sd-scripts save (gui) and a command line;
+                                              musubi-tuner's are read alike (flow)
                                ->  options    the table: what becomes of each option of sd-scripts
                                ->  translate  what is not one key each: images, network, optimizer, schedule
 

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config.importing import command_line
 from lorasweep.config.importing.document import named_by_keys, named_by_text, strange_numbers
 from lorasweep.config.importing.draft import Note
 from lorasweep.config.importing.images import Given, beside
-from lorasweep.config.kohya import command_line, flow, gui, metadata, sample_prompts
-from lorasweep.config.kohya.options import TABLE
+from lorasweep.config.kohya import flow, gui, metadata, sample_prompts
+from lorasweep.config.kohya.options import KNOWN, TABLE
 from lorasweep.config.yaml_file import read_text
 from lorasweep.core.errors import ConfigError, Problem
 
@@ -150,12 +151,10 @@ def _read_toml(path: Path, *, is_named: bool = False) -> dict[str, Any]:
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        if not is_named and (found := command_line.options(text)):
-            if unset := command_line.unset(found):
-                hint = "write its value in its place"
-                raise _refused(
-                    path, f"has variables that it does not set, or not to one value: {', '.join(unset)}", hint
-                ) from error
+        if not is_named and (command := command_line.read(path, text, r"\w*train_network", {*KNOWN, *flow.RENAMED})):
+            script, found, launcher = command
+            found |= {"sdxl": True} if script == "sdxl_train_network" else {}
+            found |= {"num_processes": launcher["num_processes"]} if "num_processes" in launcher else {}
             named = found.pop("config_file", None)
             return found if named is None else {**_config_file(path, str(named)), "the command line": found}
         if other := named_by_text(text):

@@ -2,8 +2,9 @@
 
     file  ->  importing.document  what it says, as data, and whose it is: by its content, never by its name
               saved               of a LoRA file: the config of its training, which it keeps
-          ->  one_trainer, ai_toolkit, simple_tuner  a table (.yaml) and what is not one key each (.py)
+          ->  one_trainer, ai_toolkit, simple_tuner, diffusers  a table (.yaml) and what is not one key each (.py)
               kohya                                  sd-scripts, kohya_ss and Easy Training Scripts
+              own                                    the recipe in a file that lorasweep exported
           ->  importing           the recipe file
 
 Nothing is trained, downloaded or changed. docs/flags.md is checked against the tables.
@@ -18,11 +19,13 @@ from lorasweep.config import kohya
 from lorasweep.config.importing import document
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Imported, finish
-from lorasweep.config.trainers import ai_toolkit, one_trainer, saved, simple_tuner
+from lorasweep.config.trainers import ai_toolkit, diffusers, one_trainer, own, saved, simple_tuner
 from lorasweep.core.printable import command
 
 # Keys that only one trainer writes. First match wins.
 MARKS: dict[str, ModuleType] = {
+    own.RECIPE: own,
+    diffusers.MARK: diffusers,
     "network_module": kohya,
     "training_method": one_trainer,
     "concept_file_name": one_trainer,
@@ -38,14 +41,15 @@ def import_config(config: Path, dataset: Path | None = None, *, link_into: Path 
     """Read a trainer's config and translate it.
 
     Args:
-        config: of kohya's sd-scripts or kohya_ss, OneTrainer, ai-toolkit or SimpleTuner, or a LoRA file of theirs.
+        config: of kohya's sd-scripts or kohya_ss, OneTrainer, ai-toolkit, SimpleTuner or diffusers' examples, or a LoRA
+            of theirs or ours.
         dataset: the file that says where the images are, when apart.
         link_into: where links to several folders of images would go.
 
     Raises:
         ConfigError: a file cannot be read, is none of those, or has values that make no sense: all at once.
     """
-    content = saved.read(config) if saved.is_saved(config) else document.read(config)
+    content = saved.read(config) if saved.is_saved(config) else document.read(config) or diffusers.find(config)
     trainer = next((each for marks, each in MARKS.items() if content and {*marks.split()} <= content.keys()), kohya)
     given = trainer.read(content, config, dataset)
     told = {"untranslated": given.untranslated, "left_out": given.left_out, "names": given.names}

@@ -1,4 +1,4 @@
-"""What a LoRA file keeps of the training that made it: sd-scripts', musubi-tuner's and OneTrainer's do."""
+"""What a LoRA file keeps of the training that made it: sd-scripts', musubi-tuner's, OneTrainer's and ours do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 from lorasweep.config.importing.document import strange_numbers
 from lorasweep.config.kohya import metadata
 from lorasweep.config.kohya.flow import LYCORIS, NO_LYCORIS
+from lorasweep.config.recipe_file import of_run
+from lorasweep.config.trainers import own
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.safetensors_header import read_header, read_metadata
 
 _ONE_TRAINERS = "ot_config"  # its whole config as JSON, where it was told to include it
-_OURS = "lorasweep.recipe"
 _CONFIG = "give its trainer's config"
 # How sd-scripts' networks/resize_lora.py and extract_lora_from_dylora.py begin the comment of what they write.
 _CUT = ("dimension is resized from", "Dynamic resize with", "split from DyLoRA")
@@ -31,9 +32,8 @@ def read(path: Path) -> Mapping[str, Any]:
         tensors, told = read_header(path), read_metadata(path)
     except ValueError as error:
         raise _refused(path, f"must be a LoRA file or a config, not a file {error}") from error
-    if _OURS in told:
-        hint = f"its recipe is in its run folder, and in the file's header as {_OURS}"
-        raise _refused(path, "was trained by lorasweep: there is nothing to translate", hint)
+    if own.RECIPE in told:
+        return {own.RECIPE: told[own.RECIPE]}
     try:
         config = json.loads(told.get(_ONE_TRAINERS, "null"))
     except (ValueError, RecursionError) as error:
@@ -50,7 +50,7 @@ def read(path: Path) -> Mapping[str, Any]:
             hint = NO_LYCORIS if module in LYCORIS else "LoRAs of that base are not translated: see docs/flags.md"
             raise _refused(path, f"is {module} of {told['ss_base_model_version']}", hint)
         return metadata.as_options(told, tensors.keys())
-    hint = f"{_CONFIG}; to train on from it, adapter.init={path.name}"
+    hint = of_run(path.parent) or f"{_CONFIG}; to train on from it, adapter.init={path.name}"
     raise _refused(path, "does not say how it was trained, as files of sd-scripts and OneTrainer do", hint)
 
 

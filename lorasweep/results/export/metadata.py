@@ -6,6 +6,7 @@ these and guess the model family by them; none of them changes a picture.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from typing import Any
 import lorasweep
 from lorasweep.core import files, registry
 from lorasweep.core.errors import ConfigError
-from lorasweep.core.records import NOT_THE_RECIPE, PlannedImage, Recipe, to_dict
+from lorasweep.core.records import JUDGED_BY, MATERIAL, NOT_THE_RECIPE, PlannedImage, Recipe, to_dict
 from lorasweep.core.safetensors_header import read_metadata
 from lorasweep.plan.lora_files import are_files
 from lorasweep.results.export import forms
@@ -202,12 +203,9 @@ def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
 def _recipe(saved: Checkpoint) -> dict[str, Any]:
     """Return the recipe, its folders by name only: such a file travels, and paths tell of their owner."""
     data: dict[str, Any] = {key: value for key, value in to_dict(saved.recipe).items() if key not in NOT_THE_RECIPE}
-    base, options = data["base"], data["adapter"]["options"]
-    places = [(part, "path") for part in (base, data["dataset"], *data["regularization"].values())]
-    places += [(data["dataset"], "masks"), (data["dataset"], "holdout_path")]
-    places += [(base, "weights"), (base, "adapter"), (data["sample"], "base"), (options, "init"), (data, "calibration")]
-    places += [(data["encoders"], name) for name in data["encoders"]]
-    for part, key in places:
-        if part.get(key):
-            part[key] = Path(part[key]).name
+    for key in (*MATERIAL, *JUDGED_BY):
+        *parts, name = key.replace("adapter.init", "adapter.options.init").split(".")
+        part = functools.reduce(lambda part, inner: part.get(inner, {}), parts, data)
+        if part.get(name):
+            part[name] = Path(part[name]).name
     return data

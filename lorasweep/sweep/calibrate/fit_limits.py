@@ -129,8 +129,8 @@ def fit_limits(
         unplaced[symptom.name] = (
             f"ruined controls do not show it: {most.value:.3f}, harmless ones up to {null.value:.3f} ({sure})"
         )
-    identities = [control.identity for control in controls if control.identity is not None]
-    learned = {"learned": LEARNED * statistics.median(identities)} if identities else {}
+    reached = statistics.median([control.identity for control in controls if control.identity is not None] or [0.0])
+    learned = {"learned": LEARNED * reached} if reached > 0 else {}
     return Calibration(
         name=name,
         holds_for=dict(holds_for),

@@ -166,7 +166,6 @@ def _joined(slots: Sequence[Slot], number: int) -> AbstractContextManager[None]:
 def _update(slot: Slot, lr: dict[str, float], *, mean_loss: float, grad_norm: float) -> dict[str, float] | None:
     """Move a slot's weights by the gradients they have; returns what to log, None when they are not finite."""
     if not math.isfinite(mean_loss) or not (math.isfinite(grad_norm) or _may_be_the_scale(slot.scaler)):
-        slot.optimizer.zero_grad(set_to_none=True)
         return None
     slot.scaler.step(slot.optimizer)
     slot.scaler.update()

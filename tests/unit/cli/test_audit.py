@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from clean_dataset import CONCEPT, doll, make_clean, tags
 from PIL import Image, ImageFilter
 
 from lorasweep.cli import main
+from lorasweep.config import compose_recipe
 from lorasweep.core import paths
 from lorasweep.core.hydra_text import write_text
 from lorasweep.data import mending
+from lorasweep.plan import make_plan
 
 Audit = Callable[..., list[dict[str, Any]]]
 
@@ -195,12 +198,43 @@ def test_a_planted_fault_is_found_and_its_command_mends_it(
     assert not any(said in each["reason"] for each in mended(clean, found["command"], audit))
 
 
+def test_what_is_set_aside_takes_its_caption_along_whatever_its_suffix(clean: Path, audit: Audit) -> None:
+    animated(clean / CONCEPT)
+    for file in (clean / CONCEPT).glob("*.txt"):
+        file.rename(file.with_suffix(".caption"))
+    words = ["captions.extension=.caption"]
+    found = next(each for each in audit(clean, *words) if "first frame" in each["reason"])
+    mended(clean, found["command"], audit)
+    assert not list((clean / CONCEPT).glob("3.*"))
+
+
 def test_of_copies_the_largest_is_kept_and_else_the_one_with_the_plainest_name(clean: Path, audit: Audit) -> None:
     for number, name, side_px in ((3, "3 copy.png", 96), (5, "5 large.png", 192)):
         doll(number, (side_px, side_px)).save(clean / CONCEPT / name)
         (clean / CONCEPT / name).with_suffix(".txt").write_text(tags(number))
     (found,) = (each for each in audit(clean) if "near-duplicates" in each["reason"])
     assert sorted(found["places"]) == [f"{CONCEPT}/3 copy.png", f"{CONCEPT}/5.png"]
+
+
+def test_of_uneven_concepts_what_is_trained_is_counted(clean: Path, audit: Audit) -> None:
+    small_concept(clean / CONCEPT)
+    words = ["dataset.holdout=0.25"]
+    (found,) = (each for each in audit(clean, *words) if "drowned" in each["reason"])
+    seen = Counter[str]()
+    for image in make_plan(compose_recipe([f"dataset.path={clean}", *words])).train_images():
+        seen[image.concept] += image.repeats
+    assert (seen[CONCEPT], seen["1_zkw suit"]) == (90, 6)
+    assert f"{CONCEPT} is seen 90 times an epoch and 1_zkw suit 6" in found["reason"]
+
+
+def test_uneven_concepts_whose_own_repeats_are_overridden_get_them_back(clean: Path, audit: Audit) -> None:
+    small_concept(clean / CONCEPT)
+    (clean / "1_zkw suit").rename(clean / "40_zkw suit")
+    for number in range(22, 28):
+        for suffix in ("png", "txt"):
+            (clean / "40_zkw suit" / f"{number}.{suffix}").unlink()
+    (found,) = (each for each in audit(clean, "dataset.repeats=2") if "drowned" in each["reason"])
+    assert not any("drowned" in each["reason"] for each in mended(clean, found["command"], audit))
 
 
 def mended(root: Path, command: str, audit: Audit) -> list[dict[str, Any]]:
@@ -467,12 +501,14 @@ def test_a_caption_is_its_images_though_macos_has_taken_letters_of_one_name_apar
     assert not image.exists() and not caption.exists()
 
 
-def test_rows_of_metadata_name_images_whose_letters_macos_has_taken_apart(
-    home: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("apart", FORMS)
+def test_rows_of_metadata_name_images_though_macos_has_taken_letters_of_one_name_apart(
+    home: Path, apart: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    image, row = FORMS[apart]
     for number in range(4):
-        doll(number).save(home / normalize("NFD", f"zoé{number}.png"))
-    rows = [{"file_name": normalize("NFC", f"zoé{number}.png"), "text": tags(number)} for number in range(4)]
+        doll(number).save(home / normalize(image, f"zoé{number}.png"))
+    rows = [{"file_name": normalize(row, f"zoé{number}.png"), "text": tags(number)} for number in range(4)]
     (home / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert main(["plan", f"dataset.path={home}", "--json"]) == 0
     assert sorted(each["caption"] for each in json.loads(capsys.readouterr().out)["images"]) == sorted(

@@ -25,7 +25,7 @@ def captions(root: Path) -> dict[str, bytes]:
 def dataset(home: Path) -> Path:
     clean = make_clean(home)
     (clean / CONCEPT / "3.txt").write_bytes(b"\xef\xbb\xbfzkw, 1girl,\r\nbeach, hat\r\n")
-    (clean / CONCEPT / "4.txt").unlink()
+    (clean / CONCEPT / "4.txt").rename(clean / CONCEPT / ".txt")  # hidden, and no image's
     return clean
 
 

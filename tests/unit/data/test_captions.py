@@ -178,6 +178,8 @@ def test_pruned_tags_that_no_caption_has_are_found() -> None:
     clean = CleanOptions(unwanted=("watermrak",), replacements={"scarlet hair": "red hair"})
     options = CaptionOptions(prune=("red hair", "* eyes", "*_hat"), clean=clean)
     assert unmatched(["scarlet hair, Red_Hat", "watermark"], options) == ["* eyes", "watermrak"]
+    clean = CleanOptions(replacements={"* hat": "hat", "grey_hair": "gray hair"})  # no pattern: nothing is replaced
+    assert unmatched(["red hat, Grey Hair"], CaptionOptions(clean=clean)) == ["* hat"]
     assert unmatched([], PLAIN) == []
 
 

@@ -113,9 +113,12 @@ def test_facts_that_a_picture_tells_of_itself(tmp_path: Path) -> None:
     red.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[blue])  # another view, no other frame
     red.save(tmp_path / "still.gif")
     red.quantize(4).save(tmp_path / "hole.png", transparency=0)
-    moves, phone, still, hole = (inspect(tmp_path / f) for f in ("moves.gif", "phone.jpg", "still.gif", "hole.png"))
-    assert [each.is_animated for each in (moves, phone, still, hole)] == [True, False, False, False]
-    assert [each.is_see_through for each in (moves, phone, still, hole)] == [False, False, False, True]
+    red.quantize(4).save(tmp_path / "unused.gif", transparency=3)  # a colour of none of its pixels
+    red.quantize(4).save(tmp_path / "opaque.png", transparency=b"\xff" * 4)
+    names = ("moves.gif", "phone.jpg", "still.gif", "hole.png", "unused.gif", "opaque.png")
+    facts = [inspect(tmp_path / name) for name in names]
+    assert [each.is_animated for each in facts] == [True, *[False] * 5]
+    assert [each.is_see_through for each in facts] == [False, False, False, True, False, False]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "YCbCr"])

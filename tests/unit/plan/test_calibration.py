@@ -83,6 +83,10 @@ def test_the_digest_moves_with_every_score_and_with_nothing_else() -> None:
             "unknown symptoms: luck",
         ),
         ('{"name": "x", "holds_for": {}, "limits": {"gap": {"limit": 1, "width": 0}}}', "no number > 0"),
+        ('{"name": "x", "holds_for": {}, "limits": {}, "gain": 0}', "a `gain` > 0"),
+        ('{"name": "x", "holds_for": {}, "limits": {}, "gain": 1e999}', "a `gain` > 0"),
+        ('{"name": "x", "holds_for": {}, "limits": {}, "learned": 0}', r"a `learned` in \(0, 1\)"),
+        ('{"name": "x", "holds_for": {}, "limits": {}, "learned": 1.5}', r"a `learned` in \(0, 1\)"),
     ],
 )
 def test_a_file_that_is_none_is_refused(home: Path, text: str | None, words: str) -> None:

@@ -63,6 +63,7 @@ def test_what_is_encoded_once_is_counted_once(recipe_of: MakeRecipe, photos: Pat
 def test_class_images_cost_time_until_they_are_there(recipe_of: MakeRecipe) -> None:
     recipe = recipe_of(*DRAWN, "sample.steps=10", "sample.guidance=4")
     plan = make_plan(recipe)
+    assert caches([(plan, recipe)])["latents"] == len(plan.images) + len(plan.reg_images)
     pixels = sum(image.width_px * image.height_px for image in plan.reg_images) * 10 * 2
     assert pixels > 0
     assert class_images_seconds([(plan, recipe)] * 3) == pytest.approx(pixels / ASSUMED["draw"])

@@ -119,11 +119,25 @@ def test_a_mask_of_one_of_two_namesakes_is_not_taken_for_both(images: Path, caps
     assert any("masks of no image: masks/0.png" in said for said in found.warnings)
 
 
+def test_masks_of_several_folders_lie_in_one_where_names_tell_them_apart(images: Path) -> None:
+    root = images.parent / "root"
+    for number, concept in enumerate(("1_a", "1_b")):
+        (root / concept).mkdir(parents=True)
+        for suffix in ("png", "txt"):
+            (images / f"{number}.{suffix}").rename(root / concept / f"{number}.{suffix}")
+    found = plan(root, f"dataset.masks={images / 'masks'}")
+    assert [Path(image.mask.file).name for image in found.images if image.mask] == ["0.png", "1.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
         (["dataset.masks=nowhere"], "dataset.masks no such folder: 'nowhere'"),
         (["dataset.masks={folder}"], "dataset.masks must be a folder of masks alone, and the dataset is in it"),
+        (
+            ["dataset.masks={folder}/masks/.."],
+            "dataset.masks must be a folder of masks alone, and the dataset is in it",
+        ),
         (["dataset.unmasked_weight=0.5"], "dataset.unmasked_weight is the weight of what masks leave out"),
         (["dataset.masks=beside", "dataset.unmasked_weight=1.5"], "dataset.unmasked_weight must be"),
     ],
@@ -134,6 +148,24 @@ def test_what_cannot_be_is_refused(
     assert part in refused(capsys, images, *(word.format(folder=images) for word in words))
 
 
+def test_masks_inside_the_dataset_are_no_part_of_it_however_they_are_named(images: Path) -> None:
+    (images / "link").symlink_to(images / "masks", target_is_directory=True)
+    for name in ("masks", "../images/masks", "masks/../masks", "link"):
+        found = plan(images, f"dataset.masks={images}/{name}")
+        assert len(found.images) == 2 and all(image.mask for image in found.images)
+        assert not any("left out" in said for said in found.warnings), name
+
+
+def test_masks_that_are_not_asked_for_are_told(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (64, 64), 255).save(images / "7-masklabel.png")
+    assert main(["plan", f"dataset.path={images}", *WORDS]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "masks that are not used: 0-masklabel.png, 1-masklabel.png; dataset.masks=beside trains by them" in said
+    assert "not used: 7-masklabel.png" in said  # of no image
+    assert main(["plan", f"dataset.path={images}", *WORDS, "dataset.masks=beside"]) == 0
+    assert "trains by them" not in " ".join(capsys.readouterr().out.split())
+
+
 def test_opaque_pictures_among_others_are_named(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.open(images / "0.png").convert("RGB").save(images / "0.png")
     assert any(
@@ -141,6 +173,15 @@ def test_opaque_pictures_among_others_are_named(images: Path, capsys: pytest.Cap
     )
     Image.open(images / "1.png").convert("RGB").save(images / "1.png")
     assert "no image is transparent anywhere" in refused(capsys, images, "dataset.masks=alpha")
+    Image.open(images / "1.png").quantize(16).save(images / "1.png", transparency=200)  # which no pixel has
+    assert "no image is transparent anywhere" in refused(capsys, images, "dataset.masks=alpha")
+
+
+def test_a_mask_in_a_palette_that_names_a_transparent_colour_is_opaque(images: Path) -> None:
+    for number in range(2):
+        mask = Image.open(images / f"{number}-masklabel.png").quantize(4)
+        mask.save(images / f"{number}-masklabel.png", transparency=b"\xff" * 4)
+    assert [each.mask.share for each in plan(images, "dataset.masks=beside").images if each.mask] == [0.25, 0.25]
 
 
 def test_a_mask_is_turned_as_its_picture_is(images: Path) -> None:

@@ -377,11 +377,11 @@ def test_without_caption_files_the_folders_words_are_the_caption(planned: Planne
 
 
 def test_captions_of_no_or_several_lines_are_named(planned: Planned, tmp_path: Path) -> None:
-    root = fill(tmp_path / "set", [*USUAL, "", " , ,", "zkw, a\r\nzkw, b\n"])
+    root = fill(tmp_path / "set", [*USUAL, "", " , ,", "zkw, a\r\nzkw, b\n", "zkw, c\n \t\n"])
 
     said = planned(root)["said"]
 
-    assert "captions that say nothing: 5.png, 6.png" in said and "captions of several lines: 7.png" in said
+    assert "captions that say nothing: 5.png, 6.png" in said and "captions of several lines: 7.png;" in said
 
 
 def test_a_file_that_is_no_caption_is_refused(refused: Callable[[Path], str], tmp_path: Path) -> None:
@@ -519,14 +519,15 @@ def test_a_copy_of_a_named_image_that_is_trained_on_is_told(planned: Planned, tm
     assert "of dataset.holdout_files" not in planned(root, "dataset.holdout_files=[1.png,4.png]")["said"]
 
 
-@pytest.mark.parametrize("named", ["[3.png,30.png,seven]", '["*"]'])
+@pytest.mark.parametrize("named", ["[3.png,30.png,seven,.]", '["*"]'])
 def test_names_of_no_image_and_of_all_are_refused(
     named: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
     assert main(["plan", f"dataset.path={root}", f"dataset.holdout_files={named}"]) == 2
     said = capsys.readouterr().err
-    assert ("'30.png'" in said and "'seven'" in said and "'3.png'" not in said) or "all 5 images" in said
+    assert all(f"{name!r}" in said for name in ("30.png", "seven", ".")) or "all 5 images" in said
+    assert "'3.png'" not in said
 
 
 def test_named_images_and_a_folder_of_others_exclude_each_other(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from lorasweep.core import paths
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Plan, Recipe, from_dict, to_dict
 from lorasweep.plan import make_plan
+from lorasweep.plan.cost import caches
 
 MakeRecipe = Callable[..., Recipe]
 Planned = Callable[..., tuple[Recipe, Plan]]
@@ -75,6 +76,8 @@ def test_a_folder_is_cycled_until_it_keeps_up_and_an_epoch_doubles(planned: Plan
     assert {"reg_images": seen.pop("reg_images")} == plan.reg_exposures and dict(seen) == plan.exposures
     assert f"{plan.steps} in all instead of {plain.steps}" in " ".join(plan.warnings)
     assert from_dict(Plan, json.loads(json.dumps(to_dict(plan)))) == plan
+    before, now = caches([(plain, recipe)]), caches([(plan, recipe)])  # encoded once as the others are
+    assert now["latents"] == before["latents"] + 5 and now["captions"] == before["captions"] + 2
 
 
 def test_with_fixed_steps_they_take_their_share_of_the_exposures(planned: Planned, girls: Path) -> None:

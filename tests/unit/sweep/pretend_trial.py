@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -72,7 +73,8 @@ def cooking(
             _judge(ways.get("judging_s", 0.0))
             files.write_json(checkpoint, {"step": step})
             metrics = {"overcook/utility": ways.get("value", 0.5) * step / plan.steps}
-            if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=float(step)):
+            exposures = plan.exposures_per_image * step / plan.steps
+            if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=exposures):
                 return Outcome(status=Status.PRUNED, step=step)
         if should_stop():
             files.write_json(checkpoint, {"step": step})
@@ -81,6 +83,7 @@ def cooking(
     metrics = {"overcook/utility": _value(recipe), "overcook/score": 0.25}
     if ways.get("unmeasured"):
         metrics = {}
+    _die_in("with its checkpoints", ways, folder)
     _die_in("half a result", ways, folder)
     verdict = {"state": "done", "sentence": "nothing was cooked"}
     files.write_json(folder / "metrics.json", {"metrics": metrics, "missing": {}, "rungs": [], "verdict": verdict})
@@ -142,6 +145,8 @@ def _die_in(phase: str, ways: dict[str, Any], folder: Path) -> None:
     if phase == "half a checkpoint":
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / ".step.torn.json").write_text('{"ste')
+    if phase == "with its checkpoints":  # as a machine that goes away with launcher.ship=kept
+        shutil.rmtree(folder / "checkpoints")
     if phase == "half a result":
         (folder / "metrics.json").write_text('{"metr')  # as a program would leave it that does not rename
     if phase == "outcome left":

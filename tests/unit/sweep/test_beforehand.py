@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,23 @@ def test_plan_refuses_what_cannot_be_answered(
 )
 def test_what_can_be_answered_is_planned(tmp_path: Path, home: Path, metric: str, more: str) -> None:
     assert plan(tmp_path, metric, more) == 0
+
+
+def test_the_number_that_a_refused_pruner_names_is_the_one_that_does(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Optuna's PatientPruner looks at patience + 2 rungs; what is stopped at the last rung has ended anyway."""
+    patient, late = (
+        "  pruner: {name: patient, startup: 1, patience: 2}\n",
+        "  pruner: {name: hyperband, min_exposures: %d}\n",
+    )
+    assert plan(tmp_path, UTILITY, patient, "train.rungs=4") == 2
+    assert plan(tmp_path, UTILITY, patient, "train.rungs=5") == 0
+    capsys.readouterr()
+    assert plan(tmp_path, UTILITY, late % 999, "train.rungs=4") == 2
+    (most,) = re.findall(r"must be at most (\d+), the exposures", capsys.readouterr().err)
+    assert plan(tmp_path, UTILITY, late % int(most), "train.rungs=4") == 0
+    assert plan(tmp_path, UTILITY, late % (int(most) + 1), "train.rungs=4") == 2
 
 
 def test_every_arm_must_be_measured(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,6 +114,23 @@ def test_a_killed_worker_costs_only_the_steps_since_the_checkpoint(tmp_path):
     assert attempts[1].user_attrs["retry_of"] == attempts[0].number
 
 
+def test_what_begins_anew_reports_each_rung_at_its_own_exposures(tmp_path):
+    assert cook(spec({"a": {"dies_in": "with its checkpoints"}}), tmp_path).exit_code == 0
+    assert starts(tmp_path) == ["start 0000-a-s0 0"] * 2
+    first, second = SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+    assert first.intermediate_values == second.intermediate_values == {STEPS // 2: 0.25, STEPS: 0.5}
+
+
+def test_of_rungs_less_than_an_exposure_apart_the_first_is_told_also_when_the_study_is_lost(tmp_path, monkeypatch):
+    whole = pretend_sweep.plan
+    monkeypatch.setattr(pretend_sweep, "plan", lambda each: dataclasses.replace(whole(each), exposures_per_image=0.8))
+    for _ in range(2):
+        cook(spec({"a": {}}), tmp_path)
+        (trial,) = SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+        assert trial.intermediate_values == {1: 0.25}
+        (tmp_path / STUDY_FILE).unlink()
+
+
 def test_every_fate_has_its_status_and_the_others_complete(tmp_path):
     arms = {
         "fine": {},

@@ -42,7 +42,8 @@ def test_events_tell_what_a_trial_is_doing():
         ("step", 5),
     ):
         metrics = {"train/loss": 1.0 / (step + 1)} if kind == "step" else {"x": float(step)}
-        cooking.note({"kind": kind, "step": step, "time": 10.0 + step, "metrics": metrics})
+        more = {"exposures_per_image": float(step)} if kind == "rung" else {}
+        cooking.note({"kind": kind, "step": step, "time": 10.0 + step, "metrics": metrics, **more})
         seen.append(cooking.judging)
     assert seen == [False, False, True, True, False, False]
     assert (cooking.step, cooking.loss, cooking.metrics) == (5, 1 / 6, {"x": half})

@@ -15,7 +15,7 @@ from sweep_checks import assert_study_agrees, by_arm, starts
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.core.run_folder import TrialRecord
-from lorasweep.sweep.launchers import LaunchOptions, WorkerExit
+from lorasweep.sweep.launchers import LaunchOptions, WorkerExit, last_line
 from lorasweep.sweep.retry import RETRIES, status_of_death
 from lorasweep.sweep.workers import pool, worker
 from lorasweep.sweep.workers.pool import share_out
@@ -169,3 +169,10 @@ def test_more_workers_than_gpus_take_turns_on_them():
         "GPU-b",
         "4",
     ]
+
+
+def test_the_last_line_of_a_log_is_the_last_one_that_says_something(tmp_path):
+    log = tmp_path / "worker.log"
+    assert last_line(log) == ""
+    log.write_bytes(b"first\n  caf\xe9 broke \n\n   \n")
+    assert last_line(log) == "caf\N{REPLACEMENT CHARACTER} broke"

@@ -14,7 +14,9 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.adapters import lora
 from lorasweep.core import registry
-from lorasweep.core.records import BaseOptions
+from lorasweep.core.records import BaseOptions, Mask, PlannedImage
+from lorasweep.data.images import load_mask, plan_mask
+from lorasweep.trial import cache
 from lorasweep.trial.cache import LatentCache, Store, TextCache
 
 CAPTIONS = ["zkw, red hair", "1girl, smile", "", "hat", "blue dress"]
@@ -39,6 +41,29 @@ def test_latents_are_those_of_the_vae(base: Any, store: Store, tiny_sd: Path, tm
     scale = base.vae.config.scaling_factor
     assert mean.shape == (4, image.bucket.height_px // 4, image.bucket.width_px // 4)
     assert torch.equal(mean, wanted.mean[0] * scale) and torch.equal(std, wanted.std[0] * scale)
+
+
+def test_masks_in_memory_have_a_bound_too(
+    base: Any, store: Store, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked = []
+    for number, image in enumerate(make_plan(make_recipe(tiny_sd), tmp_path).images[:2]):
+        Image.new("L", (image.width_px, image.height_px), 255 * number).save(tmp_path / f"{number}-mask.png")
+        masked.append(dataclasses.replace(image, mask=plan_mask(image, tmp_path / f"{number}-mask.png", "gray")))
+    read: list[str] = []
+
+    def counted(image: PlannedImage, mask: Mask) -> Image.Image:
+        read.append(mask.file)
+        return load_mask(image, mask)
+
+    monkeypatch.setattr(cache, "load_mask", counted)
+    for memory_bytes, wanted in ((2**20, 2), (8, 4)):
+        latents = LatentCache(base, store, memory_bytes=memory_bytes)
+        for image in (*masked, *masked):
+            white = float(masked.index(image))
+            assert torch.equal(latents.mask(image, (4, 4)), torch.full((1, 4, 4), white))
+        assert len(read) == wanted
+        read.clear()
 
 
 def test_another_process_reads_what_one_encoded(

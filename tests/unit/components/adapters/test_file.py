@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lorasweep.components.adapters.file import describe, problems_with, unreadable
+from lorasweep.components.adapters.file import changes_nothing, describe, problems_with, unreadable
 from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
@@ -202,7 +202,7 @@ def check_against_diffusers(base: Base, file: Path, tiny_sd: Path) -> None:
         assert (got - wanted).abs().max() < 2e-6 * max(1.0, wanted.abs().max().item()), path
 
 
-def from_peft(base: Base, *, text_encoder: bool) -> tuple[dict[str, Tensors], dict[str, Any]]:
+def from_peft(base: Base, *, text_encoder: bool, **fields: Any) -> tuple[dict[str, Tensors], dict[str, Any]]:
     """PEFT's own LoRA in both parts, dim 4 and alpha 2, shaken; its tensors and configs."""
     from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
@@ -210,19 +210,30 @@ def from_peft(base: Base, *, text_encoder: bool) -> tuple[dict[str, Tensors], di
     for part, targets in (("unet", ["to_k", "to_q", "to_out.0", "conv1", "proj_in"]), ("text_encoder", ["k_proj"])):
         if part == "text_encoder" and not text_encoder:
             continue
-        config = LoraConfig(r=4, lora_alpha=2, target_modules=targets)
+        config = LoraConfig(r=4, lora_alpha=2, target_modules=targets, **fields)
         model = inject_adapter_in_model(config, base.parts[part])
         states[part] = {key: drawn(*t.shape) for key, t in get_peft_model_state_dict(model).items()}
         configs[part] = config
     return states, configs
 
 
-@pytest.mark.parametrize("told", [False, True], ids=["no alpha", "alpha in the metadata"])
-def test_what_the_example_scripts_save(told: bool, base: Base, tiny_sd: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("told", "fields"),
+    [
+        (False, {}),
+        (True, {}),
+        (True, {"alpha_pattern": {"to_q": 5, "attn1.to_q": 3, "conv1": 1}}),  # of several endings the first counts
+        (True, {"use_rslora": True}),
+    ],
+    ids=["no alpha", "alpha in the metadata", "alphas by module", "rank-stabilized"],
+)
+def test_what_the_example_scripts_save(
+    told: bool, fields: dict[str, Any], base: Base, tiny_sd: Path, tmp_path: Path
+) -> None:
     from diffusers import StableDiffusionPipeline
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    states, configs = from_peft(base, text_encoder=True)
+    states, configs = from_peft(base, text_encoder=True, **fields)
     more = {
         f"{part}_lora_adapter_metadata": {
             key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()
@@ -390,6 +401,26 @@ def test_tucker_products(base: Base, tmp_path: Path) -> None:
         for j in range(2):
             wanted += 0.5 * up[:, i].reshape(-1, 1, 1, 1) * mid[i, j] * down[j].reshape(1, -1, 1, 1)
     assert (adapter.delta(layer) - wanted).abs().max() < 1e-6
+    assert describe(tmp_path / "x.safetensors").kinds == {"locon": 1}, "its kernel is the core's"
+
+
+IDLE: dict[str, tuple[Tensors, str]] = {  # a module's tensors, and those that are zeros before training
+    "lora": (lora(torch.ones(64, 32)), "lora_up.weight"),
+    "loha": (loha(torch.ones(64, 32)), "hada_w2_a"),
+    "lokr": (lokr(torch.ones(64, 32)), "lokr_w2_b"),
+    "full": ({"diff": drawn(64, 32)}, "diff"),
+    "ia3": ({"weight": drawn(64), "on_input": torch.tensor(False)}, "weight"),
+}
+
+
+@pytest.mark.parametrize("kind", IDLE)
+def test_a_file_changes_nothing_where_no_module_of_it_does(kind: str, tmp_path: Path) -> None:
+    moved, zeros = IDLE[kind]
+    idle = {**moved, zeros: torch.zeros_like(moved[zeros])}
+    for name, modules in {"idle": (idle, idle), "half": (idle, moved), "moved": (moved, moved)}.items():
+        tensors = {f"m{n}.{end}": each.clone() for n, module in enumerate(modules) for end, each in module.items()}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        assert changes_nothing(tmp_path / f"{name}.safetensors") == (name == "idle")
 
 
 def test_describe(base: Base, tmp_path: Path) -> None:
@@ -411,7 +442,9 @@ def test_a_base_is_told_apart_by_headers_alone(base: Base, tmp_path: Path) -> No
     assert problems_with(tmp_path / "x.safetensors", shapes) == []
     save_file(pair(Q, 2048), tmp_path / "x.safetensors")
     (problem,) = problems_with(tmp_path / "x.safetensors", shapes)
-    assert "this is a LoRA of SDXL; the base is" in problem.message and "1 of 1 modules" in problem.message
+    width = next(shape[1] for path, shape in shapes.items() if path.endswith("attn2.to_v"))
+    told = f"this is a LoRA of SDXL; the base is a model with text embeddings of width {width}: 1 of 1 modules"
+    assert told in problem.message
 
 
 def header(listed: Any, body: bytes = b"") -> bytes:
@@ -468,6 +501,10 @@ BROKEN: dict[str, tuple[bytes | Tensors, str]] = {
     "twice": (pair(Q) | pair("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"), "named twice"),
     "nan": ({key: t * float("nan") for key, t in pair(Q).items()}, "2 of 2 tensors hold NaN"),
     "escapes": (pair("lora_unet_\x1b[2J\u202eevil"), "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}evil"),
+    "no rank": (
+        {f"{Q}.lora_down.weight": drawn(0, 32), f"{Q}.lora_up.weight": drawn(64, 0), f"{Q}.alpha": torch.tensor(1.0)},
+        "3 of 3 keys are no LoRA's",
+    ),
     "bias of none": (pair(Q) | {f"{Q}.diff_b": drawn(64)}, "none in this base"),
 }
 
@@ -485,6 +522,27 @@ def test_what_cannot_be_judged_says_why_and_leaves_the_base_alone(case: str, bas
         build(base, file)
     assert words in str(raised.value) and "\x1b" not in str(raised.value)
     assert [(name, type(module)) for name, module in base.parts["unet"].named_modules()] == before
+
+
+@pytest.mark.parametrize("alpha", ["Infinity", "1e400", "1" + "0" * 400, "NaN"])
+def test_an_alpha_in_the_metadata_that_is_no_number_is_refused(alpha: str, base: Base, tmp_path: Path) -> None:
+    told = {"lora_adapter_metadata": f'{{"lora_alpha": {alpha}}}'}
+    save_file(pair(Q), tmp_path / "x.safetensors", metadata=told)
+    with pytest.raises(InputError, match="an alpha in its metadata that is no finite number"):
+        build(base, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "config", ['{"alpha_pattern": [1]}', '{"lora_alpha": true}', '{"alpha_pattern": {"to_k": "x"}}']
+)
+def test_metadata_that_no_trainer_writes_say_nothing(config: str, base: Base, tmp_path: Path) -> None:
+    scalars = {f"{Q}.lora_down.weight": torch.tensor(1.0), f"{Q}.lora_up.weight": torch.tensor(1.0)}
+    save_file(pair(Q), tmp_path / "x.safetensors", metadata={"lora_adapter_metadata": config})
+    (layer,) = build(base, tmp_path / "x.safetensors").layers.values()
+    assert layer.scale == 1.0
+    save_file(scalars, tmp_path / "y.safetensors", metadata={"lora_adapter_metadata": '{"lora_alpha": 4}'})
+    with pytest.raises(InputError, match="have other shapes than here"):
+        build(base, tmp_path / "y.safetensors")
 
 
 @pytest.mark.parametrize(("make", "is_read"), [(lokr_whole, True), (lokr, False)])

@@ -218,3 +218,4 @@ def test_an_average_that_training_hardly_reaches_is_told_of(
     said = " ".join(capsys.readouterr().out.split())
     told = f"after 300 steps {left} of what ema judges and saves are the weights from before training"
     assert (told in said) if left else ("from before training" not in said)
+    assert ("warmup=true" in said) == (left is not None and "warmup=false" in words)

@@ -268,7 +268,7 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ("dp.toml", '[adapter]\ntype = "lora"\nrank = 32\n', "diffusion-pipe", "flags.md"),
         (
             "d.sh",
-            "accelerate launch train_text_to_image_lora.py \\\n  --rank=4\n",
+            "accelerate launch train_controlnet.py \\\n  --rank=4\n",
             "command line",
             "flags.md",
         ),
@@ -451,6 +451,11 @@ def test_a_base_that_is_not_here_is_told(answer: Callable[..., Answer]) -> None:
     ):
         found = answer(f"{BASE}{text}\n")
         assert found["recipe"]["base"] == base and option not in told(found, "differs")
+
+
+def test_weights_to_go_on_from_that_are_not_here_are_told(answer: Callable[..., Answer]) -> None:
+    found = answer(f'{BASE}network_weights = "nowhere/first.safetensors"\n')
+    assert "adapter.init" in found["not_here"]
 
 
 def test_v_parameterization_is_obeyed_or_named_never_harmless(answer: Callable[..., Answer]) -> None:

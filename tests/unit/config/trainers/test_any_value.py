@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lorasweep.cli import main
 from lorasweep.config.importing import images
 from lorasweep.config.kohya.options import TABLE as KOHYA
-from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
+from lorasweep.config.trainers import ai_toolkit, diffusers, one_trainer, simple_tuner
 
 ODD = [
     "",
@@ -82,6 +82,11 @@ def simple_tuners(options: dict[str, Any]) -> Any:
     return nested(options, {"model_family": "sdxl", "data_backend_config": "backends.json"})
 
 
+def scripts(options: dict[str, Any]) -> Any:
+    said = {key: value for key, value in options.items() if not isinstance(value, dict)}  # a command line has none
+    return {diffusers.MARK: "train_dreambooth_lora_flux", "with_prior_preservation": True, **said}
+
+
 def kohya_windows(options: dict[str, Any]) -> Any:
     fields = {key: value for key, value in options.items() if "." not in key and not isinstance(value, dict)}
     return {"LoRA_type": "LyCORIS/LoKr", "conv_dim": 4, **fields}
@@ -99,9 +104,10 @@ def kohya_windows(options: dict[str, Any]) -> Any:
         (one_trainer.TABLE, one_trainers),
         (ai_toolkit.TABLE, ai_toolkits),
         (simple_tuner.TABLE, simple_tuners),
+        (diffusers.TABLE, scripts),
         (KOHYA, kohya_windows),
     ],
-    ids=["OneTrainer", "ai-toolkit", "SimpleTuner", "kohya_ss"],
+    ids=["OneTrainer", "ai-toolkit", "SimpleTuner", "diffusers", "kohya_ss"],
 )
 @given(data=st.data())
 def test_any_value_of_any_option_is_read_listed_or_refused(

@@ -1,6 +1,6 @@
 """What an import writes down for an option that is not given, against the trainers' own source, where it is at hand.
 
-    SD_SCRIPTS=path/of/a/checkout MUSUBI_TUNER=... ONE_TRAINER=... AI_TOOLKIT=... SIMPLE_TUNER=... \
+    SD_SCRIPTS=path/of/a/checkout MUSUBI_TUNER=... ONE_TRAINER=... AI_TOOLKIT=... SIMPLE_TUNER=... DIFFUSERS=... \
         python -m pytest -m slow tests/unit/config/trainers/test_defaults.py
 
 Nothing of theirs is run: defaults are read out of the source.
@@ -19,7 +19,7 @@ import pytest
 from lorasweep.config.importing.draft import Table
 from lorasweep.config.kohya import TABLE as KOHYA
 from lorasweep.config.kohya import flow
-from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
+from lorasweep.config.trainers import ai_toolkit, diffusers, one_trainer, simple_tuner
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +61,7 @@ MADE_LATER = {
         "optimizer": "a section",
     },
     "SimpleTuner": {"lycoris_config": "read where it lies"},
+    "diffusers": {"mixed_precision": "accelerate's own: told", "caption_column": "whichever metadata.jsonl has"},
 }
 
 
@@ -199,6 +200,17 @@ def test_simple_tuner() -> None:
     root = checkout("SIMPLE_TUNER") / "simpletuner"
     fields = root / "simpletuner_sdk" / "server" / "services" / "field_registry" / "sections"
     compare(simple_tuner.TABLE, of_fields(*fields.glob("*.py")), 40)
+
+
+@pytest.mark.parametrize("script", diffusers.TABLE.more["defaults"])
+def test_diffusers(script: str) -> None:
+    (file,) = (checkout("DIFFUSERS") / "examples").glob(f"*/{script}.py")
+    found, options = of_argparse(file), {diffusers.MARK: script}
+    table = diffusers.read(options, Path(), None).table
+    assert table is not None
+    compare(table, found, 24)
+    ours = {*table.translated, *table.unsupported, *table.harmless}
+    assert found.keys() <= ours
 
 
 def test_simple_tuners_optimizers() -> None:

@@ -134,5 +134,6 @@ def test_what_means_the_same_everywhere_has_a_limit_all_the_same(harmless: float
 def test_learning_is_measured_by_what_the_controls_reached() -> None:
     found = placed([control("long", row(), row(), gain=0.2), control("hot", row(), row(), gain=0.4)], {})
     assert found.learned == pytest.approx(0.54) and found.gain == pytest.approx(0.15)
-    blind = placed([control("long", row(), row(), identity=None)], {})
-    assert blind.learned == Calibration(name="", holds_for={}, limits={}).learned
+    for identity in (None, 0.0):  # not read, or never anything of the subject
+        blind = placed([control("long", row(), row(), identity=identity)], {})
+        assert blind.learned == Calibration(name="", holds_for={}, limits={}).learned

@@ -83,6 +83,14 @@ def test_a_gradient_that_no_scale_makes_finite_is_a_divergence(half_slot: HalfSl
     assert 0 < slot.step < 20
 
 
+def test_a_loss_that_is_nan_is_no_matter_of_scale(half_slot: HalfSlot) -> None:
+    slot, base = half_slot("fp16")
+    slot.parameters()[0].data.fill_(torch.nan)
+    with pytest.raises(Diverged):
+        train(slot, base, 1)
+    assert slot.step == 0 and slot.scaler.get_scale() == 65536
+
+
 def test_the_scale_is_resumed(half_slot: HalfSlot, tmp_path: Path) -> None:
     slot, base = half_slot("fp16")
     slot.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)

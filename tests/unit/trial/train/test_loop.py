@@ -109,8 +109,8 @@ def test_gradients_are_clipped_together(new_slot: Any, base: Any) -> None:
         (row,) = train(slot, base, 1)
         norms.append((row["train/grad_norm"], found[0]))
         slot.close()
-    (reported, clipped), (_, unclipped) = norms
-    assert unclipped == pytest.approx(reported, rel=1e-4) and unclipped > 1e-2
+    (reported, clipped), (plain, unclipped) = norms
+    assert unclipped == pytest.approx(reported, rel=1e-4) == pytest.approx(plain, rel=1e-4) and unclipped > 1e-2
     assert clipped == pytest.approx(1e-3, rel=1e-2)
 
 

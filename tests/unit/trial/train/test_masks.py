@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_training import train
 
 from lorasweep.core import files
-from lorasweep.core.records import Bucket, Mask, NoiseOptions, PlannedImage
+from lorasweep.core.records import Bucket, DatasetOptions, Mask, NoiseOptions, PlannedImage
 from lorasweep.trial.cache import LatentCache, Store
 from lorasweep.trial.train import loop, loss
 from lorasweep.trial.train.slot import Slot
@@ -70,7 +71,7 @@ def test_it_is_kohyas_loss(tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected_B.mean())
 
 
-def masked(slot: Slot, mask: Mask) -> Slot:
+def masked(slot: Slot, mask: Mask | None) -> Slot:
     slot._images = tuple(dataclasses.replace(image, mask=mask) for image in slot._images)
     return slot
 
@@ -111,6 +112,20 @@ def test_what_is_behind_a_mask_pulls_at_nothing(
 
     assert differ(None)
     assert not differ(half)
+
+
+def test_what_is_behind_a_mask_counts_as_it_is_told_to(new_slot: Any, base: Any, half: Mask) -> None:
+    """The loss is linear in `unmasked_weight`, from the mask's own at 0 to that of no mask at 1."""
+
+    def told(least: float, mask: Mask | None = half) -> float:
+        slot = masked(new_slot(dataset=DatasetOptions(unmasked_weight=least)), mask)
+        (row,) = train(slot, base, 1)
+        slot.close()
+        return row["train/loss"]
+
+    whole = told(0.0, None)
+    assert told(0.0) < 0.9 * whole
+    assert told(0.25) == pytest.approx(0.25 * whole + 0.75 * told(0.0), rel=1e-5)
 
 
 def test_masked_and_unmasked_share_a_step(

@@ -1,21 +1,21 @@
-"""The command line that starts a training of sd-scripts or musubi-tuner, as options; a script that holds one too."""
+"""The command line that starts a training, as options; of a script that holds one too."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
-from lorasweep.config.kohya.flow import RENAMED
-from lorasweep.config.kohya.options import KNOWN
+from lorasweep.core.errors import ConfigError, Problem
 
 _CONTINUED = re.compile(r"[ \t]*[\\^`][ \t]*(?:\r?\n|\Z)")  # in a shell, in cmd and in PowerShell
-_START = re.compile(r"^(?!\s*(?:#|rem\b|::)).*?(\w*)train_network\.py[\"']?([ \t].*)$", re.IGNORECASE)
+_START = r"^(?P<launcher>(?!\s*(?:#|rem\b|::)).*?)\b(?P<script>{script})\.py[\"']?(?P<options>[ \t].*)$"
 # Up to what ends a command outside of quotes: an operator or a comment as a word, or `;` behind one.
 _COMMAND = re.compile(r"""(?:"[^"]*"|'[^']*'|(?!\s(?:[&|;#]|\d?>)|;(?:\s|$))[^"'])*""")
 _FIRST = "words before all options"
-_PROCESSES = re.compile(r"--num_processes[= ](\d+)")  # an option of accelerate
+_LAUNCHERS = re.compile(r"--(num_processes|mixed_precision)[= ][\"']?(\w+)")  # options of accelerate
 # Before a command, for it alone: `CUDA_VISIBLE_DEVICES=0 accelerate launch ...`.
 _ENVIRONMENT = re.compile(r"""\s*(?:\w+=(?:"[^"]*"|'[^']*'|[^\s"']*)[ \t]+)+(?=\S)""")
 _SET_IN_CMD = re.compile(r"\s*set\s+(\"?)(?P<name>\w+)=(?P<value>.*?)\1\s*$", re.IGNORECASE)
@@ -31,39 +31,53 @@ _LISTS = ("(", "@(", "[")
 _UNSET = re.compile(r"%~|%\w+%|%%\w|!\w+!|\$[\w{(@]|\{\w+\}|^@\w")  # of cmd, its loops, shells, notebooks, PowerShell
 
 
-def options(text: str) -> dict[str, Any] | None:
-    """Read the first such command, with the variables that the script sets above it.
+def read(
+    path: Path, text: str, script: str, known: Collection[str]
+) -> tuple[str, dict[str, Any], dict[str, str]] | None:
+    """Read the first command that starts a script, with the variables that the text sets above it.
+
+    Args:
+        path: where it stands.
+        text: what stands there.
+        script: a pattern of the script's name, without its ending.
+        known: the options of such a script, of which it has one; all that prose names it with are none.
 
     Returns:
-        Text by option, a list where it has several values, true where it has none. None where there is no
-        command, or its quotes do not close.
+        Which script it is; text by option, a list where it has several values, true where it has none; and
+        accelerate's `num_processes` and `mixed_precision`. None where there is no command, or its quotes do not close.
+
+    Raises:
+        ConfigError: a value is of a variable that is not set.
     """
+    start = re.compile(_START.format(script=script), re.IGNORECASE)
     variables = {"home": "~", "userprofile": "~"}
     for line in _CONTINUED.sub(" ", text).splitlines():
         line = _ASKED.sub("$(...)", line)
         line = _OR_ELSE.sub(lambda used: variables.get(used[1].lower()) or used[2], line)
         line = _USED.sub(lambda used: variables.get(next(filter(None, used.groups())).lower(), used[0]), line)
-        command = _START.match(_ENVIRONMENT.sub("", line, count=1)) if _ENVIRONMENT.match(line) else None
+        command = start.match(_ENVIRONMENT.sub("", line, count=1)) if _ENVIRONMENT.match(line) else None
         if command is None and (found := _SET_IN_CMD.match(line) or _SET.match(line)):
             name, value = found["name"].lower(), found["value"]
             # One that is set again may be so in a branch; what a list grows to, or a command says, is not read.
             is_known = variables.get(name, value) == value and not (value.startswith(_LISTS) or "$(" in value)
             variables[name] = value if is_known else f"${name}"
-        elif (found := command or _START.match(line)) and (said := _read(found[2])):
-            processes = _PROCESSES.search(line)
-            is_sdxl = found[1].lower() == "sdxl_"
-            return said | ({"sdxl": True} if is_sdxl else {}) | ({"num_processes": processes[1]} if processes else {})
+        elif (found := command or start.match(line)) and (said := _read(found["options"], known)):
+            if names := _unset(said):
+                what = f"has variables that it does not set, or not to one value: {', '.join(names)}"
+                problem = Problem(str(path), what, "write its value in its place")
+                raise ConfigError(problem, subject="the trainer's config")
+            return found["script"].lower(), said, dict(_LAUNCHERS.findall(found["launcher"]))
     return None
 
 
-def unset(options: Mapping[str, Any]) -> list[str]:
+def _unset(options: Mapping[str, Any]) -> list[str]:
     """List words that name a variable, or an array, which the script does not set, but for where its files go."""
     matter = (value for option, value in options.items() if option not in _OUTPUTS or isinstance(value, list))
     words = (word for value in matter for word in (value if isinstance(value, list) else [value]))
     return [word for word in words if isinstance(word, str) and _UNSET.search(word)]
 
 
-def _read(command: str) -> dict[str, Any] | None:
+def _read(command: str, known: Collection[str]) -> dict[str, Any] | None:
     rest = _COMMAND.sub("", command, count=1)
     if rest.startswith(('"', "'")):  # which does not close
         return None
@@ -79,21 +93,21 @@ def _read(command: str) -> dict[str, Any] | None:
     for word in words:
         if word.startswith("--"):
             option, equals, value = word[2:].partition("=")
-            option = _whole(option)
+            option = _whole(option, known)
             given.pop(option, None)
             given[option] = [value] if equals else []
         else:
             given[[*given][-1]].append(word)
     first = given.pop(_FIRST)
-    if not KNOWN & given.keys():  # prose that names the script
+    if given.keys().isdisjoint(known):  # prose that names the script
         return None
     said = {option: values[0] if len(values) == 1 else values or True for option, values in given.items()}
     return {_FIRST: first, **said} if first else said
 
 
-def _whole(option: str) -> str:
+def _whole(option: str, known: Collection[str]) -> str:
     """Return the option that its beginning stands for, where it is of one alone: argparse takes it so."""
-    if option in KNOWN or option in RENAMED:
+    if option in known:
         return option
-    found = [name for name in (*KNOWN, *RENAMED) if name.startswith(option) and "." not in name]
+    found = [name for name in known if name.startswith(option) and "." not in name]
     return found[0] if len(found) == 1 else option
