@@ -20,7 +20,6 @@ from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, RunFolder, SweepF
 from lorasweep.plan.calibration import read as read_calibration
 from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results.handles import EndedRun, EndedSweep
-from lorasweep.results.report.notebook import HEADLINE
 from lorasweep.sweep.ranking import leaderboard, table
 from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.ranking.state import are_trained
@@ -110,7 +109,7 @@ def print_result(run: EndedRun) -> None:
         print("            --fresh cooks it anyway")
     if sentence := result["verdict"].get("sentence"):
         print(sentence)
-    for name in HEADLINE:
+    for name in leaderboard.HEADLINE:
         if name in result["metrics"]:
             print(f"  {name:<24} {result['metrics'][name]:6.3f}{_error(result['metrics'], name)}")
     if doubt := result.get("calibration", {}).get("reason"):

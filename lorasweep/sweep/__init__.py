@@ -2,7 +2,7 @@
 
 driver.py         run_sweep: opens a sweep, where manifest, run folders and study agree; lets its loop run; closes it
 loop.py           while workers are alive: hands out trials and decides what each end means
-single.py         run_trial: one recipe in this process, by the same rules: what `train` runs
+single.py         run_trial: one recipe, by the same loop in this process: what `train` runs
 manifest.py       sweep.yaml, asked.jsonl: which trials are declared, which came since; may this continue that?
 trials.py         all trials, and where further ones come from
 queue.py          what is cooked next, and who waits for an identical recipe
@@ -14,7 +14,7 @@ comparable.py     by which symptoms trials are compared
 search/           Optuna: the study, points of a space, who stops at a rung, which axis matters
 launchers/        where workers live
 remote/           workers on other machines
-workers/          processes: how many, seen from the driver, from inside, their signs of life, the lock
+workers/          processes: how many, seen from the driver, from inside, this one, their signs of life, the lock
 ranking/          snapshots, leaderboard, what of it is noise, the live table
 calibrate/        a sweep of controls places a base's limits
 """

@@ -11,7 +11,7 @@ is in `loop`. Knows nothing about torch, MLflow or what a recipe is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,6 @@ from lorasweep.sweep.ranking.noise import CONTENDERS
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
-from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.search.study import SweepStudy
 from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_invalid, write_lost_inputs
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
@@ -115,41 +114,26 @@ def run_sweep(
     _require_own_name(folder)
     with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         compose = compose or recipe_factory(spec)
-        source, study = open_sweep(spec, plans, folder, extend=extend, compose=compose, judge_anew=judge_anew)
-        announcer = Announcer(
-            spec,
-            folder,
-            source.trials,
-            left_out=source.left_out,
-            on_change=on_change,
-            on_trial_end=on_trial_end,
-            on_end=on_end,
-        )
+        source = open_sweep(spec, plans, folder, extend=extend, compose=compose, judge_anew=judge_anew)
+        announcer = Announcer(source, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end)
         if count := _to_judge_anew(source.trials):
             announcer.note(f"finished trials that are judged anew, from their checkpoints: {count}")
-        writer = _writer(spec, source.left_out, study)
-        gate = PruningGate(spec, source.trials, left_out=source.left_out)
         cache = None if fresh else ResultCache(folder.parent, own=folder)
         stopwatch = Stopwatch(folder, estimated_s)
-        options = launch_options(spec, folder, source.trials, trial_module, further=repeats is not None)
+        options = launch_options(source, trial_module, further=repeats is not None)
         launcher = registry.load("launcher", spec.launcher.name).build(options, **spec.launcher.options)
         if not source.done:
             launcher.reach()
-        loop = SweepLoop(folder, source, writer, gate, announcer, stop, cache=cache, repeats=repeats)
+        loop = SweepLoop(source, announcer, stop, cache=cache, repeats=repeats)
         if mirror is not None:
             mirror.start()
         try:
             loop.run(launcher)
-        except Exception as error:
-            if not is_disk_full(error):
-                raise
-            # The run folders are written ahead, so whatever could not be noted is seen from them next time.
-            loop.halted = disk_full(folder, one_line(error))
         finally:
             with suppress(OSError):  # a full disk: both follow from what is written elsewhere
                 stopwatch.stop(done=source.done)
                 if spec.search is not None or spec.pruner.active:
-                    gate.write_summary(folder, source.trials)
+                    loop.gate.write_summary(folder, source.trials)
             announcer.close()  # the report tells of both
             report = last_look(mirror, spec.tracking.timeout_s, hurry=stop.now)
     state = read_state(folder)  # nobody cooks any more, whatever could not be noted
@@ -172,7 +156,7 @@ def _require_own_name(folder: Path) -> None:
 @once.shared()
 def open_sweep(
     spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose, judge_anew: bool
-) -> tuple[TrialSource, SweepStudy]:
+) -> TrialSource:
     """Bring manifest, run folders and study to agree; the arguments are those of `run_sweep`.
 
     Raises:
@@ -205,7 +189,7 @@ def open_sweep(
         raise LorasweepError(disk_full(folder, one_line(error))) from error
     for trial in trials:
         trial.optuna_number = last_attempts.get(trial.number)
-    return TrialSource(spec, folder, manifest, trials, study, compose), study
+    return TrialSource(spec, folder, manifest, trials, study, compose)
 
 
 def recipe_factory(spec: SweepSpec) -> Compose:
@@ -219,19 +203,18 @@ def recipe_factory(spec: SweepSpec) -> Compose:
     return compose
 
 
-def launch_options(
-    spec: SweepSpec, folder: Path, trials: Sequence[Trial], trial_module: str, *, further: bool
-) -> LaunchOptions:
+def launch_options(source: TrialSource, trial_module: str, *, further: bool) -> LaunchOptions:
     """Say what one call needs; `further`: repeats may be added once the trials known so far are cooked."""
-    jobs = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
-    jobs += max(0, spec.total - len(trials))  # points not asked for yet
+    spec = source.spec
+    jobs = len({trial.record.fingerprint for trial in source.trials if not trial.record.status.is_final})
+    jobs += max(0, spec.total - len(source.trials))  # points not asked for yet
     return LaunchOptions(
         trial_module=trial_module,
         jobs=max(jobs, 1 + CONTENDERS) if further else jobs,
         gpus_wanted=any(arm.recipe.train.device != "cpu" for arm in spec.known),
         recipes=[arm.recipe for arm in spec.known],
         learns=spec.learns,
-        log_folder=folder / LOG_FOLDER,
+        log_folder=source.folder / LOG_FOLDER,
         launcher=spec.launcher,
     )
 
@@ -271,7 +254,7 @@ def _load_trials(
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     if judge_anew:
         judge_by_today(trials, manifest.metric, left_out=manifest.left_out)
-    writer = _writer(spec, manifest.left_out)
+    writer = TrialWriter(spec, None, left_out=manifest.left_out)
     for trial in trials:
         if trial.folder.exists() and not trial.record.status.is_final:
             require_writable(trial.folder)  # it may be somebody else's
@@ -284,11 +267,6 @@ def _to_judge_anew(trials: Sequence[Trial]) -> int:
     """Count the trials that have an end and wait all the same."""
     waiting = (trial for trial in trials if trial.record.status is Status.WAITING)
     return sum(bool(trial.verdict) or trial.record.value is not None for trial in waiting)
-
-
-def _writer(spec: SweepSpec, left_out: Collection[str], study: SweepStudy | None = None) -> TrialWriter:
-    further, bounds = spec.further, spec.constraints
-    return TrialWriter(study, metric=spec.metric, left_out=left_out, further=further, constraints=bounds)
 
 
 def _reported(trial: Trial, spec: SweepSpec, manifest: Manifest) -> dict[int, float]:

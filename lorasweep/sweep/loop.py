@@ -1,6 +1,6 @@
 """What happens while workers are alive: trials are handed out, ends are heard, and each is decided.
 
-    SweepLoop(folder, source, ...).run(launcher)   until nothing is left to wait for
+    SweepLoop(source, ...).run(launcher)   until nothing is left to wait for
 
 The only writer of statuses and of the study, both by way of the `TrialWriter`. Knows nothing about how a sweep is
 opened and closed, about torch or MLflow.
@@ -21,7 +21,7 @@ from lorasweep.sweep.queue import Trial, TrialQueue, job_of
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.result_cache import BaseSamples, ResultCache
-from lorasweep.sweep.retry import FailureWatch, NodeWatch, disk_full, kind_of, status_of_death
+from lorasweep.sweep.retry import FailureWatch, NodeWatch, disk_full, is_disk_full, kind_of, one_line, status_of_death
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.sweep.trials import TrialSource
@@ -33,35 +33,41 @@ LOST_STOP = 5  # times that a machine goes away under one trial, before that cou
 
 
 class SweepLoop:
-    """One call of `run_sweep` while workers are alive."""
+    """One call of `run_sweep` or `run_trial` while workers are alive."""
 
     def __init__(
         self,
-        folder: Path,
         source: TrialSource,
-        writer: TrialWriter,
-        gate: PruningGate,
         announcer: Announcer,
         stop: StopSignal,
         *,
         cache: ResultCache | None,
         repeats: int | None,
     ) -> None:
-        """Take what `run_sweep` has opened; without a `cache`, what others have cooked is cooked again."""
+        """Take what was opened; without a `cache`, what others have cooked is cooked again."""
         self.halted = ""
         self._cache, self._repeats = cache, repeats
-        self._folder = folder
         self._source = source
-        self._writer, self._gate = writer, gate
+        self._writer = TrialWriter(source.spec, source.study, left_out=source.left_out)
+        self.gate = PruningGate(source.spec, source.trials, left_out=source.left_out)
         self._announcer, self._stop = announcer, stop
         self._queue = TrialQueue(source.trials)
         self._watch = FailureWatch()
-        self._base = BaseSamples(folder)
+        self._base = BaseSamples(source.folder)
         self._nodes = NodeWatch()
         self._invalid_points = 0
 
     def run(self, launcher: Launcher) -> None:
-        """Cook until nothing is left, or until told to stop."""
+        """Cook until nothing is left, until told to stop, or until there is no room left to write."""
+        try:
+            self._run(launcher)
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            # The run folders are written ahead, so whatever could not be noted is seen from them next time.
+            self.halted = disk_full(self._source.folder, one_line(error))
+
+    def _run(self, launcher: Launcher) -> None:
         self._launcher = launcher
         with ExitStack() as ends:
             ends.push(launcher)  # entered or not: it may have reached machines already
@@ -78,7 +84,7 @@ class SweepLoop:
                     if message is None:
                         self._worker_died(member)
                     else:
-                        self._hear(member, message)
+                        self.hear(member, message)
                 launcher.end_hung()
         self._announcer.changed("")
 
@@ -185,7 +191,8 @@ class SweepLoop:
 
     # -------------------------------------------------------------------------------------------- listen
 
-    def _hear(self, member: Member, message: Message) -> None:
+    def hear(self, member: Member, message: Message) -> None:
+        """Take in what a worker says."""
         match message["kind"]:
             case "ready":
                 member.ready = True
@@ -195,8 +202,9 @@ class SweepLoop:
             case "outcome":
                 trial = self._job_done(member, leaving=message["leaving"])
                 outcome = from_dict(Outcome, message["outcome"])
-                no_room = message["disk_full"] and self._no_room(member, outcome.reason)
-                if no_room or (outcome.status is Status.CANCELLED and not self._stopping):
+                if message["disk_full"]:
+                    self._no_room(member, outcome.reason)
+                if message["disk_full"] or (outcome.status is Status.CANCELLED and not self._stopping):
                     self._again(trial, message["leaving"] or outcome.reason)
                 else:
                     self._attempt_ended(trial, outcome, _node(member))
@@ -211,8 +219,9 @@ class SweepLoop:
         trial: Trial = member.job
         trial.note(event)
         self._nodes.fine(_node(member))
+        go = self._announcer.heard(event)
         if event["kind"] == "rung":
-            go = self._gate.rung(trial)
+            go = self.gate.rung(trial) and go
             self._writer.rung(trial)
             member.send(kind="verdict", go=go)
 
@@ -273,13 +282,11 @@ class SweepLoop:
         self._announcer.note(f"{node} gets no more work: {why}")
         return True
 
-    def _no_room(self, member: Member, reason: str) -> bool:
-        """Do without a node whose disk is full, or stop; returns whether it goes on without."""
+    def _no_room(self, member: Member, reason: str) -> None:
+        """Do without a node whose disk is full, or stop."""
         node = _node(member)
-        if node and self._bench(node, f"its disk is full ({reason})"):
-            return True
-        self._halt(disk_full(self._folder, reason, node=node))
-        return False
+        if not (node and self._bench(node, f"its disk is full ({reason})")):
+            self._halt(disk_full(self._source.folder, reason, node=node))
 
     def _again(self, trial: Trial, reason: str) -> None:
         """Cook a trial elsewhere whose end was its node's fault."""
@@ -305,7 +312,7 @@ class SweepLoop:
         if trial.record.status is Status.WAITING:
             self._queue.put_back(trial)
         elif trial.record.status.is_final:
-            self._gate.ended(trial)
+            self.gate.ended(trial)
             self._halt(self._watch.saw(trial.record))
             self._announcer.trial_ended(trial)
             self._reuse_duplicates()
@@ -324,7 +331,7 @@ class SweepLoop:
             else:
                 self._base.take_from(cooked, number=trial.number)
                 self._writer.reuse_elsewhere(trial, cooked)
-                self._gate.hear_again(trial)
+                self.gate.hear_again(trial)
                 self._announcer.trial_ended(trial)
         self._reuse_duplicates()
 

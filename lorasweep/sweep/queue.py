@@ -41,7 +41,7 @@ class Pace:
 
 @dataclass(kw_only=True)
 class Live:
-    """What the events of `run.cook` say of a trial so far."""
+    """What the events of `run.cooking` say of a trial so far."""
 
     step: int = 0  # last finished step that was heard of; ahead of the record between rungs
     judging: bool = False

@@ -94,7 +94,8 @@ class BaseSamples:
 
     def __init__(self, sweep_folder: Path) -> None:
         self.folder = sweep_folder / BASE_SAMPLES
-        self.wanted = not _whole(self.folder)  # still to be drawn
+        # Still to be drawn; a single run has none.
+        self.wanted = SweepFolder(sweep_folder).is_declared and not _whole(self.folder)
         if self.wanted:
             shutil.rmtree(self.folder, ignore_errors=True)  # what was cut short
 

@@ -5,7 +5,7 @@
     anything else                     unknown                  CRASHED, cooked again a few times
 
 A full disk is nobody's fault and everybody's problem, so it is told apart: `is_disk_full`. A loss that is
-NaN raises nothing; `run.cook` ends it as DIVERGED. Knows nothing about files, processes or Optuna.
+NaN raises nothing; `run.cooking` ends it as DIVERGED. Knows nothing about files, processes or Optuna.
 """
 
 from __future__ import annotations

@@ -1,58 +1,47 @@
-"""One recipe cooked in this very process, by the rules of the engine: a sweep of one arm without a worker.
+"""One recipe: a sweep of one arm, without a manifest, a study and a leaderboard, cooked in this very process.
 
     run_trial(recipe, plan, folder) -> TrialResult
 
-The same lock, statuses, retries, fingerprint and reuse as in a sweep, so that the same call starts a run,
-continues one that was interrupted or killed, tries a failed one again, and returns at once for one that is
-done; and so that `train` and `sweep` take each other's results. Knows nothing about torch, Optuna, MLflow or
-the terminal.
+The sweep's own loop runs it, so that the same call starts a run, continues one that was interrupted or killed,
+tries a failed one again, and returns at once for one that is done; and so that `train` and `sweep` take each
+other's results. Knows nothing about torch, Optuna, MLflow or the terminal.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import importlib
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config import Arm, SweepSpec
 from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
-from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict
-from lorasweep.core.run_folder import (
-    LOCK_FILE,
-    LOG_FOLDER,
-    MLFLOW_FILE,
-    OWNER_FILE,
-    PARENT_FILE,
-    RunFolder,
-    TrialRecord,
-)
-from lorasweep.sweep.launchers import Launcher, LaunchOptions
-from lorasweep.sweep.loop import TICK_S
-from lorasweep.sweep.queue import Trial, job_of
-from lorasweep.sweep.ranking.announce import Mirror, MirrorReport, last_look
+from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import LOCK_FILE, MLFLOW_FILE, OWNER_FILE, PARENT_FILE, TrialRecord
+from lorasweep.sweep.driver import launch_options, recipe_factory
+from lorasweep.sweep.launchers import Launcher
+from lorasweep.sweep.loop import SweepLoop
+from lorasweep.sweep.manifest import declare
+from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.ranking.announce import Announcer, Mirror, MirrorReport, last_look
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
-from lorasweep.sweep.trial_writer import TrialWriter, judge_by_today, recover, write_lost_inputs
+from lorasweep.sweep.retry import FAILURES
+from lorasweep.sweep.trial_writer import judge_by_today, recover, write_lost_inputs
+from lorasweep.sweep.trials import Composed, TrialSource, new_trial
+from lorasweep.sweep.workers.here import ThisProcess
 from lorasweep.sweep.workers.lock import sweep_lock
-from lorasweep.sweep.workers.stop import StopSignal
-from lorasweep.sweep.workers.worker import note_end
+from lorasweep.sweep.workers.stop import NOW, StopSignal
 from lorasweep.trial.judge.score import UTILITY
 
 ARM = "train"
 _EXIT_CODES = {Status.COMPLETED: 0, Status.PRUNED: 0, Status.INVALID: 2, Status.CANCELLED: 130, Status.WAITING: 130}
 Report = Callable[[dict[str, Any]], bool]
-
-
-class _CallersError(BaseException):
-    """What hears the events failed: no crash of the recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +78,11 @@ def run_trial(
         recipe: what to cook.
         plan: its plan.
         folder: the run folder.
-        shown: opens what shows an attempt: within, its `report` is called with every event.
+        shown: opens what shows it, once it is begun; within, its `report` is called with every event.
         fresh: cook it though this home has already cooked it elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
         mirror: follows the run folder.
-        trial_module: has `TrialResources` and `cook`.
+        trial_module: has `TrialResources`, `cooking` and `train`.
 
     Raises:
         SweepHeldError: another process cooks in this folder.
@@ -103,34 +92,76 @@ def run_trial(
     stop = StopSignal()
     require_writable(folder)
     require_writable(paths.cache("base_samples"))  # it may be somebody else's
-    with stop.listening(at_once=_leave), sweep_lock(folder):
-        trial = _open(recipe, plan, folder, fresh=fresh)
+    with stop.listening(), sweep_lock(folder), ExitStack() as shows:
+        spec = _sweep_of(recipe)
+        trial = _open(spec, plan, folder, fresh=fresh)
         if parent is not None:
             write_json(folder / PARENT_FILE, dict(parent))
+        source = TrialSource(spec, folder, declare(spec, {ARM: plan}), [trial], None, recipe_factory(spec))
+        announcer = _Shown(source, stop, functools.cache(lambda: shows.enter_context(shown())))
+        cache = None if fresh else ResultCache(paths.outputs(), own=folder)
+        loop = SweepLoop(source, announcer, stop, cache=cache, repeats=None)
+        options = launch_options(source, trial_module, further=False)
+        module = registry.load("launcher", recipe.launcher.name)
+        launcher: Launcher = ThisProcess(options, stop, loop.hear)
+        if getattr(module, "ELSEWHERE", False):
+            launcher = module.build(options, **recipe.launcher.options)
         if mirror is not None:
             mirror.start()
-        writer = TrialWriter(None, metric=UTILITY)
-        cache = ResultCache(paths.outputs(), own=folder)
-        known = None if fresh or trial.record.attempt else cache.find(plan.fingerprint, recipe)
-        cooked, halted = False, ""
-        elsewhere = None if trial.record.status.is_final or known else _elsewhere(recipe, folder, trial_module)
+        begun = trial.record.attempt
         try:
-            if known is not None and not trial.record.status.is_final:
-                writer.reuse_elsewhere(trial, known)
-            while not (trial.record.status.is_final or stop.gently):
-                cooked = True
-                _attempt(trial, writer, stop, shown, trial_module, elsewhere)
-        except Exception as error:
-            if not is_disk_full(error):
-                raise
-            # The run folder is written ahead, so whatever could not be noted is seen from it next time.
-            halted = disk_full(folder, one_line(error))
+            loop.run(launcher)
         finally:
-            report = last_look(mirror, recipe.tracking.timeout_s, hurry=stop.now)
-        return TrialResult(record=trial.record, cooked=cooked, halted=halted, mirrored=report)
+            report = last_look(mirror, recipe.tracking.timeout_s, hurry=stop.now and announcer.error is None)
+        if announcer.error is not None:
+            raise announcer.error
+        cooked = trial.record.attempt > begun
+        return TrialResult(record=trial.record, cooked=cooked, halted=loop.halted, mirrored=report)
 
 
-def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
+class _Shown(Announcer):
+    """Tells of a single run's events; nothing of it is ranked."""
+
+    def __init__(self, source: TrialSource, stop: StopSignal, shown: Callable[[], Report]) -> None:
+        super().__init__(source)
+        self.error: Exception | None = None  # of the caller's own: no crash of the recipe
+        self._stop, self._shown = stop, shown
+
+    def changed(self, activity: str) -> None:
+        """Show it once it is begun."""
+        if self._source.trials[0].record.status is Status.RUNNING:
+            self._shown()
+
+    def heard(self, event: dict[str, Any]) -> bool:
+        """Tell of an event; what that raises stops the run at once."""
+        try:
+            return self._shown()(event)
+        except Exception as error:
+            self.error = error
+            for _ in range(NOW):
+                self._stop.request()
+            return True
+
+    def trial_ended(self, trial: Trial) -> None:
+        """Leave it to the run folder."""
+
+
+def _sweep_of(recipe: Recipe) -> SweepSpec:
+    """Make the sweep of one arm."""
+    return SweepSpec(
+        name=ARM,
+        question="",
+        metric=UTILITY,
+        goal="maximize",
+        worst=0.0,
+        seeds=(recipe.seed,),
+        arms=(Arm(name=ARM, note="", overrides=(), recipe=recipe),),
+        launcher=recipe.launcher,
+        tracking=recipe.tracking,
+    )
+
+
+def _open(spec: SweepSpec, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     """Find out where the run stands; whatever failed is tried again, for the command was given again."""
     record = recover(folder, UTILITY, again=FAILURES)
     if record is not None and record.fingerprint != plan.fingerprint:
@@ -139,122 +170,15 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     if record is not None and fresh and record.reused_from:
         _forget(folder)
         record = None
-    begun = record is not None
-    if record is None:
-        record = TrialRecord(
-            number=0,
-            arm=ARM,
-            seed=recipe.seed,
-            status=Status.WAITING,
-            fingerprint=plan.fingerprint,
-            steps=plan.steps,
-            attempt=0,
-        )
-    trial = Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
-    if begun:
+    recipe = spec.arms[0].recipe
+    trial = new_trial(spec, folder, 0, ARM, recipe.seed, Composed(recipe, plan), ())
+    trial.folder = folder
+    if record is not None:
+        trial.record, trial.step = record, record.step
         write_lost_inputs(trial)
         trial.take_results()
         judge_by_today([trial], UTILITY)
     return trial
-
-
-def _attempt(
-    trial: Trial,
-    writer: TrialWriter,
-    stop: StopSignal,
-    shown: Callable[[], AbstractContextManager[Report]],
-    trial_module: str,
-    elsewhere: Launcher | None,
-) -> None:
-    """Cook until done, stopped or failed.
-
-    Raises:
-        OSError: there is no room left to write.
-    """
-    if elsewhere is None:
-        module = importlib.import_module(trial_module)
-        # Resources of its own: an error may have left an adapter in the base.
-        cook = functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.TrialResources())
-    else:
-        cook = functools.partial(_cook_elsewhere, trial, elsewhere)
-    writer.begin(trial)
-    with shown() as report:
-
-        def heard(event: dict[str, Any]) -> bool:
-            trial.note(event)
-            if event["kind"] == "rung":
-                writer.rung(trial)
-            try:
-                return report(event)
-            except Exception as error:
-                raise _CallersError from error
-
-        try:
-            outcome = _cooked(trial, functools.partial(cook, report=heard, should_stop=lambda: stop.gently))
-        except (KeyboardInterrupt, _CallersError) as error:
-            writer.end(trial, Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once"))
-            if error.__cause__ is not None:
-                raise error.__cause__ from None
-            return
-    writer.end(trial, outcome)
-
-
-def _cooked(trial: Trial, cook: Callable[[], Outcome]) -> Outcome:
-    """Cook, and note how it ended; raises OSError when there is no room left to write."""
-    attempt = trial.record.attempt
-    try:
-        return note_end(cook(), trial.folder, attempt=attempt)
-    except Exception as error:
-        outcome = note_end(error, trial.folder, attempt=attempt)
-        if is_disk_full(error):
-            raise
-        return outcome
-
-
-def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | None:
-    """Return the launcher of a recipe whose worker is on another machine, which was reached; None for this process."""
-    module = registry.load("launcher", recipe.launcher.name)
-    if not getattr(module, "ELSEWHERE", False):
-        return None
-    options = LaunchOptions(
-        trial_module=trial_module,
-        jobs=1,
-        gpus_wanted=recipe.train.device != "cpu",
-        recipes=[recipe],
-        log_folder=folder / LOG_FOLDER,
-        launcher=recipe.launcher,
-    )
-    launcher: Launcher = module.build(options, **recipe.launcher.options)
-    launcher.reach()
-    return launcher
-
-
-def _cook_elsewhere(trial: Trial, launcher: Launcher, *, report: Report, should_stop: Callable[[], bool]) -> Outcome:
-    """Cook, as a trial module does, by a worker on another machine; when that goes away, by the next one there."""
-    with launcher:
-        while True:
-            for member, message in launcher.listen(TICK_S):
-                if message is None:
-                    death = member.death()
-                    left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt) if member.job else None
-                    if left is not None or not death.lost or death.for_good:
-                        status = status_of_death(trial.record, starved=death.starved)
-                        return left or Outcome(status=status, step=trial.step, reason=death.cause)
-                    launcher.replace(member)
-                elif message["kind"] == "ready":
-                    trial.record = dataclasses.replace(trial.record, **vars(member.place))
-                    member.job = trial
-                    member.send(**job_of(trial, "cook", trial.folder))
-                elif message["kind"] == "event":
-                    go = report(message["event"])
-                    if message["event"]["kind"] == "rung":
-                        member.send(kind="verdict", go=go)
-                elif message["kind"] == "outcome":
-                    return from_dict(Outcome, message["outcome"])
-            for member in launcher.members if should_stop() else ():
-                if member.job is None:
-                    return Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped on request")
-                member.stopping = member.stopping or member.send(kind="stop")
 
 
 def _forget(folder: Path) -> None:
@@ -264,7 +188,3 @@ def _forget(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name not in (LOCK_FILE, OWNER_FILE, PARENT_FILE, MLFLOW_FILE):
             path.unlink()
-
-
-def _leave() -> None:
-    raise KeyboardInterrupt

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from lorasweep.components import bases
 from lorasweep.config import to_yaml
-from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core.files import link_or_copy, write_json, write_text
 from lorasweep.core.printable import some
 from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
@@ -42,6 +41,7 @@ from lorasweep.trial import finish
 from lorasweep.trial.judge import score, verdict
 
 if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
     from lorasweep.sweep.search.study import SweepStudy
 
 # What belongs to a trial and not to its recipe, so that a duplicate has its own.
@@ -52,19 +52,11 @@ log = logging.getLogger(__name__)
 class TrialWriter:
     """Every durable change of a trial goes through here."""
 
-    def __init__(
-        self,
-        study: SweepStudy | None,
-        *,
-        metric: str,
-        left_out: Collection[str] = (),
-        further: Sequence[Objective] = (),
-        constraints: Sequence[Constraint] = (),
-    ) -> None:
+    def __init__(self, spec: SweepSpec, study: SweepStudy | None, *, left_out: Collection[str] = ()) -> None:
         """Collect who is told; a single run has no `study`, for no search learns from it."""
         self._study = study
-        self._metric, self._left_out, self._constraints = metric, left_out, tuple(constraints)
-        self._also = [each.name for each in further] + [each.metric for each in constraints]
+        self._metric, self._left_out, self._constraints = spec.metric, left_out, spec.constraints
+        self._also = [each.name for each in spec.further] + [each.metric for each in spec.constraints]
 
     def begin(self, trial: Trial, place: Place | None = None) -> None:
         """Write ahead: after this the trial may be handed to a worker, which is at `place`."""

@@ -83,6 +83,7 @@ class TrialSource:
     """The driver's trials, and where further ones come from.
 
     Attributes:
+        study: what learns from them; a single run has none.
         trials: all there are; grows while it is looked at.
         left_out: symptoms that they are compared without, each with the reason.
     """
@@ -93,11 +94,11 @@ class TrialSource:
         folder: Path,
         manifest: Manifest,
         trials: list[Trial],
-        study: SweepStudy,
+        study: SweepStudy | None,
         compose: Compose,
     ) -> None:
-        self.trials = trials
-        self._spec, self._folder, self._study, self._compose = spec, folder, study, compose
+        self.spec, self.folder, self.study, self.trials = spec, folder, study, trials
+        self._compose = compose
         self.left_out = manifest.left_out
         self._counted = sum(not trial.extra for trial in manifest.trials)
         self._points = sum(arm.asked for arm in manifest.arms)
@@ -108,7 +109,7 @@ class TrialSource:
     @property
     def open(self) -> bool:
         """Whether the space has further points to be asked for."""
-        return self._spec.search is not None and self._counted < self._spec.total and self._grid != deque()
+        return self.spec.search is not None and self._counted < self.spec.total and self._grid != deque()
 
     @property
     def done(self) -> bool:
@@ -120,16 +121,16 @@ class TrialSource:
 
         Trials of a point that cannot be composed or planned are INVALID, with the reason.
         """
-        search = self._spec.search
-        assert search is not None, "there is nothing to ask for without a space"
+        search = self.spec.search
+        assert search is not None and self.study is not None, "there is nothing to ask for without a space"
         number = self._next_number()
         if self._grid is not None:
             point, known, seeds = self._grid.popleft()
         else:
-            point, known, seeds = self._study.ask(number, self._points), "", self._spec.seeds
+            point, known, seeds = self.study.ask(number, self._points), "", self.spec.seeds
         composed = compose_point(self._compose, point.overrides)
         name = known or search.name(self._points, point)
-        seeds = seeds[: self._spec.total - self._counted]
+        seeds = seeds[: self.spec.total - self._counted]
         row = manifest.AddedTrials(
             number=number,
             arm=name,
@@ -138,8 +139,8 @@ class TrialSource:
             params=dict(point.params),
             plan="" if composed.plan is None else composed.plan.fingerprint,
         )
-        manifest.append(self._folder, row)
-        self._study.know(name, point.params)
+        manifest.append(self.folder, row)
+        self.study.know(name, point.params)
         self._points += not known
         self._counted += len(seeds)
         return [self._add(number + offset, name, seed, composed, point.overrides) for offset, seed in enumerate(seeds)]
@@ -154,7 +155,7 @@ class TrialSource:
             taken.setdefault(trial.record.arm, set()).add(trial.record.seed)
         for point in space.grid():
             name = names.get(frozenset(point.params.items()), "")
-            if seeds := tuple(seed for seed in self._spec.seeds if seed not in taken.get(name, ())):
+            if seeds := tuple(seed for seed in self.spec.seeds if seed not in taken.get(name, ())):
                 yield point, name, seeds
 
     def repeat(self, arm: str, seed: int) -> Trial:
@@ -167,11 +168,11 @@ class TrialSource:
         if not known or any(trial.record.seed == seed for trial in known):
             raise ValueError(f"arm {arm!r} cannot be given seed {seed}")
         first, number = known[0], self._next_number()
-        manifest.append(self._folder, manifest.AddedTrials(number=number, arm=arm, seeds=(seed,)))
+        manifest.append(self.folder, manifest.AddedTrials(number=number, arm=arm, seeds=(seed,)))
         return self._add(number, arm, seed, Composed(first.recipe, first.plan), first.overrides)
 
     def _add(self, number: int, arm: str, seed: int, composed: Composed, overrides: tuple[str, ...]) -> Trial:
-        self.trials.append(new_trial(self._spec, self._folder, number, arm, seed, composed, overrides))
+        self.trials.append(new_trial(self.spec, self.folder, number, arm, seed, composed, overrides))
         return self.trials[-1]
 
     def _next_number(self) -> int:

@@ -71,7 +71,7 @@ DOORS = {
 BESIDE_THE_DOOR = {
     "cli/__init__.py": {"config.hydra_app", "config.suggest", "results.tracking.address"},
     "cli/cook_commands.py": {
-        *("config", "plan.calibration", "plan.symptoms", "results.handles", "results.report.notebook", "sweep.ranking"),
+        *("config", "plan.calibration", "plan.symptoms", "results.handles", "sweep.ranking"),
     },
     "cli/dataset_commands.py": {"plan.audit"},
     "cli/import_commands.py": {"config.importing.finish"},

@@ -17,18 +17,8 @@ from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.results.report.gallery import Picture, first_seed, of_kept
 from lorasweep.results.report.page import as_text, templates
-from lorasweep.sweep.ranking.leaderboard import best_trial, rank_arms
+from lorasweep.sweep.ranking.leaderboard import HEADLINE, best_trial, number, rank_arms
 from lorasweep.sweep.ranking.state import SweepState, read_record
-
-HEADLINE = (
-    "overcook/utility",
-    "overcook/score",
-    "identity/score",
-    "prompt_control/score",
-    "prior_drift/class",
-    "generalisation/held_out",
-    "burn/score",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +70,7 @@ def _judged(run: RunFolder) -> list[Picture]:
 def _numbers(metrics: Mapping[str, float]) -> Iterator[Sequence[object]]:
     for name in HEADLINE:
         if name in metrics:
-            yield name, f"{metrics[name]:.3f}", f"{error:.3f}" if (error := metrics.get(f"{name}_se")) else ""
+            yield name, number(metrics[name]), number(error) if (error := metrics.get(f"{name}_se")) else ""
 
 
 def of_sweep(state: SweepState) -> Shown:
@@ -100,10 +90,7 @@ def of_sweep(state: SweepState) -> Shown:
                 "" if arm.rank is None else arm.rank,
                 arm.arm,
                 *([" ".join(map(shortened, arm.overrides))] if state.has_space else []),
-                *(
-                    "" if found is None else f"{found:.3f}"
-                    for found in (arm.value, *(arm.metrics.get(name) for name in state.further))
-                ),
+                *map(number, (arm.value, *(arm.metrics.get(name) for name in state.further))),
                 *(["yes" if arm.front else ""] if state.further else []),
                 f"{arm.interval.low:.3f} to {arm.interval.high:.3f}" if arm.interval else "",
                 arm.seeds,

@@ -33,9 +33,9 @@ from lorasweep.data.images import open_rgb
 from lorasweep.plan.audit import Audit
 from lorasweep.results.report import charts, factors, gallery, words
 from lorasweep.results.report.gallery import data_uri
-from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, TrialFindings
+from lorasweep.results.report.reading import Findings, TrialFindings
 from lorasweep.results.report.words import commands, facts
-from lorasweep.sweep.ranking.leaderboard import front_means
+from lorasweep.sweep.ranking.leaderboard import front_means, short_name
 from lorasweep.trial.judge.score import OVERCOOKED
 
 _FOLDER = Path(__file__).parent
@@ -78,13 +78,14 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.globals |= {"OVERCOOKED": OVERCOOKED, "IDENTITY": IDENTITY, "SCORE": SCORE}
+    found.globals["OVERCOOKED"] = OVERCOOKED
     uses = (
         charts.interval_scale,
         commands,
         data_uri,
         facts,
         front_means,
+        short_name,
         words.duration,
         worked,
         words.score_line,

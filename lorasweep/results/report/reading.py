@@ -19,7 +19,7 @@ from lorasweep.core.run_folder import RunFolder, SweepFolder
 from lorasweep.results.params import flatten
 from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.manifest import read_manifest
-from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, rank_trials, standing
+from lorasweep.sweep.ranking.leaderboard import ArmRow, columns, rank_arms, rank_trials, standing
 from lorasweep.sweep.ranking.noise import Ranking
 from lorasweep.sweep.ranking.state import SweepState, TrialState, read_state
 from lorasweep.trial.judge.score import FIDELITY, IDENTITY, SCORE, UTILITY
@@ -145,6 +145,11 @@ class Findings:
         """How long it took by the clock, s; None where no driver has told, and of single runs."""
         seconds = self.timing.get("real_s")
         return seconds if isinstance(seconds, int | float) else None
+
+    @cached_property
+    def columns(self) -> list[tuple[str, str]]:
+        """What stands beside the arms' values: heading, metric."""
+        return columns(self.state.metric, self.state.further, (row.metrics for row in self.arms))
 
     @cached_property
     def noise(self) -> Ranking | None:

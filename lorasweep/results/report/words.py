@@ -19,7 +19,7 @@ from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
 from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking import noise
-from lorasweep.sweep.ranking.leaderboard import ArmRow, front_means
+from lorasweep.sweep.ranking.leaderboard import ArmRow, front_means, short_name
 from lorasweep.sweep.ranking.state import TrialState, are_trained
 
 FAILED = (Status.CRASHED, Status.DIVERGED, Status.OUT_OF_MEMORY, Status.INVALID)
@@ -117,7 +117,7 @@ def expected(trials: int, seconds: float | None, *, timed_here: bool) -> str:
 
 def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
     best = ranked[0]
-    name = findings.state.metric.rpartition("/")[2] or "value"
+    name = short_name(findings.state.metric)
     how = best.sentence[:1].lower() + best.sentence[1:] if best.sentence else ""
     told = f"{quoted(best.arm)} comes out best of {len(ranked)}" if len(ranked) > 1 else quoted(best.arm)
     return f"{told} ({name} {best.value:.2f})" + (f": {how}" if how else ".")

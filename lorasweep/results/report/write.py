@@ -14,8 +14,9 @@ from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SHEET_FILE
 from lorasweep.results import sheet
 from lorasweep.results.ratings import Rated
 from lorasweep.results.report import gallery, page, words
-from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, read_findings
+from lorasweep.results.report.reading import Findings, read_findings
 from lorasweep.results.report.words import again
+from lorasweep.sweep.ranking.leaderboard import number, short_name
 
 _MARKS = ("· lorasweep</title>", "\n## Leaderboard\n")  # in every page that we write
 
@@ -83,23 +84,22 @@ def _said(text: str, _: str, command: str) -> str:
 
 
 def _leaderboard(findings: Findings) -> str:
-    metric = findings.state.metric.rpartition("/")[2] or "value"
-    further = [name for name in findings.state.further if name not in (IDENTITY, SCORE)]
-    several = ["front", *further] if findings.state.further else []
+    several, told = findings.state.further, findings.columns
     rows = [
         [
             str(row.rank or ""),
+            *(["yes" if row.front else ""] if several else []),
             plain(row.arm),
-            _number(row.value) + (f" ± {row.interval.half_width:.3f}" if row.interval else ""),
-            *(["yes" if row.front else "", *(_number(row.metrics.get(name)) for name in further)] if several else []),
-            _number(row.metrics.get(IDENTITY)),
-            _number(row.metrics.get(SCORE)),
+            row.told,
+            *(number(row.metrics.get(name)) for _, name in told),
             plain(row.sentence or row.reason),
         ]
         for row in findings.arms
     ]
-    told = metric + (" ± 95 % interval" if any(row.interval for row in findings.arms) else "")
-    return "## Leaderboard\n\n" + table(["", "arm", told, *several, "identity", "overcook", "verdict"], rows)
+    over_seeds = " ± 95 % interval" if any(row.interval for row in findings.arms) else ""
+    headings = [plain(short_name(findings.state.metric)) + over_seeds, *(plain(heading) for heading, _ in told)]
+    head = ["", *(["front"] if several else []), "arm", *headings, "verdict"]
+    return "## Leaderboard\n\n" + table(head, rows)
 
 
 def _rated(rated: Rated) -> str:
@@ -145,7 +145,3 @@ def _again(findings: Findings) -> str:
     if not rows:
         return ""
     return "## Cook it again\n\n" + table(["trial", "command", "seed", "fingerprint"], rows)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

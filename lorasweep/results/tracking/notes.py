@@ -13,8 +13,9 @@ from lorasweep.core.markdown import code, cut, plain, table
 from lorasweep.core.printable import command
 from lorasweep.sweep.comparable import several_devices
 from lorasweep.sweep.manifest import command_of
+from lorasweep.sweep.ranking.leaderboard import columns, number, short_name
 from lorasweep.sweep.ranking.state import are_trained
-from lorasweep.trial.judge.score import SCORE, UTILITY
+from lorasweep.trial.judge.score import UTILITY
 
 LONGEST = 5000  # characters; what MLflow takes of a tag
 
@@ -31,10 +32,13 @@ def sweep_note(
     `rows` are one per trial, best first: `rank`, `name`, `status`, `metrics`, `sentence`, `note`; `prompts` what the
     samples were drawn from, by tier; `devices` the models of the GPUs of all trials.
     """
+    metric, further = str(manifest.get("metric") or UTILITY), (manifest.get("search") or {}).get("further", ())
+    told = [(short_name(metric), metric)]
+    told += columns(metric, [each["name"] for each in further], [row["metrics"] for row in rows])
     parts = [
         f"**{plain(str(manifest['question']))}**" if manifest.get("question") else "",
-        _answer(rows),
-        _table(rows) if rows else "",
+        _answer(rows, told),
+        _table(rows, told) if rows else "",
         *(plain(f"Trials were {told}.") for told in several_devices(devices)),
         "Its samples and charts: the view of this name in the Views menu of the runs page, or "
         "`contact_sheet.png` under Artifacts.",
@@ -89,35 +93,27 @@ def model_note(trial: str, *, sentence: str, trigger: str) -> str:
     return cut("\n\n".join(part for part in parts if part), LONGEST)
 
 
-def _answer(rows: Sequence[Mapping[str, Any]]) -> str:
+def _answer(rows: Sequence[Mapping[str, Any]], told: Sequence[tuple[str, str]]) -> str:
     """Name the first of the ranking, in a line that shows even when MLflow folds the description."""
     if not rows or rows[0].get("rank") is None:
         return ""
     best = rows[0]
-    metrics = best.get("metrics") or {}
-    numbers = f"utility {_number(metrics.get(UTILITY))}, overcooked {_number(metrics.get(SCORE))}"
+    numbers = ", ".join(f"{plain(heading)} {number(best['metrics'].get(metric))}" for heading, metric in told)
     return f"Best: **{plain(best['name'])}** ({numbers}). {plain(best.get('sentence') or '')}".rstrip()
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    cells = []
-    for place, row in enumerate(rows, start=1):
-        metrics = row.get("metrics") or {}
-        cells.append(
-            [
-                str(place),
-                f"**{plain(row['name'])}**" + (f" {plain(row['note'])}" if row.get("note") else ""),
-                plain(str(row["status"]).lower().replace("_", " ")),
-                _number(metrics.get(UTILITY)),
-                _number(metrics.get(SCORE)),
-                plain(str(row.get("sentence") or "")),
-            ]
-        )
-    return table(["", "recipe", "status", "utility", "overcooked", "verdict"], cells)
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, int | float) else "not measured"
+def _table(rows: Sequence[Mapping[str, Any]], told: Sequence[tuple[str, str]]) -> str:
+    cells = [
+        [
+            str(row["rank"] or ""),
+            f"**{plain(row['name'])}**" + (f" {plain(row['note'])}" if row.get("note") else ""),
+            plain(str(row["status"]).lower().replace("_", " ")),
+            *(number(row["metrics"].get(metric)) for _, metric in told),
+            plain(str(row.get("sentence") or "")),
+        ]
+        for row in rows
+    ]
+    return table(["", "recipe", "status", *(plain(heading) for heading, _ in told), "verdict"], cells)
 
 
 def _prompts(prompts: Mapping[str, Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ one whose workers train several trials at a time
 
 and one whose workers are on other machines
 
-    ELSEWHERE = True                                          so `train` hands its one trial over as well
+    ELSEWHERE = True                                          so `train` has its one trial cooked there as well
     where(launcher: LauncherOptions) -> str                   for `plan`: what would run where; nobody is asked
     look(launcher: LauncherOptions) -> list[FoundMachine]            for `doctor`: what is there
 """

@@ -171,7 +171,6 @@ class RayLauncher(RemoteLauncher):
         super().__exit__()
         if self._bridge is not None:
             self._bridge.close()
-            self._bridge = None  # a trial that crashed is tried again with another
 
 
 class _Bridge:

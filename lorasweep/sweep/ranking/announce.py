@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.queue import Trial
@@ -19,7 +18,7 @@ from lorasweep.sweep.ranking.state import SweepState, from_trial, sweep_state
 from lorasweep.sweep.retry import is_disk_full
 
 if TYPE_CHECKING:
-    from lorasweep.config import SweepSpec
+    from lorasweep.sweep.trials import TrialSource
 
 SHOW_SHARE, RANK_SHARE = 0.1, 0.1
 log = logging.getLogger(__name__)
@@ -44,17 +43,13 @@ class Announcer:
 
     def __init__(
         self,
-        spec: SweepSpec,
-        folder: Path,
-        trials: Sequence[Trial],
+        source: TrialSource,
         *,
-        left_out: Mapping[str, str] | None = None,
-        on_change: Callable[[SweepState], None] | None,
-        on_trial_end: Callable[[], object] | None,
+        on_change: Callable[[SweepState], None] | None = None,
+        on_trial_end: Callable[[], object] | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> None:
-        self._spec, self._folder, self._trials = spec, folder, trials
-        self._left_out = left_out or {}
+        self._source = source
         self._on_change, self._on_trial_end, self._on_end = on_change, on_trial_end, on_end
         self._behind = True  # what follows from the trials does not show all of them
         self._ended: Trial | None = None  # the latest one that was not ranked
@@ -72,6 +67,10 @@ class Announcer:
             self._rank.do(lambda: self._catch_up(when))
         if (show := self._on_change) is not None:
             self._show.do(lambda: show(self.snapshot(activity)))
+
+    def heard(self, event: dict[str, Any]) -> bool:
+        """Tell of an event of a trial; returns whether it goes on."""
+        return True
 
     def trial_ended(self, trial: Trial) -> None:
         """Note it, for `changed` to rank and to run the caller's hook, whose errors must not cost a trial."""
@@ -92,7 +91,7 @@ class Announcer:
     def _catch_up(self, when: str) -> None:
         self._behind, self._ended = False, None
         try:
-            leaderboard.write(self._folder, self.snapshot())
+            leaderboard.write(self._source.folder, self.snapshot())
         except OSError as error:  # it follows from the run folders, which matter more
             self.note(f"{LEADERBOARD_FILE} could not be written: {error.strerror or error}")
         self._call_hook(when, self._on_trial_end)
@@ -114,10 +113,10 @@ class Announcer:
 
     def snapshot(self, activity: str = "") -> SweepState:
         """Return the sweep as the driver sees it now."""
-        seeds = self._spec.seeds
-        trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
-        left_out, notes = self._left_out, tuple(self.notes)
-        return sweep_state(self._spec, self._folder, trials, left_out=left_out, activity=activity, notes=notes)
+        source, seeds = self._source, self._source.spec.seeds
+        trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in source.trials)
+        left_out, notes = source.left_out, tuple(self.notes)
+        return sweep_state(source.spec, source.folder, trials, left_out=left_out, activity=activity, notes=notes)
 
 
 HURRY_S = 2.0  # to finish when the person wants to leave at once

@@ -20,7 +20,18 @@ from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import LEADERBOARD_FILE, SweepFolder
 from lorasweep.sweep.ranking.noise import Interval, Ranking, next_round, rank
 from lorasweep.sweep.ranking.state import SweepState, TrialState, params
+from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
+# What stands beside an arm's value: heading, metric; the most telling first.
+COLUMNS = (
+    ("overcook", SCORE),
+    ("identity", IDENTITY),
+    ("control", "prompt_control/score"),
+    ("drift", "prior_drift/class"),
+    ("held-out", "generalisation/held_out"),
+    ("burn", "burn/score"),
+)
+HEADLINE = (UTILITY, *(name for _, name in COLUMNS))  # what is said of a run
 _LIVE = ("activity", "notes", "eta_s", "judging", "loss")  # of the moment, for the live table
 
 
@@ -43,6 +54,11 @@ class ArmRow:
     reason: str  # why there is no value
     numbers: tuple[int, ...]  # its trials
     front: bool = False  # of several objectives: no other arm is as good in all of them and better in one
+
+    @property
+    def told(self) -> str:
+        """The value, and half the width of its interval."""
+        return number(self.value) + (f" ± {number(self.interval.half_width)}" if self.interval is not None else "")
 
 
 def rank_arms(state: SweepState) -> list[ArmRow]:
@@ -70,6 +86,27 @@ def _front(rows: Iterable[ArmRow], state: SweepState) -> set[str]:
             points[row.arm] = tuple(value if goal == "minimize" else -value for value, goal in known)
     arms = list(points)
     return {arms[index] for index in undominated(list(points.values()))}
+
+
+def columns(
+    metric: str, further: Iterable[str], measured: Iterable[Mapping[str, float]], *, most: int = 2
+) -> list[tuple[str, str]]:
+    """Choose what stands beside values of `metric`: the other objectives, then what was measured; (heading, metric)."""
+    known, rows, objectives = {name: heading for heading, name in COLUMNS}, list(measured), list(further)
+    others = [name for _, name in COLUMNS if name not in (metric, *objectives) and any(name in row for row in rows)]
+    names = [*objectives, *others][: max(len(objectives), most)]
+    short = Counter(map(short_name, (metric, *objectives)))
+    return [(known.get(name) or (name if short[short_name(name)] > 1 else short_name(name)), name) for name in names]
+
+
+def short_name(metric: str) -> str:
+    """Return the last part of a metric's name, as a column heading."""
+    return metric.rpartition("/")[2] or "value"
+
+
+def number(value: float | None) -> str:
+    """Return three decimals; `-` when there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def front_means(state: SweepState) -> str:

@@ -26,7 +26,7 @@ from lorasweep.core.records import Status
 from lorasweep.core.streams import make_safe
 from lorasweep.sweep import comparable
 from lorasweep.sweep.calibrate import controls
-from lorasweep.sweep.ranking.leaderboard import ArmRow, front_means, rank_arms, standing
+from lorasweep.sweep.ranking.leaderboard import ArmRow, columns, front_means, number, rank_arms, short_name, standing
 from lorasweep.sweep.ranking.noise import sentence
 from lorasweep.sweep.ranking.state import SweepState, TrialState
 from lorasweep.trial.judge.score import SCORE
@@ -43,16 +43,6 @@ STYLES = {
     Status.CANCELLED: "yellow",
 }
 VERDICT_STYLES = {"done": "green", "overcooked": "red", "undercooked": "yellow"}
-# Columns of the leaderboard: heading, metric; the most telling first, since a narrow terminal drops the last.
-# A column that nobody measured is left out.
-COLUMNS = (
-    ("overcook", SCORE),
-    ("identity", "identity/score"),
-    ("control", "prompt_control/score"),
-    ("drift", "prior_drift/class"),
-    ("held-out", "generalisation/held_out"),
-    ("burn", "burn/score"),
-)
 COLUMN_WIDTH = 10  # a heading or a number, and the gap
 AROUND_COLUMNS = 34  # rank, value, seeds, verdict and their gaps
 NAME_WIDTH = 16  # of an arm, that numbers leave it
@@ -144,13 +134,10 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
 def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType:
     """Render arms, best first, with as many columns as `width` leaves room for beside their names."""
     rows = rank_arms(state)
-    known = {name: heading for heading, name in COLUMNS}
-    objectives = [(known.get(name) or short_name(name), name) for name in state.further]
-    further = [(heading, name) for heading, name in COLUMNS if name not in state.further]
-    columns = [(heading, name) for heading, name in (*objectives, *further) if any(name in row.metrics for row in rows)]
-    columns = [(heading, name) for heading, name in columns if name != state.metric]
     names_width = max((len(row.arm) for row in rows), default=0)
-    columns = columns[: max(1, len(objectives), (width - AROUND_COLUMNS - names_width) // COLUMN_WIDTH)]
+    # The most telling, since a narrow terminal has room for few.
+    most = max(1, (width - AROUND_COLUMNS - names_width) // COLUMN_WIDTH)
+    told = columns(state.metric, state.further, (row.metrics for row in rows), most=most)
     several = any(row.seeds > 1 for row in rows)
     better = "lower is better" if state.goal == "minimize" else "higher is better"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -158,16 +145,16 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
     if state.further:
         table.add_column("front", justify="center")
     table.add_column("arm", overflow="fold", min_width=8)
-    table.add_column(short_name(state.metric) or "value", justify="right", style="bold")
+    table.add_column(short_name(state.metric), justify="right", style="bold")
     if several:
         table.add_column("seeds", justify="right")
-    for column, _ in columns:
+    for column, _ in told:
         table.add_column(column, justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        cells: list[RenderableType] = [_rank(row), *(["*" * row.front] if state.further else []), row.arm, _value(row)]
+        cells: list[RenderableType] = [_rank(row), *(["*" * row.front] if state.further else []), row.arm, row.told]
         cells += [str(row.seeds)] if several else []
-        cells += [number(row.metrics.get(name)) for _, name in columns]
+        cells += [number(row.metrics.get(name)) for _, name in told]
         table.add_row(*cells, _verdict(row))
     heading = _heading(state)
     reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
@@ -192,16 +179,6 @@ def _noise(state: SweepState) -> list[RenderableType]:
 
 def _warned(sentences: Sequence[str]) -> list[RenderableType]:
     return [_text(words, style="yellow") for words in sentences]
-
-
-def short_name(metric: str) -> str:
-    """Return the last part of a metric's name, as a column heading."""
-    return metric.rpartition("/")[2]
-
-
-def number(value: float | None) -> str:
-    """Return three decimals; `-` when there is none."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def duration(seconds: float | None) -> str:
@@ -278,7 +255,7 @@ def _told(trial: TrialState, metric: str) -> dict[str, str]:
         "steps": f"{trial.step}/{trial.steps}",
         "loss": number(trial.loss),
         "overcook": number(trial.metrics.get(SCORE)),
-        short_name(metric) or "value": number(trial.value if trial.value is not None else trial.metrics.get(metric)),
+        short_name(metric): number(trial.value if trial.value is not None else trial.metrics.get(metric)),
         "left": duration(trial.eta_s or None),
     }
 
@@ -331,12 +308,6 @@ def _summary(state: SweepState) -> Text:
 
 def _rank(row: ArmRow) -> str:
     return ("~" if row.tied and row.seeds > 1 else "") + str(row.rank or "-")
-
-
-def _value(row: ArmRow) -> str:
-    if row.value is None:
-        return "-"
-    return number(row.value) + (f" ± {number(row.interval.half_width)}" if row.interval is not None else "")
 
 
 def _verdict(row: ArmRow) -> Text:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 STEP_EVENT_EVERY_S = 0.5
@@ -18,14 +17,16 @@ STEP_EVENT_EVERY_S = 0.5
 class DriverLine:
     """The worker's end of the pipe: events up, jobs, verdicts and stops down."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    step_every_s = STEP_EVENT_EVERY_S  # of a job's steps, one in so many seconds is told
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection  # a `Connection`; None where driver and worker are one process
         self._jobs: deque[tuple[Seat, dict[str, Any]]] = deque()
         self._seats: dict[int, Seat] = {}
         self._sending = threading.Lock()  # the heart beats in a thread of its own
         self.gone = False  # the driver is
 
-    def send(self, **message: Any) -> None:
+    def tell(self, **message: Any) -> None:
         """Send upwards; silence when the driver is gone, which `should_stop` then says."""
         try:
             with self._sending:
@@ -56,6 +57,10 @@ class DriverLine:
         except (EOFError, OSError):
             self.gone = True
             return
+        self.take(message)
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Take in a message."""
         number = message.pop("seat")
         if message["kind"] == "verdict":
             self._seats[number].verdicts.append(bool(message["go"]))
@@ -84,13 +89,13 @@ class Seat:
 
     def send(self, **message: Any) -> None:
         """Send upwards."""
-        self._line.send(seat=self.number, **message)
+        self._line.tell(seat=self.number, **message)
 
     def report(self, event: dict[str, Any]) -> bool:
-        """Pass an event of `run.cook` on, and for a rung, wait for the verdict; returns whether to go on."""
+        """Pass an event of `run.cooking` on, and for a rung, wait for the verdict; returns whether to go on."""
         if event["kind"] == "step":
             now = time.monotonic()
-            if now - self._last_step_s < STEP_EVENT_EVERY_S and event["step"] not in self.rungs:
+            if now - self._last_step_s < self._line.step_every_s and event["step"] not in self.rungs:
                 return True
             self._last_step_s = now
         self.send(kind="event", event=event)

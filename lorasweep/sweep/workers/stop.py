@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -27,12 +27,15 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requests = 0
+        self.raises = False  # KeyboardInterrupt when asked to stop now, since this very process trains
         self._last_s = float("-inf")
 
     def request(self) -> None:
         """Ask once more."""
         self.requests += 1
         self._last_s = time.monotonic()
+        if self.now and self.raises:
+            raise KeyboardInterrupt
 
     @property
     def gently(self) -> bool:
@@ -45,11 +48,8 @@ class StopSignal:
         return self.requests >= NOW
 
     @contextmanager
-    def listening(self, at_once: Callable[[], object] = lambda: None) -> Iterator[StopSignal]:
+    def listening(self) -> Iterator[StopSignal]:
         """Count the stop signals as requests while the block runs; none outside the main thread.
-
-        Args:
-            at_once: called when one asks to stop now; it may raise.
 
         Raises:
             KeyboardInterrupt: once the block has ended, if one asked to stop now: the caller's program, too.
@@ -58,8 +58,6 @@ class StopSignal:
         def on_signal(number: int, frame: FrameType | None) -> None:
             if time.monotonic() - self._last_s >= SAME_WISH_S[signal.Signals(number).name]:
                 self.request()
-                if self.now:
-                    at_once()
 
         ours = threading.current_thread() is threading.main_thread()
         heeded = [number for number in STOP_SIGNALS if ours and _is_heeded(number)]

@@ -58,10 +58,10 @@ def main(
     end_with_driver()
     line = DriverLine(connection)
     if launcher.hang_s is not None:
-        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(launcher.hang_s))
+        Heartbeat(lambda: line.tell(kind="beat"), every_s=beat_every_s(launcher.hang_s))
     module = importlib.import_module(trial_module)
     worker = Worker(module, module.TrialResources(sharers=sharers, slots=slots), line, launcher)
-    line.send(kind="ready")
+    line.tell(kind="ready")
     worker.run()
     if worker.leaving:
         print(f"this worker ends, for a fresh one to go on: {worker.leaving}", flush=True)
@@ -169,8 +169,6 @@ class Worker:
         self._trials.remove(trial)
         outcome = note_end(ended, Path(trial.job["folder"]), attempt=trial.job["attempt"])
         failed = ended if isinstance(ended, Exception) else None
-        if failed is not None:
-            traceback.print_exception(failed)  # into the worker's log
         self.leaving = self.leaving or self._fitness.leaving(failed)
         if self.leaving:
             for other in self._trials:

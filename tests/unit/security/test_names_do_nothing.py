@@ -15,6 +15,8 @@ from lorasweep.core import files, printable
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.results.report import gallery, page, write
 from lorasweep.results.report.reading import read_findings
+from lorasweep.results.tracking.reading import read_sweep, read_trial
+from lorasweep.results.tracking.sweep_content import sweep_content
 
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m</title></script><script>alert(2)</script>\u202e[red]{{x}}'
 
@@ -61,6 +63,18 @@ def test_markdown_shows_it_as_text(tmp_path: Path) -> None:
     text = write.markdown_page(read_findings(evil_sweep(tmp_path)))
 
     assert "img src" in text and "<img" not in text and "<script" not in text and "\x1b" not in text
+
+
+def test_a_metric_of_a_strangers_sweep_is_words_in_markdown(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "mine", [Cooked(arm="a")])
+    manifest = (sweep / "sweep.yaml").read_text(encoding="utf-8")
+    evil = manifest.replace("overcook/utility", "x/<img src=x onerror=alert(1)>")
+    (sweep / "sweep.yaml").write_text(evil, encoding="utf-8")
+
+    note = sweep_content(read_sweep(sweep), [read_trial(sweep / "0000-a-s0")]).tags["mlflow.note.content"]
+
+    for text in (write.markdown_page(read_findings(sweep)), note):
+        assert "img src" in text and "<img" not in text
 
 
 def test_names_of_arms_metrics_and_axes_stay_words_in_every_attribute(tmp_path: Path) -> None:

@@ -32,15 +32,6 @@ class TrialResources:
         self.leak: list[bytes] = []
 
 
-def cook(*arguments: Any, **asks: Any) -> Outcome:
-    steps = cooking(*arguments, **asks)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
 def train(wanted: list[dict[str, Any]], *, until: Callable[[], bool]) -> None:
     """Nothing is: the steps are where they are asked for. There may be no memory for so many."""
     if len(wanted) > min(ways.get("room", len(wanted)) for ways in wanted):

@@ -139,7 +139,7 @@ def at_rungs(spec: SweepSpec, number: int, *rungs: dict[str, float], folder: Pat
 def test_what_optuna_and_pruners_hear_is_what_is_ranked(tmp_path: Path) -> None:
     seen, blind = judged(0.8), judged(0.8, **{"overcook/burn": None})
     spec = pruned_spec(metric=score.SCORE, goal="minimize")
-    writer = TrialWriter(None, metric=score.UTILITY, left_out={"burn": "why"})
+    writer = TrialWriter(pruned_spec(), None, left_out={"burn": "why"})
     values = []
     for number, metrics in enumerate((seen, blind)):
         trial = at_rungs(spec, number, metrics, folder=tmp_path / str(number))

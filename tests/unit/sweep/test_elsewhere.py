@@ -29,7 +29,7 @@ from lorasweep.components import bases
 from lorasweep.config import compose_recipe
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Plan, Status, from_dict, to_dict
-from lorasweep.core.run_folder import OUTCOME_FILE
+from lorasweep.core.run_folder import OUTCOME_FILE, RunFolder
 from lorasweep.data.images import load_mask, load_planned
 from lorasweep.plan import calibration, make_plan
 from lorasweep.sweep.launchers import LaunchOptions
@@ -360,9 +360,34 @@ def test_one_recipe_is_trained_there_as_well(machines, home, strike):
         return True
 
     done = run_trial(made, plan(made), folder, shown=lambda: nullcontext(report), trial_module=TRIAL_MODULE)
-    assert (done.record.status, done.record.attempt, done.record.node) == (Status.COMPLETED, 1, "gpu1")
+    assert (done.record.status, done.record.node) == (Status.COMPLETED, "gpu1")
     assert bool(struck) == bool(strike)
+    assert (done.record.attempt, done.record.crashes) == (2 if strike else 1, 0), "a machine that went is no crash"
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.slow
+def test_what_hears_the_events_may_fail_and_ends_the_worker_there(machines, home):
+    made = dataclasses.replace(recipe(step_s=0.2), launcher=machines.options(nodes=("gpu1",)))
+    folder = home / "outputs" / "train" / "abc-s0"
+
+    def deaf(event):
+        raise RuntimeError(f"the caller's own, at step {event['step']}")
+
+    with pytest.raises(RuntimeError, match="the caller's own, at step 0"):
+        run_trial(made, plan(made), folder, shown=lambda: nullcontext(deaf), trial_module=TRIAL_MODULE)
+    assert RunFolder(folder).record.status is Status.CANCELLED
+    assert not list(folder.rglob("adapter.safetensors"))
+
+
+@pytest.mark.slow
+def test_one_recipe_whose_machine_cannot_cook_stops_with_the_cause(machines, home):
+    """Workers that die before they begin are no crash of the recipe, in `train` as in a sweep."""
+    made = dataclasses.replace(recipe(), launcher=machines.options(nodes=("gpu1",)))
+    folder = home / "outputs" / "train" / "abc-s0"
+    done = run_trial(made, plan(made), folder, shown=lambda: nullcontext(bool), trial_module="no_such_module")
+    assert "workers die before they can cook" in done.halted and done.exit_code == 1
+    assert (done.record.status, done.record.crashes) == (Status.WAITING, 0)
 
 
 @pytest.mark.slow

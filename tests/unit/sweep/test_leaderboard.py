@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.ranking.leaderboard import document, rank_arms, rank_trials
+from lorasweep.sweep.ranking.leaderboard import columns, document, rank_arms, rank_trials
 from lorasweep.sweep.ranking.state import SweepState, TrialState
 
 
@@ -87,3 +87,13 @@ def test_seeds_that_ended_without_a_value_are_told_of_and_their_numbers_left_out
     hot, mild = rank_arms(state)
     assert hot.sentence == "Done at step 8. 2 of 3 seeds not counted: broken; diverged."
     assert (hot.value, hot.seeds, hot.metrics, mild.sentence) == (0.9, 1, {"x": 2.0}, "")
+
+
+def test_beside_a_value_stand_the_objectives_and_what_was_measured():
+    measured = [{"overcook/score": 0.1, "identity/score": 0.5}, {"burn/score": 0.2}]
+    assert columns("overcook/utility", (), measured) == [("overcook", "overcook/score"), ("identity", "identity/score")]
+    assert columns("identity/score", (), measured) == [("overcook", "overcook/score"), ("burn", "burn/score")]
+    asked = ("burn/score", "mine/colour")
+    assert columns("identity/score", asked, measured, most=1) == [("burn", "burn/score"), ("colour", "mine/colour")]
+    assert columns("overcook/utility", (), []) == []
+    assert columns("mine/score", ("yours/score",), []) == [("yours/score",) * 2], "two may end alike"

@@ -27,9 +27,8 @@ from sweep_checks import FAST_S, assert_study_agrees
 from lorasweep.cli import main
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Status, TrainOptions, to_dict
-from lorasweep.sweep.launchers import LaunchOptions, _ray_bridge, ray
+from lorasweep.sweep.launchers import _ray_bridge
 from lorasweep.sweep.ranking.state import read_state
-from lorasweep.sweep.remote.member import Shipping
 
 
 def refused(*asked):
@@ -73,31 +72,6 @@ def test_an_address_where_no_head_is_is_refused_soon(home, capsys, answers, told
         said, took_s = refused(home, capsys, "launcher=ray", f"launcher.address={address}")
     assert told in said
     assert took_s < FAST_S
-
-
-def test_a_launcher_that_is_left_connects_again(tmp_path, monkeypatch):
-    """`lorasweep train` tries a recipe that crashed once more, by the launcher that it has."""
-    bridges = []
-
-    class Bridge:
-        def __init__(self, cluster, **_):
-            self.closed = False
-            bridges.append(self)
-
-        def nodes(self):
-            return [{"name": "here", "cpus": 1, "gpus": 0, "gpu_type": None}]
-
-        def close(self):
-            self.closed = True
-
-    monkeypatch.setattr(ray, "_Bridge", Bridge)
-    options = LaunchOptions(trial_module="pretend_trial", jobs=1, gpus_wanted=False, log_folder=tmp_path)
-    cluster = ray.Cluster(address="local", gpus=1.0, gpu_type=None, home=str(tmp_path), insecure=False)
-    launcher = ray.RayLauncher(options, cluster, Shipping(ship="state", ship_base=False))
-    for _ in range(2):
-        launcher.reach()
-        launcher.__exit__()
-    assert [bridge.closed for bridge in bridges] == [True, True]
 
 
 def test_plan_says_where_and_asks_nobody(home, capsys):

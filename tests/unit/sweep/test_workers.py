@@ -108,9 +108,9 @@ def test_a_full_disk_stops_the_sweep_with_one_explanation_and_it_goes_on_later(t
     result = cook(spec({**arms, "full": {"ends": "no_space"}}, workers=1), tmp_path)
     assert "no room left" in result.halted and "No space left on device" in result.halted
     assert result.exit_code == 1
-    assert result.state.counts == {"WAITING": 1, "COMPLETED": 3}
-    waiting = by_arm(result.state)["full"]
-    assert waiting.attempt == 1 and "No space left" in waiting.reason
+    assert result.state.counts == {"COMPLETED": 3, "CANCELLED": 1}, "it is not the recipe that failed"
+    stopped = by_arm(result.state)["full"]
+    assert stopped.attempt == 1 and stopped.crashes == 0 and "No space left" in stopped.reason
 
 
 def record(**changes):

@@ -288,7 +288,7 @@ def test_of_two_objectives_the_front_is_told_everywhere(home: Path, capsys: pyte
     assert len(corners) == 5, "three points, a step between two"
 
     rows = [line.split(" | ") for line in (folder / "report.md").read_text(encoding="utf-8").splitlines()]
-    assert {row[1]: row[3] for row in rows if len(row) == 8 and row[3] == "yes"} == dict.fromkeys("abd", "yes")
+    assert {row[2]: row[1] for row in rows if len(row) == 7 and row[1] == "yes"} == dict.fromkeys("abd", "yes")
     board = ls.open_sweep("two").leaderboard
     assert list(board.arm[board.front]) == ["a", "b", "d"]
     assert "burn/score" in ls.open_sweep("two")._repr_html_()
@@ -337,6 +337,6 @@ def test_on_a_phone_no_number_of_a_leaderboard_of_two_objectives_covers_another(
         tab.resize(400, 800, is_phone=True)
         cells = "[...document.querySelectorAll('.ranked tbody td.n')]"
         wide = tab.evaluate(f"{cells}.filter((cell) => cell.scrollWidth > cell.clientWidth).map((c) => c.textContent)")
-        assert wide == [] and tab.evaluate(f"{cells}.length") == 12
+        assert wide == [] and tab.evaluate(f"{cells}.length") == 10
         left = tab.evaluate(f"{cells}.map((cell) => cell.getBoundingClientRect().left)")
         assert min(left) > tab.evaluate("document.querySelector('.ranked .rank').getBoundingClientRect().right")
