@@ -49,6 +49,12 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
         if recipe.compute.dynamo_backend != "none":
             message = f"{must} where blocks are compiled: each layer of each block would be compiled alone"
             yield Problem(f"memory.{knob}", message, f"{override}, or compute.dynamo_backend=none")
+    drops = next((knob for knob in ("dropout", "rank_dropout") if recipe.adapter.options.get(knob)), None)
+    if drops and recipe.train.device == "mps" and memory.gradient_checkpointing is not False:
+        # torch.utils.checkpoint restores the generators of the CPU and of CUDA alone.
+        message = f"must be false on mps with adapter.{drops}: what is computed again would drop other numbers"
+        hint = f"override: memory.gradient_checkpointing=false, or adapter.{drops}=0"
+        yield Problem("memory.gradient_checkpointing", message, hint)
     if memory.storage == "nf4" and getattr(adapter, "NEEDS_BASE_SHAPES", False):
         message = f"nf4 cannot be trained on by {recipe.adapter.name}, which looks at the shapes of the base's weights"
         yield Problem("memory.storage", message, "override: memory.storage=int8, or adapter=lora")

@@ -229,6 +229,10 @@ def test_tiles_are_for_drawing_only(tiny_sdxl: Path) -> None:
         ),
         (["memory.storage=nf4", "adapter=lokr"], "memory.storage  nf4 cannot be trained on by lokr"),
         (["memory=12gb", "adapter.text_encoder=true"], "memory.offload_text_encoders  must be false"),
+        (
+            ["memory.gradient_checkpointing=true", "train.device=mps", "adapter.rank_dropout=0.1"],
+            "memory.gradient_checkpointing  must be false on mps with adapter.rank_dropout",
+        ),
         (["noise.min_snr_gamma=5", "noise.debiased=true"], "noise.min_snr_gamma  must stand alone"),
         (["noise.adaptive_noise_scale=0.1"], "noise.adaptive_noise_scale  is added to noise.offset"),
         (["noise.low=0.6", "noise.high=0.5"], "noise.low  must be below noise.high"),
