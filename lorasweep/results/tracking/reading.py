@@ -244,7 +244,8 @@ def _identity(folder: Path) -> str:
     """Read which sweep it is, and note what it is called now; a copy of one that lies beside it is another."""
     path = folder / MIRROR_ID_FILE
     known, name = _noted(path)
-    if not known or (name != folder.name and name and known == _noted(folder.parent / name / MIRROR_ID_FILE)[0]):
+    namesake = folder.parent / name  # may be this very folder: by a link, or where capitals are not told apart
+    if not known or (name and known == _noted(namesake / MIRROR_ID_FILE)[0] and not namesake.samefile(folder)):
         known = uuid.uuid4().hex
     if name != folder.name:
         files.write_atomic(path, lambda temporary: temporary.write_bytes(os.fsencode(f"{known}\n{folder.name}\n")))
@@ -255,6 +256,6 @@ def _noted(path: Path) -> tuple[str, str]:
     """Read the identity of a folder and what it was called; empty where there is none that can be read."""
     try:
         known, _, name = os.fsdecode(path.read_bytes()).partition("\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "", ""
     return (known, name.removesuffix("\n")) if re.fullmatch("[0-9a-f]{32}", known) else ("", "")

@@ -593,6 +593,20 @@ def test_a_copy_beside_its_sweep_has_runs_of_its_own_and_a_renamed_one_keeps_the
     assert main(["sync", "copy"]) == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links are for administrators")
+def test_a_link_to_a_sweep_is_no_copy_of_it(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
+    folder = make_sweep("first").folder
+    assert main(["sync"]) == 0
+    mirrored = {run.info.run_id for run in holdings().runs}
+    folder.with_name("latest").symlink_to(folder, target_is_directory=True)
+    for name in ("latest", "first", "latest"):
+        assert main(["sync", name]) == 0
+    assert {run.info.run_id for run in holdings().runs} == mirrored
+    folder.with_name("latest").unlink()
+    folder.with_name("latest").write_text("no folder")
+    assert main(["sync", "first"]) == 0
+
+
 def test_a_renamed_sweep_has_its_model(make_sweep: Callable[..., Any]) -> None:
     assert sync_folder(make_sweep('joe\'s 50% "x" a:b.c').folder).problems == []
 
