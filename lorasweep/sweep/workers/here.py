@@ -5,6 +5,7 @@ Nothing here is lost, hangs or is killed; who wants to stop now raises KeyboardI
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ class ThisProcess(DriverLine):
                 raise
         finally:
             self._stop.raises = False
+            gc.collect()  # a base and errors refer to themselves, and who comes next wants their memory
         return []
 
     def tell(self, **message: Any) -> None:
