@@ -106,6 +106,7 @@ def run_sweep(
         SweepHeldError: another driver has this sweep.
         InputError: the folder cannot be written, or holds trials that this declaration would contradict.
         ConfigError: a machine that workers should live on cannot be used, or the name is another sweep's.
+        BaseException: whatever `on_change` raises; what was being cooked is CANCELLED then.
     """
     listening = stop is None
     stop = stop or StopSignal()
@@ -115,7 +116,7 @@ def run_sweep(
     with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         compose = compose or recipe_factory(spec)
         source = open_sweep(spec, plans, folder, extend=extend, compose=compose, judge_anew=judge_anew)
-        announcer = Announcer(source, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end)
+        announcer = Announcer(source, stop, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end)
         if count := _to_judge_anew(source.trials):
             announcer.note(f"finished trials that are judged anew, from their checkpoints: {count}")
         cache = None if fresh else ResultCache(folder.parent, own=folder)
@@ -135,7 +136,9 @@ def run_sweep(
                 if spec.search is not None or spec.pruner.active:
                     loop.gate.write_summary(folder, source.trials)
             announcer.close()  # the report tells of both
-            report = last_look(mirror, spec.tracking.timeout_s, hurry=stop.now)
+            report = last_look(mirror, spec.tracking.timeout_s, hurry=stop.now and announcer.error is None)
+        if announcer.error is not None:
+            raise announcer.error
     state = read_state(folder)  # nobody cooks any more, whatever could not be noted
     return SweepResult(
         state=state,

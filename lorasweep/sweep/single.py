@@ -36,7 +36,7 @@ from lorasweep.sweep.trial_writer import judge_by_today, recover, write_lost_inp
 from lorasweep.sweep.trials import Composed, TrialSource, new_trial
 from lorasweep.sweep.workers.here import ThisProcess
 from lorasweep.sweep.workers.lock import sweep_lock
-from lorasweep.sweep.workers.stop import NOW, StopSignal
+from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.trial.judge.score import UTILITY
 
 ARM = "train"
@@ -87,7 +87,7 @@ def run_trial(
     Raises:
         SweepHeldError: another process cooks in this folder.
         InputError: the folder cannot be written, or holds a run of another recipe.
-        Exception: whatever `report` raises; the run is CANCELLED then.
+        BaseException: whatever `report` raises; the run is CANCELLED then.
     """
     stop = StopSignal()
     require_writable(folder)
@@ -123,9 +123,8 @@ class _Shown(Announcer):
     """Tells of a single run's events; nothing of it is ranked."""
 
     def __init__(self, source: TrialSource, stop: StopSignal, shown: Callable[[], Report]) -> None:
-        super().__init__(source)
-        self.error: Exception | None = None  # of the caller's own: no crash of the recipe
-        self._stop, self._shown = stop, shown
+        super().__init__(source, stop)
+        self._shown = shown
 
     def changed(self, activity: str) -> None:
         """Show it once it is begun."""
@@ -133,14 +132,8 @@ class _Shown(Announcer):
             self._shown()
 
     def heard(self, event: dict[str, Any]) -> bool:
-        """Tell of an event; what that raises stops the run at once."""
-        try:
-            return self._shown()(event)
-        except Exception as error:
-            self.error = error
-            for _ in range(NOW):
-                self._stop.request()
-            return True
+        """Tell of an event."""
+        return self._call(lambda: self._shown()(event)) is not False
 
     def trial_ended(self, trial: Trial) -> None:
         """Leave it to the run folder."""

@@ -16,6 +16,7 @@ from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.state import SweepState, from_trial, sweep_state
 from lorasweep.sweep.retry import is_disk_full
+from lorasweep.sweep.workers.stop import NOW, StopSignal
 
 if TYPE_CHECKING:
     from lorasweep.sweep.trials import TrialSource
@@ -39,17 +40,23 @@ class _Sparingly:
 
 
 class Announcer:
-    """Holds the callbacks of `run_sweep`."""
+    """Holds the callbacks of `run_sweep`.
+
+    Attributes:
+        error: what the caller's own raised, which stops all at once: no fault of a recipe.
+    """
 
     def __init__(
         self,
         source: TrialSource,
+        stop: StopSignal,
         *,
         on_change: Callable[[SweepState], None] | None = None,
         on_trial_end: Callable[[], object] | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> None:
-        self._source = source
+        self.error: BaseException | None = None
+        self._source, self._stop = source, stop
         self._on_change, self._on_trial_end, self._on_end = on_change, on_trial_end, on_end
         self._behind = True  # what follows from the trials does not show all of them
         self._ended: Trial | None = None  # the latest one that was not ranked
@@ -66,7 +73,7 @@ class Announcer:
             when = f"after trial {self._ended.number}"
             self._rank.do(lambda: self._catch_up(when))
         if (show := self._on_change) is not None:
-            self._show.do(lambda: show(self.snapshot(activity)))
+            self._show.do(lambda: self._call(lambda: show(self.snapshot(activity))))
 
     def heard(self, event: dict[str, Any]) -> bool:
         """Tell of an event of a trial; returns whether it goes on."""
@@ -84,8 +91,8 @@ class Announcer:
         """Bring leaderboard and hook up to date, also for ends that an earlier driver did not announce."""
         if self._behind:
             self._catch_up("at the end")
-        if self._on_change is not None:
-            self._on_change(self.snapshot())
+        if (show := self._on_change) is not None:
+            self._call(lambda: show(self.snapshot()))
         self._call_hook("at the end", self._on_end)
 
     def _catch_up(self, when: str) -> None:
@@ -100,6 +107,17 @@ class Announcer:
         """Let people know something, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def _call(self, callers: Callable[[], object]) -> object:
+        """Call what is the caller's own; its errors stop all at once, and so does `sys.exit`."""
+        try:
+            return callers()
+        except BaseException as error:
+            if not (self._stop.now and isinstance(error, KeyboardInterrupt)):
+                self.error = self.error or error
+            for _ in range(NOW):
+                self._stop.request()
+            return None
 
     def _call_hook(self, when: str, hook: Callable[[], object] | None) -> None:
         if hook is None:

@@ -13,6 +13,7 @@ from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.ranking.leaderboard import LEADERBOARD_FILE
 from lorasweep.sweep.trials import TrialSource
+from lorasweep.sweep.workers.stop import StopSignal
 
 
 def one_that_ended(folder: Path) -> TrialSource:
@@ -28,7 +29,7 @@ def one_that_ended(folder: Path) -> TrialSource:
 
 def test_an_end_is_ranked_after_the_hand_out_and_once(tmp_path: Path) -> None:
     source, calls = one_that_ended(tmp_path), list[str]()
-    announcer = Announcer(source, on_trial_end=lambda: calls.append("hook"))
+    announcer = Announcer(source, StopSignal(), on_trial_end=lambda: calls.append("hook"))
 
     announcer.trial_ended(source.trials[0])
     assert calls == [] and not (tmp_path / LEADERBOARD_FILE).exists()
@@ -43,7 +44,7 @@ def test_an_end_is_ranked_after_the_hand_out_and_once(tmp_path: Path) -> None:
 
 def test_ends_that_came_too_fast_to_be_ranked_are_ranked_at_the_end(tmp_path: Path) -> None:
     source, calls = one_that_ended(tmp_path), list[str]()
-    announcer = Announcer(source, on_trial_end=lambda: calls.append("hook"))
+    announcer = Announcer(source, StopSignal(), on_trial_end=lambda: calls.append("hook"))
     announcer.trial_ended(source.trials[0])
     announcer.close()
     assert calls == ["hook"]

@@ -437,6 +437,20 @@ def test_a_path_that_sqlite_cannot_open_is_refused_before_any_work(tmp_path, too
         assert cook(spec(numbered_arms(1)), folder / "pretend").exit_code == 0
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_what_hears_of_changes_may_fail_and_the_sweep_goes_on_later(tmp_path, kind):
+    def deaf(state):
+        if state.counts.get("RUNNING"):
+            raise kind("the caller's own")
+
+    declared, mirror, calls = spec(numbered_arms(2, step_s=0.1), workers=1), Recorder(), []
+    with pytest.raises(kind, match="the caller's own"):
+        cook(declared, tmp_path, on_change=deaf, on_end=lambda: calls.append("report"), mirror=mirror)
+    assert SweepFolder(tmp_path).run(0, "arm0", 0).record.status is Status.CANCELLED
+    assert calls == ["report"] and mirror.calls == ["start", "finish 20.0"]
+    assert cook(declared, tmp_path).state.counts == {"COMPLETED": 2}
+
+
 @pytest.mark.parametrize("take", [shutil.rmtree, lambda folder: folder.rename(folder.with_name("moved"))])
 def test_a_folder_that_is_taken_away_meanwhile_is_told(tmp_path, take):
     folder, taken = tmp_path / "sweep", []

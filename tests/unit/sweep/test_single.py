@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import os
 import signal
 import sys
 import time
+import weakref
 from contextlib import nullcontext
 from pathlib import Path
 
+import pretend_trial
 import pytest
 from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
 from ready_processes import Script, start_script
@@ -57,12 +60,13 @@ def test_it_leaves_what_a_trial_leaves_and_is_not_cooked_twice(folder):
     assert not again.cooked and again.record == done.record and len(starts(folder.parent)) == 1
 
 
-def test_what_hears_the_events_may_fail_and_the_run_goes_on_later(folder):
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_what_hears_the_events_may_fail_and_the_run_goes_on_later(folder, kind):
     def deaf(event):
-        raise RuntimeError(f"the caller's own, at step {event['step']}")
+        raise kind(f"the caller's own, at step {event['step']}")
 
     made = recipe(value=0.3)
-    with pytest.raises(RuntimeError, match="the caller's own, at step 0"):
+    with pytest.raises(kind, match="the caller's own, at step 0"):
         run_trial(made, plan(made), folder, shown=lambda: nullcontext(deaf), trial_module=TRIAL_MODULE)
     assert RunFolder(folder).record.status is Status.CANCELLED
     assert run(folder, value=0.3).record.status is Status.COMPLETED
@@ -74,6 +78,32 @@ def test_what_crashes_is_tried_three_times_and_again_when_the_command_is_given_a
         assert done.record.status is Status.CRASHED and done.record.attempt == attempts
         assert "no luck at step 1 (3 crashes)" in done.record.reason and done.exit_code == 1
         assert "ValueError" in (folder / "error.txt").read_text()
+
+
+@pytest.mark.parametrize("ends", ["raise", "COMPLETED"])
+def test_what_an_attempt_had_loaded_is_gone_when_the_next_one_loads(folder, monkeypatch, ends):
+    loaded, there = list[weakref.ref](), list[int]()
+
+    class Base:
+        def __init__(self):
+            self.itself = self  # as torch's modules do
+
+    class Resources(pretend_trial.TrialResources):
+        def __init__(self, **shares):
+            super().__init__(**shares)
+            there.append(sum(base() is not None for base in loaded))
+            self.base = Base()
+            loaded.append(weakref.ref(self.base))
+
+    monkeypatch.setattr(pretend_trial, "TrialResources", Resources)
+    gc.disable()  # as while a base is loaded
+    try:
+        run(folder, ends=ends)
+        run(folder.with_name("next"), ends=ends, value=0.4)
+    finally:
+        gc.enable()
+    assert len(there) == (6 if ends == "raise" else 2) and set(there) == {0}
+    assert not any(base() for base in loaded), "the caller's own program goes on"
 
 
 @pytest.mark.parametrize(
