@@ -23,7 +23,7 @@ from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import LOCK_FILE, MLFLOW_FILE, OWNER_FILE, PARENT_FILE, TrialRecord
+from lorasweep.core.run_folder import LOCK_FILE, MLFLOW_FILE, OWNER_FILE, PARENT_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.driver import launch_options, recipe_factory
 from lorasweep.sweep.launchers import Launcher
 from lorasweep.sweep.loop import SweepLoop
@@ -86,7 +86,7 @@ def run_trial(
 
     Raises:
         SweepHeldError: another process cooks in this folder.
-        InputError: the folder cannot be written, or holds a run of another recipe.
+        InputError: the folder cannot be written, or holds a run of another recipe, or runs.
         BaseException: whatever `report` raises; the run is CANCELLED then.
     """
     stop = StopSignal()
@@ -156,6 +156,9 @@ def _sweep_of(recipe: Recipe) -> SweepSpec:
 
 def _open(spec: SweepSpec, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     """Find out where the run stands; whatever failed is tried again, for the command was given again."""
+    if SweepFolder(folder).exists:
+        told = Problem(str(folder), "is the folder of a sweep, or of several runs", f"a new one, as {folder / 'first'}")
+        raise ConfigError(told, subject="the run folder")
     record = recover(folder, UTILITY, again=FAILURES)
     if record is not None and record.fingerprint != plan.fingerprint:
         message = "holds a run of another recipe, other images or another base"

@@ -150,6 +150,16 @@ def test_a_folder_that_holds_another_recipe_is_left_alone(folder):
         run(folder, value=0.4)
 
 
+def test_the_folder_of_a_sweep_or_of_runs_is_no_run_folder(folder, home):
+    run(folder, value=0.3)
+    swept = home / "outputs" / "swept"
+    cook(spec({"a": {"value": 0.3}}), swept)
+    for place in (folder.parent, swept):
+        with pytest.raises(ConfigError, match=r"folder of a sweep, or of several runs  \(a new one, as .*first\)"):
+            run(place, value=0.4)
+        assert not (place / "status.json").exists()
+
+
 def test_what_a_sweep_has_cooked_is_taken_and_told(folder, home):
     swept = home / "outputs" / "swept"
     cook(spec({"a": {"value": 0.3}}, seeds=(0, 1)), swept)
