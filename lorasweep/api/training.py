@@ -260,7 +260,8 @@ def run_sweep(
         repeats: further seeds, up to so many an arm, until the best is known; None: none.
         fresh: train what other sweeps have already trained, too.
         warn: hears what is allowed, but worth knowing, before any work.
-        on_change: hears the state whenever it changes, instead of the progress bar.
+        on_change: hears the state whenever it changes, instead of the progress bar. What it raises stops the sweep at
+            once, and is raised when all is written.
         quiet: no progress bar either.
 
     Raises:
