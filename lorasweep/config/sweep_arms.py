@@ -325,7 +325,7 @@ def _parted(common: Sequence[str], swept: Sequence[Swept]) -> tuple[list[str], l
         if not isinstance(domain, Choice):
             continue
         own = given.get(key, usual[key])
-        for override in [each for each in parse(kept)[0] if each.key.startswith(f"{key}.")]:
+        for override in [each for each in parse(kept)[0] if each.key.startswith(f"{key}.") and not each.delete]:
             text = override.text
             stays = [c for c in domain.values if c == own or without_replaced([text], [write(key, c)])]
             if override.key in searched or len(stays) == len(domain.values):
