@@ -37,7 +37,7 @@ def cook(folder: Path, words: list[str], *, hit: str = "", prune_at: int | None 
 
 
 def calibration(home: Path, *, learned: float, limit: float = 1e6) -> str:
-    """Limits by which everything is learned (at 0) or nothing (at 2), and nothing is burned (at 1e6)."""
+    """Limits by which everything is learned (at 1e-9) or nothing (at 0.999), and nothing is burned (at 1e6)."""
     limits = {
         "gap": {"limit": limit, "width": limit / 10},
         "unrelated_drift": {"limit": limit, "width": limit / 10},
@@ -54,7 +54,7 @@ def words(home: Path, on_tiny_sd: list[str]) -> list[str]:
 
 def test_the_kept_checkpoint_survives_whatever_hits_it_at_the_end(home: Path, words: list[str]) -> None:
     kind = ["adapter=loha", "optimizer=schedule_free_adamw", "optimizer.lr=1e-3"]  # used by another state than trained
-    words = [*words, *kind, calibration(home, learned=0.0)]
+    words = [*words, *kind, calibration(home, learned=1e-9)]
     outcome = cook(home / "a", words)
     result = files.read_json(home / "a" / "metrics.json")
     step, verdict = result["step"], result["verdict"]
@@ -89,12 +89,12 @@ def test_the_kept_checkpoint_survives_whatever_hits_it_at_the_end(home: Path, wo
 def test_the_last_checkpoint_is_kept_when_the_recipe_says_so_and_else_the_nearest_to_done(
     home: Path, words: list[str]
 ) -> None:
-    cook(home / "last", [*words, calibration(home, learned=0.0), "train.keep=last"])
+    cook(home / "last", [*words, calibration(home, learned=1e-9), "train.keep=last"])
     last = files.read_json(home / "last" / "metrics.json")
     done_at = last["verdict"]["done_at"]
     assert last["step"] == 6 and last["verdict"]["kept_because"] == ("done" if done_at == 6 else "last")
     assert last["rungs"][-1]["metrics"]["overcook/score"] == last["metrics"]["overcook/score_last"]
-    cook(home / "never", [*words, calibration(home, learned=2.0)])
+    cook(home / "never", [*words, calibration(home, learned=0.999)])
     never = files.read_json(home / "never" / "metrics.json")
     losses = {rung["step"]: rung["metrics"]["generalisation/held_out"] for rung in never["rungs"]}
     assert never["step"] == never["verdict"]["best_at"] == min(losses, key=losses.__getitem__)
@@ -106,7 +106,7 @@ def test_the_last_checkpoint_is_kept_when_the_recipe_says_so_and_else_the_neares
 
 
 def test_a_pruned_trial_keeps_the_best_it_had(home: Path, words: list[str]) -> None:
-    outcome = cook(home / "a", [*words, calibration(home, learned=0.0)], prune_at=4)
+    outcome = cook(home / "a", [*words, calibration(home, learned=1e-9)], prune_at=4)
     result = files.read_json(home / "a" / "metrics.json")
     assert outcome.status is Status.PRUNED and outcome.step == 4 and result["step"] in (2, 4)
     assert result["ladder"] == [] and "pruned" in result["missing"]["overcook/best_weight"]
@@ -116,7 +116,7 @@ def test_a_pruned_trial_keeps_the_best_it_had(home: Path, words: list[str]) -> N
 
 
 def test_a_recipe_that_burns_is_warned_about_once(home: Path, words: list[str]) -> None:
-    hot = [*words, calibration(home, learned=0.0, limit=1e-7), "optimizer.lr=1e-2"]
+    hot = [*words, calibration(home, learned=1e-9, limit=1e-7), "optimizer.lr=1e-2"]
     cook(home / "a", hot)
     rungs = [row for row in files.read_jsonl(home / "a" / "events.jsonl") if row["kind"] == "rung"]
     warnings = [row["warning"] for row in rungs if row["warning"]]

@@ -147,7 +147,8 @@ def test_pictures_and_texts_of_other_kinds_are_read_or_named(planned: Planned, t
 
     assert len(plan["images"]) == 5
     assert "in a format that is not read: p.heic" in plan["said"]
-    assert "not used: 0-masklabel.png, 0.caption, data.zip" in plan["said"]
+    assert "not used: 0.caption, data.zip" in plan["said"]
+    assert "masks that are not used: 0-masklabel.png; dataset.masks=beside trains by them" in plan["said"]
     assert "kohya's metadata are not read: meta_cap.json" in plan["said"]
     assert "captions of no image: lost.txt" in plan["said"] and "npz" not in plan["said"]
 

@@ -159,7 +159,7 @@ def test_trials_that_waited_in_a_worker_that_leaves_have_lost_nothing(tmp_path: 
 def recipe(**changes: Any) -> Recipe:
     (arm,) = spec({"a": {}}).arms
     train = dataclasses.replace(arm.recipe.train, batch_size=changes.pop("batch_size", 1))
-    return dataclasses.replace(arm.recipe, train=train, **changes)
+    return dataclasses.replace(arm.recipe, train=train, regularization={}, **changes)
 
 
 def test_auto_packs_where_that_was_measured_to_pay() -> None:
