@@ -243,7 +243,8 @@ class Space:
     def conditions(self) -> tuple[Condition, ...]:
         """Every condition that is asked somewhere."""
         asked = [each.when for each in self.axes] + [each.when for each in self.settings]
-        return tuple(dict.fromkeys(condition for when in asked for condition in when))
+        found = [condition for when in asked for condition in when]
+        return tuple(each for index, each in enumerate(found) if each not in found[:index])  # lists have no hash
 
     def describe(self) -> dict[str, str]:
         """Return the declaration, by name, in Hydra's grammar: to be kept, and compared with a later one."""

@@ -322,10 +322,10 @@ def _parted(common: Sequence[str], swept: Sequence[Swept]) -> tuple[list[str], l
     given, usual = {each.key: each.value for each in parse(common)[0]}, places.read_map()[0]
     kept, settings, searched = list(common), [], {each.key for each in swept}
     for key, domain in [(each.key, each.domain) for each in swept if each.key in usual]:
-        if key in places.LIST_GROUPS or not isinstance(domain, Choice):
+        if not isinstance(domain, Choice):
             continue
         own = given.get(key, usual[key])
-        for override in parse([text for text in kept if text.startswith(f"{key}.")])[0]:
+        for override in [each for each in parse(kept)[0] if each.key.startswith(f"{key}.") and not each.delete]:
             text = override.text
             stays = [c for c in domain.values if c == own or without_replaced([text], [write(key, c)])]
             if override.key in searched or len(stays) == len(domain.values):

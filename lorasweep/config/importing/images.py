@@ -53,13 +53,11 @@ class Folder:
 def read_beside(config: Path, dataset: Path | None, named: Any) -> Any:
     """Read a file that a config names as data: the one that is given, or that name, in the working folder or beside it.
 
-    None where nothing is named, or it is not here; raises ConfigError when the one that is given is not.
+    None where nothing is given or named, or it is not here; raises ConfigError when the one that is given is not.
     """
-    if not isinstance(named, str):
-        return None
     if dataset and not dataset.is_file():
         raise ConfigError(Problem(str(dataset), "no such file"), subject="the trainer's config")
-    place = dataset or beside(config, named)
+    place = dataset or (beside(config, named) if isinstance(named, str) else None)
     return None if place is None else document.read_any(place)
 
 

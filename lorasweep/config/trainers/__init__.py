@@ -20,6 +20,7 @@ from lorasweep.config.importing import document
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Imported, finish
 from lorasweep.config.trainers import ai_toolkit, diffusers, one_trainer, own, saved, simple_tuner
+from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.printable import command
 
 # Keys that only one trainer writes. First match wins.
@@ -49,8 +50,11 @@ def import_config(config: Path, dataset: Path | None = None, *, link_into: Path 
     Raises:
         ConfigError: a file cannot be read, is none of those, or has values that make no sense: all at once.
     """
-    content = saved.read(config) if saved.is_saved(config) else document.read(config) or diffusers.find(config)
+    content = saved.read(config) if saved.is_saved(config) else diffusers.find(config) or document.read(config)
     trainer = next((each for marks, each in MARKS.items() if content and {*marks.split()} <= content.keys()), kohya)
+    if dataset and (trainer in (own, ai_toolkit, diffusers) or (content and content.get(one_trainer.CONCEPTS))):
+        what = f"is not read: {config.name} has all that is known of its images"
+        raise ConfigError(Problem("--dataset", what, "leave it out; dataset.path=FOLDER says where they are"))
     given = trainer.read(content, config, dataset)
     told = {"untranslated": given.untranslated, "left_out": given.left_out, "names": given.names}
     draft = Draft(given.table or trainer.TABLE, given.options, **told)

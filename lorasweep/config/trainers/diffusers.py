@@ -24,9 +24,11 @@ _SHIFTS = {"qwen_image": 3.0, "z_image": 3.0}  # of schedulers that shift by the
 
 
 def find(path: Path) -> dict[str, Any] | None:
-    """Read the command in a file; None where there is none. Raises ConfigError, as `command_line.read`."""
+    """Read the command in a file; None where there is none, or JSON. Raises ConfigError, as `command_line.read`."""
     known = {*TABLE.translated, *TABLE.unsupported, *TABLE.harmless}
     text = read_text(path, subject="the trainer's config")
+    if text.lstrip().startswith("{"):  # a notebook's lines, each in quotes
+        return None
     found = command_line.read(path, text, r"train_(dreambooth|text_to_image)_lora\w*", known)
     return found and {**found[2], **found[1], MARK: found[0]}
 

@@ -25,7 +25,7 @@ from lorasweep.config.importing.pictures import PROMPT, SEED, put_pictures
 from lorasweep.data.tree import is_image
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
-_CONCEPTS = "concepts"
+CONCEPTS = "concepts"
 _BETAS = ("optimizer.beta1", "optimizer.beta2", "optimizer.beta3")
 _STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4", "FLOAT_W8A8": "fp8", "INT_W8A8": "int8"}
 _PICTURES = {
@@ -39,8 +39,8 @@ _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
     """Return the options, flat, and the concepts."""
-    options = {key: value for key, value in content.items() if key != _CONCEPTS}
-    concepts = content.get(_CONCEPTS)
+    options = {key: value for key, value in content.items() if key != CONCEPTS}
+    concepts = content.get(CONCEPTS)
     if not concepts:
         concepts = images.read_beside(config, dataset, content.get("concept_file_name"))
     if isinstance(options.get("optimizer"), str):  # before 2024: optimizer_beta1 beside it
@@ -68,7 +68,7 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
     if pictures:
         flat.pop("samples", None)
     repeated = [_repeated(each) for each in images.tables(concepts)]
-    return replace(images.sort_datasets(flat, repeated, _CONCEPTS, _purpose), pictures=pictures, names=names)
+    return replace(images.sort_datasets(flat, repeated, CONCEPTS, _purpose), pictures=pictures, names=names)
 
 
 def _drop_unreached_ends(options: dict[str, Any]) -> None:

@@ -73,3 +73,13 @@ def test_another_part_on_an_axis_leaves_the_files_knobs_to_the_one_they_are_for(
     assert {(arm.recipe.captions.trigger, arm.recipe.adapter.options["dim"]) for arm in spec.known} == {("zkw", 4)}
     rates = config.load_sweep(words[0], [*words[1:], "optimizer.lr=1e-4,1"])  # an axis of its own is everybody's
     assert {arm.recipe.optimizer.options["lr"] for arm in rates.known} == {1e-4, 1}
+
+
+def test_a_list_on_an_axis_leaves_the_files_knobs_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    lines = "regularization: [ema], regularization.ema.decay: 0.99, +optimizer.eps: 1e-7"
+    (home / "my.yaml").write_text(f"recipe: {{{lines}}}\n", encoding="utf-8")
+    for key, words in (("regularization", ["[ema]", "[scale_norm]", "none"]), ("optimizer", ["prodigy"])):
+        spec = config.load_sweep("my.yaml", [f"{key}={','.join(words if words[1:] else ['adamw', *words])}"])
+        alone = {config.load_recipe("my.yaml", [f"{key}={word}"]).fingerprint() for word in words}
+        assert alone <= {arm.recipe.fingerprint() for arm in spec.known}

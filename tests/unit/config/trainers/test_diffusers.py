@@ -138,3 +138,14 @@ def test_what_cannot_be_is_refused(script: str, part: str, tmp_path: Path, capsy
     (tmp_path / "train.sh").write_text(f"{script}\n")
     assert main(["import", str(tmp_path / "train.sh")]) == 2
     assert part in capsys.readouterr().err
+
+
+def test_a_prompt_with_a_colon_makes_no_yaml_of_a_command(answer: Answer) -> None:
+    found = answer('accelerate launch train_dreambooth_lora.py --instance_prompt "style: sks" --rank=4\n')
+    assert found["recipe"]["captions.trigger"] == "style: sks"
+
+
+def test_a_dataset_that_is_not_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train.sh").write_text("accelerate launch train_dreambooth_lora.py --rank=4\n")
+    assert main(["import", str(tmp_path / "train.sh"), "--dataset", "gone.toml"]) == 2
+    assert "--dataset  is not read" in capsys.readouterr().err

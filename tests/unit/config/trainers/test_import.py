@@ -833,3 +833,9 @@ def test_ai_toolkits_masks(given: dict[str, Any], masks: str, run: Run) -> None:
     found = run(content, name="config.yaml")
     assert has(found, dataset__masks=masks, dataset__unmasked_weight=0.25)
     assert "datasets.invert_mask" in told(found, "untranslated")
+
+
+def test_a_dataset_that_is_given_is_read_where_the_config_names_none(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps([{"id": "zkw", "instance_data_dir": "/img/zkw"}]))
+    config = {key: value for key, value in SIMPLE_TUNER.items() if "data_backend_config" not in key}
+    assert has(run(config, "--dataset", str(tmp_path / "mine.json")), dataset__path="/img/zkw")
