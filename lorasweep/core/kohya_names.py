@@ -3,7 +3,8 @@
 `unet.mid_block.attentions.0.proj_in` is `lora_unet_mid_block_attentions_0_proj_in` there, and
 `text_encoder.encoder.layers.0.mlp.fc1` is `lora_te_text_model_encoder_layers_0_mlp_fc1`. A transformer's modules keep
 diffusers' dots, `transformer.single_transformer_blocks.0.proj_out`: that form alone do both ComfyUI and diffusers read.
-Of Anima both read its own names only, `diffusion_model.blocks.0.self_attn.q_proj`.
+Of Anima both read its own names only, `diffusion_model.blocks.0.self_attn.q_proj`; of ERNIE-Image, whose own names are
+diffusers', those behind `diffusion_model.`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def kohya_name(path: str, *, parts: Collection[str]) -> str:
     part, module = path.split(".", 1)
     inner = f"text_model.{module.removeprefix('text_model.')}" if is_text_encoder(part) else module
     if "transformer" in parts:
-        return f"{part}.{inner}"
+        is_ernie = re.match(r"layers\.\d+\.(self_attention|mlp)\.", inner)
+        return f"{'diffusion_model' if is_ernie else part}.{inner}"
     prefix = "te1" if part == "text_encoder" and "text_encoder_2" in parts else _PREFIXES[part]
     return f"lora_{prefix}_{inner.replace('.', '_')}"

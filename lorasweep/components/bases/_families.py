@@ -18,6 +18,7 @@ from typing import Any
 
 from lorasweep.components.bases._scopes import (
     ANIMA_SCOPES,
+    ERNIE_SCOPES,
     FLUX2_SCOPES,
     FLUX_SCOPES,
     KREA2_SCOPES,
@@ -287,8 +288,37 @@ KREA2 = Family(
     kept=((3_665_805, 2_882_000, 252_000, 67_000),),
     **_FLOW,
 )
+ERNIE_IMAGE = Family(
+    name="ernie_image",
+    title="ERNIE-Image",
+    pipeline="ErnieImagePipeline",
+    loaded=("_language", "ErnieImageBase"),
+    scopes=ERNIE_SCOPES,
+    classes={
+        "transformer": "ErnieImageTransformer2DModel",
+        "vae": "AutoencoderKLFlux2",
+        "text_encoder": "Mistral3Model",
+    },
+    frozen=("text_encoder",),
+    tokens=(512, 1),
+    alone=r"layers\.\d+\.self_attention\.",
+    kept=((1_450_240, 1_645_000, 147_000, 49_000),),
+    **_FLOW,
+)
 # Chroma and FLUX.2 have blocks called as FLUX.1's.
-FAMILIES = (STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2)
+FAMILIES = (
+    STABLE_DIFFUSION,
+    SDXL,
+    CHROMA,
+    FLUX2_KLEIN,
+    FLUX1_DEV,
+    Z_IMAGE,
+    ANIMA,
+    QWEN_IMAGE,
+    SD35,
+    KREA2,
+    ERNIE_IMAGE,
+)
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
 _OF_BASE = "give the base that it was made for"
@@ -323,6 +353,7 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"cap_embedder\.", "a Lumina 2 or Z-Image", _ALONE_HINT.format("z_image")),
     (r"(txtfusion|text_fusion)\.", "a Krea 2", _ALONE_HINT.format("krea2")),
     (r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image", _ALONE_HINT.format("qwen_image")),
+    (r"layers\.\d+\.self_attention\.", "an ERNIE-Image", _ALONE_HINT.format("ernie_image")),
     (r"txt_in\.", "one of Qwen-Image's kin", _NEVER),
     (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),
 )

@@ -17,6 +17,7 @@ from lorasweep.core.protocols import Text
 
 # Their pipelines go on from the answer with the prompt, so that 0 guides nothing.
 LOWER_BY_1 = {"guidance": "guidance_scale, which is lower by 1"}
+_UNSHUFFLED = {"latents": "torch.nn.functional.pixel_unshuffle(noise, 2)"}  # a token's four latents as channels
 
 
 class LanguageModelBase(TransformerBase):
@@ -82,14 +83,33 @@ class ZImageBase(LanguageModelBase):
         return [*self.denoiser.layers]
 
 
-class Flux2KleinBase(LanguageModelBase):
+class Flux2Vae(TransformerBase):
+    """The VAE of FLUX.2: what stands at the four places of an image token are its channels, normed as such."""
+
+    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
+        """Mean and deviation of each channel at each of the four places in a token, which the VAE's norm holds."""
+        height, width = (side // self.patch for side in latent_BCHW.shape[-2:])
+        norm = self.vae.bn
+        mean, std = norm.running_mean, (norm.running_var + self._norm_eps).sqrt()
+        shift, deviation = (
+            functional.pixel_shuffle(each.view(1, -1, 1, 1).expand(-1, -1, height, width), self.patch)
+            for each in (mean, std)
+        )
+        return shift, 1 / deviation
+
+    @property
+    def _norm_eps(self) -> float:
+        return float(self.vae.config.batch_norm_eps)
+
+
+class Flux2KleinBase(Flux2Vae, LanguageModelBase):
     """FLUX.2 klein: told the padding of captions too, and the size of every place of an image token is known by itself.
 
     Source: huggingface/diffusers, pipelines/flux2/pipeline_flux2_klein.py.
     """
 
     padded = True
-    asked = {"latents": "torch.nn.functional.pixel_unshuffle(noise, 2)"}  # a token's four latents as channels
+    asked = _UNSHUFFLED
     layers = (9, 18, 27)  # of the language model: the transformer is told the states after these, side by side
 
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -107,17 +127,45 @@ class Flux2KleinBase(LanguageModelBase):
             txt_ids=functional.pad(order_L[:, None], (3, 0)),
         )
 
-    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
-        """Mean and deviation of each channel at each of the four places in a token, which the VAE's norm holds."""
-        height, width = (side // self.patch for side in latent_BCHW.shape[-2:])
-        norm = self.vae.bn
-        mean, std = norm.running_mean, (norm.running_var + self.vae.config.batch_norm_eps).sqrt()
-        shift, deviation = (
-            functional.pixel_shuffle(each.view(1, -1, 1, 1).expand(-1, -1, height, width), self.patch)
-            for each in (mean, std)
-        )
-        return shift, 1 / deviation
-
     def _path(self) -> Flow:
         config = self.noise_schedule.config
         return (Flux2Flow if config.use_dynamic_shifting else Flow).of(config, latents_per_token=self.patch**2)
+
+
+class ErnieImageBase(Flux2Vae, LanguageModelBase):
+    """ERNIE-Image: captions as they are, without a chat; time in thousandths.
+
+    Source: huggingface/diffusers, pipelines/ernie_image, whose prompts a further model may rewrite: not here.
+    """
+
+    image_first = True
+    asked = _UNSHUFFLED | {"use_pe": False}
+    longest = None
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        (tokenizer,) = self.tokenizers
+        ids = tokenizer(caption, truncation=True).input_ids or [tokenizer.bos_token_id or 0]
+        return torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long)
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return layers_1LD[-2]
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        answer_BFHW = self.denoiser(
+            hidden_states=functional.pixel_unshuffle(noisy_BCHW, self.patch),
+            timestep=level_B * 1000,
+            text_bth=text["embeds"],
+            text_lens=text["mask"].sum(1),
+            return_dict=False,
+        )[0]
+        return functional.pixel_shuffle(answer_BFHW, self.patch)
+
+    def _blocks(self) -> list[torch.nn.Module]:
+        return [*self.denoiser.layers]
+
+    def _feature_map(self, output: Any, noisy_BCHW: torch.Tensor) -> torch.Tensor:
+        return super()._feature_map(output.transpose(0, 1), noisy_BCHW)  # blocks have the batch behind the tokens
+
+    @property
+    def _norm_eps(self) -> float:
+        return 1e-5  # as it was trained, whatever its config says: so diffusers

@@ -58,3 +58,10 @@ SD35_SCOPES = {
     "attn-mlp": r"\.(attn2?|ff|ff_context)\.",
     "full": r"\.transformer_blocks\.",
 }
+# ERNIE-Image's: attention; also the feed-forward layers, which is all that a block has. 96, 168 and 168 modules.
+# Source: the layer presets of Nerogar/OneTrainer.
+ERNIE_SCOPES = {
+    "attn": r"\.self_attention\.",
+    "attn-mlp": r"\.layers\.\d+\.",
+    "full": r"\.layers\.\d+\.",
+}

@@ -390,6 +390,7 @@ FULL_SIZE = {
     "flux1_dev": [(11.9, (0.123, 4.76), 125)],
     "krea2": [(12.82, (4.44,), 102)],
     "qwen_image": [(20.43, (8.29,), 202)],
+    "ernie_image": [(2.81, (3.85,), 43)],
 }
 LEVERS = ["fast", "12gb", "8gb", "8gb memory.storage=nf4", "12gb memory.offload_denoiser=true"]
 

@@ -83,8 +83,15 @@ def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> to
         "ChromaPipeline": {"guidance_scale": guidance, **without, "latents": packed},
         "StableDiffusion3Pipeline": {"guidance_scale": guidance, **without, "latents": latents},
         "Krea2Pipeline": {"guidance_scale": guidance - 1, **without, "latents": packed},
+        "ErnieImagePipeline": {
+            "guidance_scale": guidance,
+            **without,
+            "latents": torch.nn.functional.pixel_unshuffle(latents, 2),
+        },
     }[base.pipeline]
     found = pipeline(**common, **how, output_type=output).images
+    if base.pipeline == "ErnieImagePipeline" and output == "latent":
+        return torch.nn.functional.pixel_shuffle(found, 2)
     return base._unpack(found, latents.shape[-2:]) if found.dim() == 3 else found
 
 
@@ -329,7 +336,8 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
     if form == "exported":
         tensors = to_kohya(*_read(file))
         assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * len(adapter.layers)
-        assert all(key.startswith("diffusion_model.blocks." if name == "anima" else "transformer.") for key in tensors)
+        own = {"anima": "diffusion_model.blocks.", "ernie_image": "diffusion_model.layers."}
+        assert all(key.startswith(own.get(name, "transformer.")) for key in tensors)
         save_file(tensors, file)
     level, text = torch.full((2,), 0.5), base.encode_captions(PROMPTS)
     wanted, plain = base.predict(noise(base), level, text, FRAMES), load(name)
@@ -354,6 +362,7 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
         ("sd35", 0, 2.24, (243, 337, 385), 62),
         ("sd35", 1, 8.06, (303, 453, 529), 140),
         ("krea2", 0, 12.82, (140, 224, 256), 102),
+        ("ernie_image", 0, 2.81, (96, 168, 168), 43),
     ],
 )
 def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
@@ -508,7 +517,14 @@ def test_what_cannot_be_trained_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "other"), [("qwen_image", "krea2"), ("chroma", "flux1_dev"), ("sd35", "qwen_image"), ("krea2", "chroma")]
+    ("name", "other"),
+    [
+        ("qwen_image", "krea2"),
+        ("chroma", "flux1_dev"),
+        ("sd35", "ernie_image"),
+        ("krea2", "chroma"),
+        ("ernie_image", "z_image"),
+    ],
 )
 def test_a_file_of_another_transformer_is_refused_and_ones_own_taken(
     tiny_flow: Callable[[str], Path], tmp_path: Path, name: str, other: str
