@@ -71,6 +71,7 @@ SHAPES_OF = {
         for config in (_SD35_MEDIUM, _SD35_LARGE)
     ],
     "krea2": [_flow(_families.KREA2, {"embeds": (512, 12, 2560)})],
+    "ideogram4": [Shape(_families.IDEOGRAM4, 128, 32, {"embeds": (512, 53248)}, config={})],
     "ernie_image": [Shape(_families.ERNIE_IMAGE, 128, 32, {"embeds": (512, 3072)}, config={"text_in_dim": 3072})],
 }
 

@@ -46,6 +46,8 @@ def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
     texts = {f"text_encoder{place}": encoder for place, encoder in zip(places, base.text_encoders, strict=False)}
     unsafe: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
     unused = unsafe if how["pipeline"] == "StableDiffusionPipeline" else {}
+    if base.unconditional is not None:
+        texts["unconditional_transformer"] = base.unconditional
     pipeline = kind(**{**base.parts, **texts}, **tokenizers, **unused, vae=base.vae, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     if how["pipeline"] == "ChromaPipeline":  # whose own mask is not one, see `_chroma`

@@ -345,6 +345,24 @@ def _sd35() -> dict[str, Any]:
     }
 
 
+def _ideogram4() -> dict[str, Any]:
+    from diffusers import Ideogram4Transformer2DModel
+
+    config = {
+        "in_channels": 16,
+        "num_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "adaln_dim": 24,
+        "llm_features_dim": 13 * 32,
+        "mrope_section": (4, 2, 2),
+    }
+    both = {part: Ideogram4Transformer2DModel(**config) for part in ("transformer", "unconditional_transformer")}
+    read = _seeing_model("Qwen3VLModel", 36)
+    return {**both, "vae": _flux2_vae(), **read, "scheduler": _scheduler()}
+
+
 _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "flux1_dev": _flux1_dev,
     "z_image": _z_image,
@@ -355,6 +373,7 @@ _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "sd35": _sd35,
     "krea2": _krea2,
     "ernie_image": _ernie_image,
+    "ideogram4": _ideogram4,
 }
 PIPELINES = {
     "flux1_dev": "FluxPipeline",
@@ -366,4 +385,5 @@ PIPELINES = {
     "sd35": "StableDiffusion3Pipeline",
     "krea2": "Krea2Pipeline",
     "ernie_image": "ErnieImagePipeline",
+    "ideogram4": "Ideogram4Pipeline",
 }

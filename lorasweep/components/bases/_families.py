@@ -21,6 +21,7 @@ from lorasweep.components.bases._scopes import (
     ERNIE_SCOPES,
     FLUX2_SCOPES,
     FLUX_SCOPES,
+    IDEOGRAM4_SCOPES,
     KREA2_SCOPES,
     QWEN_SCOPES,
     SD35_SCOPES,
@@ -30,6 +31,7 @@ from lorasweep.components.bases._scopes import (
 from lorasweep.core.safetensors_header import Tensor
 
 UNET = "model.diffusion_model."
+UNCONDITIONAL = "unconditional_transformer"  # the part that answers without a prompt, where that is one of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +307,24 @@ ERNIE_IMAGE = Family(
     kept=((1_450_240, 1_645_000, 147_000, 49_000),),
     **_FLOW,
 )
+IDEOGRAM4 = Family(
+    name="ideogram4",
+    title="Ideogram 4",
+    pipeline="Ideogram4Pipeline",
+    loaded=("_language", "Ideogram4Base"),
+    scopes=IDEOGRAM4_SCOPES,
+    classes={
+        "transformer": "Ideogram4Transformer2DModel",
+        UNCONDITIONAL: "Ideogram4Transformer2DModel",
+        "vae": "AutoencoderKLFlux2",
+        "text_encoder": "Qwen3VLModel",
+    },
+    frozen=("text_encoder",),
+    tokens=(2048, 8),
+    alone=r"llm_cond_(norm|proj)\.",
+    kept=((1_000_000, 1_000_000, 100_000, 50_000),),
+    **_FLOW,
+)
 # Chroma and FLUX.2 have blocks called as FLUX.1's.
 FAMILIES = (
     STABLE_DIFFUSION,
@@ -318,6 +338,7 @@ FAMILIES = (
     SD35,
     KREA2,
     ERNIE_IMAGE,
+    IDEOGRAM4,
 )
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
@@ -354,6 +375,7 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"(txtfusion|text_fusion)\.", "a Krea 2", _ALONE_HINT.format("krea2")),
     (r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image", _ALONE_HINT.format("qwen_image")),
     (r"layers\.\d+\.self_attention\.", "an ERNIE-Image", _ALONE_HINT.format("ernie_image")),
+    (r"llm_cond_(norm|proj)\.", "an Ideogram 4", _ALONE_HINT.format("ideogram4")),
     (r"txt_in\.", "one of Qwen-Image's kin", _NEVER),
     (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),
 )

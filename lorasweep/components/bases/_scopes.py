@@ -65,3 +65,10 @@ ERNIE_SCOPES = {
     "attn-mlp": r"\.layers\.\d+\.",
     "full": r"\.layers\.\d+\.",
 }
+# Ideogram 4's: attention; also the feed-forward layers; also the modulation. 136, 238 and 272 modules.
+# Source: the layer presets of Nerogar/OneTrainer.
+IDEOGRAM4_SCOPES = {
+    "attn": r"\.attention\.",
+    "attn-mlp": r"\.(attention|feed_forward)\.",
+    "full": r"\.layers\.\d+\.",
+}

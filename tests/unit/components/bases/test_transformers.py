@@ -88,6 +88,7 @@ def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> to
             **without,
             "latents": torch.nn.functional.pixel_unshuffle(latents, 2),
         },
+        "Ideogram4Pipeline": {"guidance_scale": guidance, "guidance_schedule": None, "latents": packed},
     }[base.pipeline]
     found = pipeline(**common, **how, output_type=output).images
     if base.pipeline == "ErnieImagePipeline" and output == "latent":
