@@ -109,7 +109,22 @@ class _NoPadding:
     """The mask of captions that are as long as the longest."""
 
     def __init__(self, length: int) -> None:
-        self.length = length
+        self.length, self.shape = length, (1, length)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*tree_map_only(cls, cls.whole, args), **(kwargs or {}))
+
+    def whole(self) -> torch.Tensor:
+        """The mask itself."""
+        return torch.ones(self.shape, dtype=torch.bool)
+
+    def __mul__(self, number: int) -> torch.Tensor:
+        return self.whole() * number
+
+    def any(self, axis: int) -> _NoPadding:
+        """No caption is empty."""
+        return self
 
     def to(self, *args: Any) -> _NoPadding:
         """Stay."""

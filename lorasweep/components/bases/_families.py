@@ -322,7 +322,7 @@ IDEOGRAM4 = Family(
     frozen=("text_encoder",),
     tokens=(2048, 8),
     alone=r"llm_cond_(norm|proj)\.",
-    kept=((1_000_000, 1_000_000, 100_000, 50_000),),
+    kept=((3_721_474, 3_562_000, 220_000, 186_000),),
     **_FLOW,
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's.

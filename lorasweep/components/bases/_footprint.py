@@ -35,8 +35,7 @@ def footprint(path: Path, family: Family) -> Footprint | None:
     config = read_object(_files.config_folder(path, family) / "vae" / "config.json")
     found = of_shapes(shapes[family.denoiser], family, texts=tuple(texts), vae=vae, vae_config=config)
     if UNCONDITIONAL in family.classes:
-        more = _files.numbers(path, [UNCONDITIONAL])[UNCONDITIONAL]
-        found = dataclasses.replace(found, denoiser=found.denoiser + more)
+        found = dataclasses.replace(found, beside=_files.numbers(path, [UNCONDITIONAL])[UNCONDITIONAL])
     return found
 
 

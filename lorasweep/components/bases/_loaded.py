@@ -47,7 +47,7 @@ class LoadedBase:
     memory: MemoryOptions
     pipeline: str  # diffusers' class
     scopes: Mapping[str, str]
-    unconditional: Any = None  # a denoiser of its own for what is asked without a prompt
+    unconditional: Any = None  # a denoiser of its own for what is asked without a prompt: on the device while drawing
 
     embeds_guidance = False  # see `protocols.Base`
     _waiting: list[tuple[torch.nn.Parameter, torch.Tensor]] = field(default_factory=list, init=False)
@@ -79,8 +79,7 @@ class LoadedBase:
     def place(self, device: torch.device) -> None:
         """Move it to where it works."""
         self.device = device
-        for denoiser in self._denoisers:
-            _stored.place(denoiser, device, waiting=bool(self.memory.offload_denoiser))
+        _stored.place(self.denoiser, device, waiting=bool(self.memory.offload_denoiser))
         for module in (*self.text_encoders, self.vae):
             waits = self.memory.offload_text_encoders and module in self.text_encoders
             module.to("cpu" if waits else device)
@@ -126,10 +125,16 @@ class LoadedBase:
     def drawing(self) -> Iterator[Self]:
         """See `protocols.Base`."""
         self._exchange()
+        self._place_unconditional(self.device)
         try:
             yield self.drawn
         finally:
+            self._place_unconditional(torch.device("cpu"))
             self._exchange()
+
+    def _place_unconditional(self, device: torch.device) -> None:
+        if self.unconditional is not None:
+            _stored.place(self.unconditional, device, waiting=bool(self.memory.offload_denoiser))
 
     def _exchange(self) -> None:
         """Swap trained weights and drawn weights, one after the other, so that a card never holds both."""

@@ -192,6 +192,10 @@ FUSED = {  # by base: what the original code calls three modules in one
         "double_blocks.{}.txt_attn.qkv": "transformer_blocks.{}.attn.add_q_proj|add_k_proj|add_v_proj",
     },
     "z_image": {"layers.{}.attention.qkv": "layers.{}.attention.to_q|to_k|to_v"},
+    "ideogram4": {
+        "layers.{}.attention.qkv": "layers.{}.attention.to_q|to_k|to_v",
+        "layers.{}.attention.o": "layers.{}.attention.to_out.0",
+    },
     "sd35": {
         "joint_blocks.{}.x_block.attn.qkv": "transformer_blocks.{}.attn.to_q|to_k|to_v",
         "joint_blocks.{}.context_block.attn.qkv": "transformer_blocks.{}.attn.add_q_proj|add_k_proj|add_v_proj",

@@ -364,6 +364,7 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
         ("sd35", 1, 8.06, (303, 453, 529), 140),
         ("krea2", 0, 12.82, (140, 224, 256), 102),
         ("ernie_image", 0, 2.81, (96, 168, 168), 43),
+        ("ideogram4", 0, 9.28, (136, 238, 272), 110),
     ],
 )
 def test_the_large_ones_have_the_sizes_and_modules_that_are_told(

@@ -467,6 +467,7 @@ def test_a_transformers_part_of_one_trainer_is_what_counts(run: Run) -> None:
         ("zimage", "z_image", "full"),
         ("flux2_klein_4b", "flux2_klein", "attn-mlp"),
         ("ernie_image", "ernie_image", "full"),
+        ("ideogram4", "ideogram4", "full"),
     ],
 )
 def test_ai_toolkit_takes_whole_blocks_of_transformers(run: Run, arch: str, base: str, targets: str) -> None:
