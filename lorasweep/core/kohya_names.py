@@ -49,6 +49,17 @@ def anima_name(path: str) -> str:
     return f"diffusion_model.{found}"
 
 
+def in_own_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return what ComfyUI calls each tensor `transformer.<module>.<tensor>` of a file; others stay as they are."""
+    keys = [*keys]
+    if is_anima(keys):
+        modules = {key: re.split(r"(\.lora_[AB]\.weight|\.[^.]+)$", key) for key in keys}
+        return {key: "".join([anima_name(module), *tensor]) for key, (module, *tensor) in modules.items()}
+    return {
+        key: re.sub(r"^transformer(?=\.layers\.\d+\.(self_attention|mlp)\.)", "diffusion_model", key) for key in keys
+    }
+
+
 def kohya_name(path: str, *, parts: Collection[str]) -> str:
     """Return the module's name in kohya's files.
 
@@ -61,7 +72,6 @@ def kohya_name(path: str, *, parts: Collection[str]) -> str:
     part, module = path.split(".", 1)
     inner = f"text_model.{module.removeprefix('text_model.')}" if is_text_encoder(part) else module
     if "transformer" in parts:
-        is_ernie = re.match(r"layers\.\d+\.(self_attention|mlp)\.", inner)
-        return f"{'diffusion_model' if is_ernie else part}.{inner}"
+        return f"{part}.{inner}"
     prefix = "te1" if part == "text_encoder" and "text_encoder_2" in parts else _PREFIXES[part]
     return f"lora_{prefix}_{inner.replace('.', '_')}"

@@ -33,7 +33,7 @@ import numpy as np
 
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
-from lorasweep.core.kohya_names import anima_name, is_anima, kohya_name
+from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import TellsChanges
 from lorasweep.results.runs import Checkpoint
 from lorasweep.trial.resources import build_adapter
@@ -137,10 +137,10 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
     Source: kohya-ss/sd-scripts, networks/lora.py; the cut: networks/extract_lora_from_dylora.py.
     """
     found: Tensors = {}
-    parts, anima = {key.split(".", 1)[0] for key in tensors}, is_anima(tensors)
+    parts = {key.split(".", 1)[0] for key in tensors}
     for key, tensor in tensors.items():
         module, _, factor = key.rpartition(".lora_")
-        name = anima_name(module) if anima else kohya_name(module, parts=parts)
+        name = kohya_name(module, parts=parts)
         if "transformer" in parts:
             cut = tensor[:rank] if factor == "A.weight" else np.ascontiguousarray(tensor[:, :rank])
             scale = 1.0 if factor == "A.weight" else alpha_of(module, config) / cut.shape[1]

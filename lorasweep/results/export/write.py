@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from lorasweep.core import files, registry
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.kohya_names import in_own_names
 from lorasweep.core.run_folder import EXPORTS
 from lorasweep.core.safetensors_header import sort_metadata
 from lorasweep.results.export import forms, metadata
@@ -83,6 +84,8 @@ def export_run(
     made = []
     for rank, path in targets.items():
         renamed = to_kohya(tensors, config, rank=rank) if config else tensors
+        own = in_own_names(renamed)
+        renamed = {own[key]: each for key, each in renamed.items()}
         if precision == "fp16":
             with np.errstate(over="ignore"):  # told below
                 renamed = {key: _halved(each) for key, each in renamed.items()}
