@@ -68,6 +68,8 @@ class Family:
         (137_952, 335_000, 86_000, 26_000),
         (253_864, 549_000, 49_000, 18_000),
     )
+    # Of a transformer's blocks in files: modules of the original code, and those here whose outputs each has in turn.
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # What exported files call them, by the width of the text: kohya's version, whether it is 2.x, and modelspec's
     # architecture; one without a second holds for all widths, none says nothing.
     versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
@@ -323,6 +325,10 @@ IDEOGRAM4 = Family(
     tokens=(2048, 8),
     alone=r"llm_cond_(norm|proj)\.",
     kept=((3_721_474, 3_562_000, 220_000, 186_000),),
+    fused={
+        "attention.qkv": ("attention.to_q", "attention.to_k", "attention.to_v"),
+        "attention.o": ("attention.to_out.0",),
+    },
     **_FLOW,
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's.

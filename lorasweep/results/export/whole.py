@@ -26,12 +26,13 @@ extensions-builtin/Lora/network.py, apply_weight_decompose; PEFT 0.21.2, tuners/
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorasweep.core import registry
+from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import TellsChanges
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 # ranks keeps the identity's numbers exact, and small in half precision.
 ALPHA = 512.0
 MAGNITUDE = ".lora_magnitude_vector"
+_IN_BLOCK = re.compile(r"transformer\.(\w+\.\d+\.)(.+?)(\.lora_[AB]\.weight|\.[^.]+)")
+_JOINED = (".diff", ".lora_A.weight", ".lora_B.weight")  # of modules that are one in the original code
 Tensors = dict[str, np.ndarray]
 
 
@@ -151,6 +154,35 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
         else:
             found[f"{name}.lora_up.weight"] = np.ascontiguousarray(tensor[:, :rank])
     return found
+
+
+def in_own_names(tensors: Tensors, fused: Mapping[str, Sequence[str]]) -> Tensors:
+    """Name a transformer's tensors as ComfyUI looks for them; those of other bases stay as they are.
+
+    Args:
+        tensors: by `transformer.<block>.<module>.<tensor>`.
+        fused: see a base's `FUSED`: LoRAs of modules that are one become one whose rank is their ranks' sum.
+    """
+    if not fused:
+        return {kohya_names.in_own_names(tensors)[key]: tensor for key, tensor in tensors.items()}
+    places = {ours: (name, place) for name, modules in fused.items() for place, ours in enumerate(modules)}
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for key, tensor in tensors.items():
+        match = _IN_BLOCK.fullmatch(key)
+        assert match, "adapters sit in its blocks alone"
+        block, module, kind = match.groups()
+        name, place = places.get(module, (module, 0)) if kind in _JOINED else (module, 0)
+        found.setdefault(f"diffusion_model.{block}{name}{kind}", {})[place] = tensor
+    return {key: _joined(key, [parts[place] for place in sorted(parts)]) for key, parts in found.items()}
+
+
+def _joined(key: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    from scipy.linalg import block_diag
+
+    if len(parts) == 1:
+        return parts[0]
+    joined: np.ndarray = block_diag(*parts) if key.endswith(_JOINED[2]) else np.concatenate(parts)
+    return joined
 
 
 def alpha_of(path: str, config: Mapping[str, Any]) -> float:

@@ -15,12 +15,20 @@ from safetensors.numpy import save_file
 
 from lorasweep.core import files, registry
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.kohya_names import in_own_names
 from lorasweep.core.run_folder import EXPORTS
 from lorasweep.core.safetensors_header import sort_metadata
 from lorasweep.results.export import forms, metadata
 from lorasweep.results.export.forms import Form
-from lorasweep.results.export.whole import MAGNITUDE, Tensors, as_lora, differences, dora_scales, in_its_base, to_kohya
+from lorasweep.results.export.whole import (
+    MAGNITUDE,
+    Tensors,
+    as_lora,
+    differences,
+    dora_scales,
+    in_its_base,
+    in_own_names,
+    to_kohya,
+)
 from lorasweep.results.runs import Checkpoint
 
 Precision = Literal["fp32", "fp16"]
@@ -84,8 +92,7 @@ def export_run(
     made = []
     for rank, path in targets.items():
         renamed = to_kohya(tensors, config, rank=rank) if config else tensors
-        own = in_own_names(renamed)
-        renamed = {own[key]: each for key, each in renamed.items()}
+        renamed = in_own_names(renamed, registry.load("base", saved.recipe.base.name).FUSED)
         if precision == "fp16":
             with np.errstate(over="ignore"):  # told below
                 renamed = {key: _halved(each) for key, each in renamed.items()}

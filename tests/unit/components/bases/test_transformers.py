@@ -324,8 +324,7 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import lora
-    from lorasweep.core.kohya_names import in_own_names
-    from lorasweep.results.export.whole import to_kohya
+    from lorasweep.results.export.whole import in_own_names, to_kohya
     from lorasweep.results.export.write import _read
 
     base = load(name)
@@ -337,9 +336,12 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
     adapter.save(file)
     if form == "exported":
         tensors = to_kohya(*_read(file))
-        tensors = {in_own_names(tensors)[key]: tensor for key, tensor in tensors.items()}
-        assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * len(adapter.layers)
-        own = {"anima": "diffusion_model.blocks.", "ernie_image": "diffusion_model.layers."}
+        tensors = in_own_names(tensors, importlib.import_module(f"lorasweep.components.bases.{name}").FUSED)
+        modules = len(adapter.layers) - 4 * (name == "ideogram4")  # queries, keys and values of its two blocks are one
+        assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * modules
+        own = {"anima": "diffusion_model.blocks."} | dict.fromkeys(
+            ("ernie_image", "ideogram4"), "diffusion_model.layers."
+        )
         assert all(key.startswith(own.get(name, "transformer.")) for key in tensors)
         save_file(tensors, file)
     level, text = torch.full((2,), 0.5), base.encode_captions(PROMPTS)
@@ -397,8 +399,7 @@ def test_an_exported_lora_is_judged_on_its_base_again(load: Load, tmp_path: Path
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import file, lora
-    from lorasweep.core.kohya_names import in_own_names
-    from lorasweep.results.export.whole import to_kohya
+    from lorasweep.results.export.whole import in_own_names, to_kohya
     from lorasweep.results.export.write import _read
 
     base, path = load(name), tmp_path / "it.safetensors"
@@ -407,7 +408,7 @@ def test_an_exported_lora_is_judged_on_its_base_again(load: Load, tmp_path: Path
         torch.nn.init.normal_(tensor, std=0.2, generator=torch.Generator().manual_seed(0))
     adapter.save(path)
     tensors = to_kohya(*_read(path))
-    save_file({in_own_names(tensors)[key]: tensor for key, tensor in tensors.items()}, path)
+    save_file(in_own_names(tensors, importlib.import_module(f"lorasweep.components.bases.{name}").FUSED), path)
     level, text = torch.full((2,), 0.5), base.encode_captions(PROMPTS)
     wanted = base.predict(noise(base), level, text, FRAMES)
     adapter.remove()

@@ -21,7 +21,7 @@ from lorasweep.core.records import BaseOptions, Component, Frame
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "own"), [("anima", "blocks."), ("ernie_image", "layers.")])
+@pytest.mark.parametrize(("name", "own"), [("anima", "blocks."), ("ernie_image", "layers."), ("ideogram4", "layers.")])
 @pytest.mark.parametrize("reader", ["comfyui", "diffusers"])
 def test_a_loha_of_a_transformer_has_the_names_that_are_read(
     name: str, own: str, reader: str, tiny_flow: Callable[[str], Path], home: Path
