@@ -1,4 +1,4 @@
-"""What loaded bases share whose transformer is trained with flow matching; one class a model is in `_models`.
+"""What bases share whose transformer is trained with flow matching; their classes: `_t5`, `_language` and `_qwen`.
 
 B batch, C latent channels, H W latent height and width, P image tokens, F numbers in one, L text tokens, D width.
 """
@@ -29,6 +29,7 @@ _DRAWN_BY = (  # of a scheduler's config; other ways to place levels are not fol
     "max_image_seq_len",
     "shift_terminal",
 )
+PACKED = {"latents": "pipeline._pack_latents(noise, *noise.shape)"}  # the noise goes in as a row of tokens
 _SPACED_BY = tuple(f"use_{name}_sigmas" for name in SPACINGS)
 
 
@@ -145,43 +146,3 @@ class TransformerBase(LoadedBase):
         """Return each image token's row and column, of latents (H, W), behind a zero, before others; (P, 3 + after)."""
         sides = (torch.arange(side // self.patch, dtype=self.dtype, device=self.device) for side in size)
         return functional.pad(torch.cartesian_prod(*sides), (1, after))
-
-
-class LanguageModelBase(TransformerBase):
-    """Captions are read by a language model: a chat, of which its states are taken.
-
-    A class of these has `thinking`, `padded`, `dropped` and `_states`.
-    """
-
-    thinking = False  # whether the chat's template leaves room for thoughts
-    padded = False  # whether the padding is part of what the transformer is told
-    dropped = 0  # tokens in front, of which it is not told
-
-    def _row(self, caption: str) -> Text:
-        ids_1L, mask_1L = self._tokens(caption)
-        mask_1L = mask_1L.to(self.device)
-        said = self._hidden(0, ids_1L, attention_mask=mask_1L, output_hidden_states=True, use_cache=False)
-        row = {"embeds": self._states(said.hidden_states)[0], "mask": mask_1L[0].bool()}
-        return {name: row[name][self.dropped :] for name in (["embeds"] if self.padded else row)}
-
-    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tokens of a caption within its chat, and which of them are no padding; (1, L)."""
-        (tokenizer,) = self.tokenizers
-        asked = tokenizer.apply_chat_template(
-            [{"role": "user", "content": caption}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=self.thinking,
-        )
-        told = tokenizer(
-            asked,
-            padding="max_length" if self.padded else False,
-            truncation=True,
-            padding_side="right",
-            return_tensors="pt",
-        )
-        return told.input_ids, told.attention_mask
-
-    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return what the transformer is told of the states after each layer, those before the first one included."""
-        raise NotImplementedError
