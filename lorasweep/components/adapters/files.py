@@ -6,17 +6,19 @@ Takes a frozen base, returns a `protocols.Adapter` that is the base itself until
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from lorasweep.core import registry
-from lorasweep.core.protocols import Adapter, Base, Mergeable
+from lorasweep.core.protocols import Base
 
 if TYPE_CHECKING:
     import torch
+
+    from lorasweep.components.adapters._file_layers import FileAdapter
 
 
 TRAINS = False
@@ -31,17 +33,25 @@ class Files:
     def __init__(self, base: Base, seed: int) -> None:
         """Start with no file."""
         self._base, self._seed = base, seed
-        self._loaded: Adapter | None = None
+        self._loaded: FileAdapter | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        """Give what the loaded file's own adapter has, its layers for one."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._loaded, name)
+    @property
+    def layers(self) -> Mapping[str, Any]:
+        """See `protocols.TellsChanges`, which Python looks up without `__getattr__` from 3.12 on."""
+        return self._loaded.layers if self._loaded else {}
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """See `protocols.TellsChanges`."""
+        assert self._loaded is not None, "a layer is of a file"
+        return self._loaded.delta(layer)
+
+    def by_module(self) -> Mapping[str, Mapping[str, torch.nn.Parameter]]:
+        """See `protocols.TellsChanges`."""
+        return self._loaded.by_module() if self._loaded else {}
 
     def parameters(self) -> dict[str, list[torch.nn.Parameter]]:
         """See the protocol."""
-        return dict(self._loaded.parameters()) if self._loaded else {}  # type: ignore[arg-type]
+        return self._loaded.parameters() if self._loaded else {}
 
     def set_weight(self, weight: float) -> None:
         """See the protocol."""
@@ -51,15 +61,8 @@ class Files:
     @contextlib.contextmanager
     def merged(self, weight: float) -> Iterator[None]:
         """See the protocol."""
-        if isinstance(self._loaded, Mergeable):
-            with self._loaded.merged(weight):
-                yield
-            return
-        self.set_weight(weight)
-        try:
+        with self._loaded.merged(weight) if self._loaded else contextlib.nullcontext():
             yield
-        finally:
-            self.set_weight(1.0)
 
     def load(self, path: Path) -> None:
         """Put a file in the place of the one before.

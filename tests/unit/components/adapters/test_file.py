@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lorasweep.components.adapters import files
 from lorasweep.components.adapters.file import changes_nothing, describe, problems_with, unreadable
 from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import InputError
@@ -570,3 +572,9 @@ def test_an_alpha_beyond_fp16_is_no_harm_where_nobody_reads_it(
 def test_a_missing_file(base: Base, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         build(base, tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("name", ["layers", "delta", "by_module", "merged"])
+def test_what_judged_files_offer_is_found_as_python_looks_for_it_since_3_12(name: str) -> None:
+    """`isinstance` of a protocol no longer asks `__getattr__`: `norms` of judged files were missing there."""
+    assert inspect.getattr_static(files.Files, name)

@@ -1,0 +1,149 @@
+"""Loaded bases with Qwen's VAE, one class a model.
+
+B batch, C latent channels, H W latent height and width, P image tokens, L text tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lorasweep.components.bases._language import LOWER_BY_1, LanguageModelBase
+from lorasweep.components.bases._transformer import PACKED, TransformerBase
+from lorasweep.core.protocols import Text
+
+_BEFORE = (
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
+    "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n"
+)
+_AFTER = "<|im_end|>\n<|im_start|>assistant\n"
+_INSTRUCTION = 34  # tokens of `_BEFORE`, as both count them
+_ENDING = 5  # tokens of `_AFTER`
+
+
+class QwenVae(TransformerBase):
+    """The VAE of Qwen-Image, Anima and Krea 2: made for films, of which a picture is one frame.
+
+    Every channel of the latents has a mean and a deviation of its own.
+    """
+
+    def _posterior(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, std = super()._posterior(pixels_BCHW.unsqueeze(2))
+        return mean.squeeze(2), std.squeeze(2)
+
+    def _decoded(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
+        return super()._decoded(raw_BCHW.unsqueeze(2)).squeeze(2)
+
+    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
+        config = self.vae.config
+        mean, std = (
+            latent_BCHW.new_tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std)
+        )
+        return mean, 1 / std
+
+
+class AnimaBase(QwenVae):
+    """Anima: a Cosmos-Predict2 of one frame, told T5's tokens as a conditioner reads them beside a language model.
+
+    The text ends in zeros.
+
+    Source: huggingface/diffusers, modular_pipelines/anima.
+    """
+
+    asked = {"guidance": "guider.guidance_scale", "latents": "noise.unsqueeze(2)"}
+    longest = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Where the frame is padded is told in another channel: nowhere. For zeros of another size the transformer
+        # would ask torchvision, so `_velocity` gives them in the right size, as the channel of another use.
+        self.denoiser.register_to_config(concat_padding_mask=False)
+
+    def _row(self, caption: str) -> Text:
+        said, asked = (
+            tokenizer([caption], truncation=True, return_tensors="pt").input_ids.long() for tokenizer in self.tokenizers
+        )
+        nothing = said.shape[1] == 0
+        states_1LD = self._hidden(0, said.new_zeros(1, 1) if nothing else said).last_hidden_state
+        states_1LD = states_1LD * 0 if nothing else states_1LD
+        return {"embeds": self._hidden(1, states_1LD, target_input_ids=asked.to(self.device))[0]}
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        answer_BCFHW: torch.Tensor = self.denoiser(
+            hidden_states=noisy_BCHW.unsqueeze(2),
+            timestep=level_B.to(self.dtype),
+            encoder_hidden_states=text["embeds"],
+            condition_mask=torch.zeros_like(noisy_BCHW[:, :1, None]),
+            return_dict=False,
+        )[0]
+        return answer_BCFHW.squeeze(2)
+
+
+class QwenImageBase(QwenVae, LanguageModelBase):
+    """Qwen-Image: a guided answer is as long as the one with the prompt, token by token.
+
+    Source: huggingface/diffusers, pipelines/qwenimage/pipeline_qwenimage.py.
+    """
+
+    dropped = _INSTRUCTION
+    asked = PACKED | {"guidance": "true_cfg_scale"}  # and a negative prompt must be given, or nothing is guided
+
+    def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
+        """See `protocols.Base`."""
+        size = without.shape[-2:]
+        tokens, wanted = self._pack(super().guide(without, with_prompt, guidance)), self._pack(with_prompt)
+        return self._unpack(tokens * (wanted.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True)), size)
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        (tokenizer,) = self.tokenizers
+        most = tokenizer.model_max_length + self.dropped
+        told = tokenizer(f"{_BEFORE}{caption}{_AFTER}", truncation=True, max_length=most, return_tensors="pt")
+        return told.input_ids, told.attention_mask
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return layers_1LD[-1]
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        height, width = (side // self.patch for side in noisy_BCHW.shape[-2:])
+        return self._ask(
+            noisy_BCHW,
+            level_B,
+            text,
+            encoder_hidden_states_mask=None if text["mask"].all() else text["mask"],
+            img_shapes=[[(1, height, width)]] * len(noisy_BCHW),
+        )
+
+
+class Krea2Base(QwenVae, LanguageModelBase):
+    """Krea 2: told of twelve layers of the language model, whose text has no places.
+
+    Source: huggingface/diffusers, pipelines/krea2/pipeline_krea2.py.
+    """
+
+    dropped = _INSTRUCTION
+    asked = PACKED | LOWER_BY_1
+    layers = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35)
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokenize a caption whose end is told, however long it is."""
+        (tokenizer,) = self.tokenizers
+        after_1L = tokenizer(_AFTER, return_tensors="pt").input_ids
+        most = tokenizer.model_max_length + self.dropped - _ENDING
+        told_1L = tokenizer(f"{_BEFORE}{caption}", truncation=True, max_length=most, return_tensors="pt").input_ids
+        ids_1L = torch.cat([told_1L, after_1L], dim=1)
+        return ids_1L, torch.ones_like(ids_1L)
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([layers_1LD[place] for place in self.layers], dim=2)
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        places_P3 = self._places(noisy_BCHW.shape[-2:]).float()
+        return self._ask(
+            noisy_BCHW,
+            level_B,
+            text,
+            position_ids=torch.cat([places_P3.new_zeros(text["embeds"].shape[1], 3), places_P3]),
+            encoder_attention_mask=None if text["mask"].all() else text["mask"],
+        )
