@@ -187,7 +187,7 @@ def _seeing_model(kind: str, layers: int) -> dict[str, Any]:
         "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
     }
     sight = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
-    if kind == "Qwen3VLModel":
+    if kind.startswith("Qwen3VL"):
         config = transformers.Qwen3VLConfig(text_config=text, vision_config={**sight, "deepstack_visual_indexes": [0]})
     else:
         config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config={**sight, "fullatt_block_indexes": [0]})
@@ -234,6 +234,39 @@ def _krea2() -> dict[str, Any]:
             torch.nn.init.normal_(parameter, std=0.2)
     read = _seeing_model("Qwen3VLModel", 36)
     return {"transformer": transformer, "vae": _frame_vae(), **read, "scheduler": _scheduler(**DYNAMIC)}
+
+
+def _qwen_image_21() -> dict[str, Any]:
+    from diffusers import AutoencoderKLQwenImage21, QwenImage21Transformer2DModel
+
+    vae = AutoencoderKLQwenImage21(
+        base_dim=8,
+        decoder_base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False, False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.2, 0.8, 1.0, 2.0],
+        scale_factor_spatial=4,
+    )
+    transformer = QwenImage21Transformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        context_in_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    read = _seeing_model("Qwen3VLForConditionalGeneration", 2)
+    return {
+        "transformer": transformer,
+        "vae": vae,
+        "text_encoder": read["text_encoder"],
+        "processor": read["tokenizer"],
+        "scheduler": _scheduler(**DYNAMIC),
+    }
 
 
 def _t5(width: int) -> Any:
@@ -311,6 +344,7 @@ _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "chroma": _chroma,
     "sd35": _sd35,
     "krea2": _krea2,
+    "qwen_image_21": _qwen_image_21,
 }
 PIPELINES = {
     "flux1_dev": "FluxPipeline",
@@ -321,4 +355,5 @@ PIPELINES = {
     "chroma": "ChromaPipeline",
     "sd35": "StableDiffusion3Pipeline",
     "krea2": "Krea2Pipeline",
+    "qwen_image_21": "QwenImage21Pipeline",
 }

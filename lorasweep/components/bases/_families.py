@@ -21,6 +21,7 @@ from lorasweep.components.bases._scopes import (
     FLUX2_SCOPES,
     FLUX_SCOPES,
     KREA2_SCOPES,
+    QWEN21_SCOPES,
     QWEN_SCOPES,
     SD35_SCOPES,
     UNET_SCOPES,
@@ -287,8 +288,27 @@ KREA2 = Family(
     kept=((3_665_805, 2_882_000, 252_000, 67_000),),
     **_FLOW,
 )
+QWEN_IMAGE_21 = Family(
+    name="qwen_image_21",
+    title="Qwen-Image 2.1",
+    pipeline="QwenImage21Pipeline",
+    loaded=("_qwen", "QwenImage21Base"),
+    scopes=QWEN21_SCOPES,
+    classes={
+        "transformer": "QwenImage21Transformer2DModel",
+        "vae": "AutoencoderKLQwenImage21",
+        "text_encoder": "Qwen3VLForConditionalGeneration",
+    },
+    frozen=("text_encoder",),
+    words=("processor",),
+    window="processor",
+    tokens=(1024, 8),
+    alone=r"txt_in\.text_norm\.",
+    kept=((0, 0, 0, 0),),
+    **_FLOW,
+)
 # Chroma and FLUX.2 have blocks called as FLUX.1's.
-FAMILIES = (STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2)
+FAMILIES = (STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2, QWEN_IMAGE_21)
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
 _OF_BASE = "give the base that it was made for"
@@ -323,6 +343,7 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"cap_embedder\.", "a Lumina 2 or Z-Image", _ALONE_HINT.format("z_image")),
     (r"(txtfusion|text_fusion)\.", "a Krea 2", _ALONE_HINT.format("krea2")),
     (r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image", _ALONE_HINT.format("qwen_image")),
+    (r"txt_in\.text_norm\.", "a Qwen-Image 2.1", _ALONE_HINT.format("qwen_image_21")),
     (r"txt_in\.", "one of Qwen-Image's kin", _NEVER),
     (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),
 )

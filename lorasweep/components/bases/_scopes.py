@@ -58,3 +58,9 @@ SD35_SCOPES = {
     "attn-mlp": r"\.(attn2?|ff|ff_context)\.",
     "full": r"\.transformer_blocks\.",
 }
+# Qwen-Image 2.1's: attention; also the feed-forward layers; modulation is shared by all blocks. 128, 224 and 224.
+QWEN21_SCOPES = {
+    "attn": r"\.attn\.",
+    "attn-mlp": r"\.(attn|img_mlp)\.",
+    "full": r"\.transformer_blocks\.",
+}
