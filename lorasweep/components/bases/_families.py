@@ -304,7 +304,7 @@ QWEN_IMAGE_21 = Family(
     window="processor",
     tokens=(1024, 8),
     alone=r"txt_in\.text_norm\.",
-    kept=((0, 0, 0, 0),),
+    kept=((2_687_360, 1, 1, 1),),
     **_FLOW,
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's.

@@ -5,7 +5,7 @@ B batch, C latent channels, H W latent height and width, P image tokens, L text 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 from lorasweep.components.bases._paths import Flow, Flux2Flow
 from lorasweep.components.bases._transformer import TransformerBase
 from lorasweep.core.protocols import Text
+from lorasweep.core.records import Frame
 
 # Their pipelines go on from the answer with the prompt, so that 0 guides nothing.
 LOWER_BY_1 = {"guidance": "guidance_scale, which is lower by 1"}
@@ -121,3 +122,21 @@ class Flux2KleinBase(LanguageModelBase):
     def _path(self) -> Flow:
         config = self.noise_schedule.config
         return (Flux2Flow if config.use_dynamic_shifting else Flow).of(config, latents_per_token=self.patch**2)
+
+
+def by_length(
+    ask: Callable[[torch.Tensor, torch.Tensor, Text, Sequence[Frame]], torch.Tensor],
+    noisy_BCHW: torch.Tensor,
+    t_B: torch.Tensor,
+    text: Text,
+    frames: Sequence[Frame],
+) -> torch.Tensor:
+    """Ask with captions of one length at a time, so that nothing is filled up; the answers in the order of rows."""
+    lengths: list[int] = text["mask"].sum(1).tolist()
+    found: dict[int, torch.Tensor] = {}
+    for length in dict.fromkeys(lengths):
+        rows = [row for row, each in enumerate(lengths) if each == length]
+        told = {name: tensor[rows, :length] for name, tensor in text.items()}
+        answers = ask(noisy_BCHW[rows], t_B[rows], told, [frames[row] for row in rows])
+        found |= zip(rows, answers, strict=True)
+    return torch.stack([found[row] for row in range(len(lengths))])

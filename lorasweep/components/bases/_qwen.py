@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from lorasweep.components.bases._language import LOWER_BY_1, LanguageModelBase
+from lorasweep.components.bases._language import LOWER_BY_1, LanguageModelBase, by_length
 from lorasweep.components.bases._transformer import PACKED, TransformerBase
 from lorasweep.core.protocols import Text
+from lorasweep.core.records import Frame
 
 _BEFORE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
@@ -169,8 +170,9 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.text_encoders[0].model.language_model.norm = torch.nn.Identity()
-        self.dropped = len(self.tokenizers[0](_SYSTEM).input_ids)
+        for encoder, tokenizer in zip(self.text_encoders, self.tokenizers, strict=True):
+            encoder.model.language_model.norm.register_forward_hook(_undo)
+            self.dropped = len(tokenizer(_SYSTEM).input_ids)
 
     def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
         (tokenizer,) = self.tokenizers
@@ -182,23 +184,25 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
         return layers_1LD[-1]
 
+    def features(
+        self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
+    ) -> torch.Tensor:
+        """See `protocols.Base`."""
+        return by_length(super().features, noisy_BCHW, t_B, text, frames)
+
+    def _answer(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
+        return by_length(super()._answer, noisy_BCHW, t_B, text, frames)
+
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        height, width = noisy_BCHW.shape[-2:]
-        lengths = text["mask"].sum(1).tolist()
-        answers: dict[int, torch.Tensor] = {}
-        for length in dict.fromkeys(lengths):
-            rows = [row for row, each in enumerate(lengths) if each == length]
-            told = {"embeds": text["embeds"][rows, :length]}
-            places_L = torch.arange(length + height * width // 4, device=self.device) >= length  # of four tokens each
-            answer_BCHW = self._ask(
-                noisy_BCHW[rows],
-                level_B[rows],
-                told,
-                img_shapes=[[(1, height, width)]] * len(rows),
-                img_mask=places_L.expand(len(rows), -1),
-            )
-            answers |= zip(rows, answer_BCHW, strict=True)
-        return torch.stack([answers[row] for row in range(len(lengths))])
+        (batch, length), (height, width) = text["embeds"].shape[:2], noisy_BCHW.shape[-2:]
+        places_L = torch.arange(length + height * width // 4, device=self.device) >= length  # of four tokens each
+        return self._ask(
+            noisy_BCHW,
+            level_B,
+            text,
+            img_shapes=[[(1, height, width)]] * batch,
+            img_mask=places_L.expand(batch, -1),
+        )
 
     def _posterior(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return super()._posterior(functional.pad(pixels_BCHW, (0, 0, 0, 0, 0, 1), value=1.0))
@@ -208,3 +212,7 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
 
     def _unpack(self, tokens_BPF: torch.Tensor, size: torch.Size) -> torch.Tensor:
         return super()._unpack(tokens_BPF[:, -size.numel() :], size)  # those of the text come first
+
+
+def _undo(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
+    return arguments[0]
