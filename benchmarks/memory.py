@@ -71,6 +71,7 @@ SHAPES_OF = {
         for config in (_SD35_MEDIUM, _SD35_LARGE)
     ],
     "krea2": [_flow(_families.KREA2, {"embeds": (512, 12, 2560)})],
+    "lumina2": [_flow(_families.LUMINA2, {"embeds": (256, 2304)}, cap_feat_dim=2304)],
     "qwen_image_21": [Shape(_families.QWEN_IMAGE_21, 64, 64, {"embeds": (512, 4096)}, {"num_attention_heads": 2})],
 }
 

@@ -269,6 +269,40 @@ def _qwen_image_21() -> dict[str, Any]:
     }
 
 
+def _lumina2() -> dict[str, Any]:
+    from diffusers import Lumina2Transformer2DModel
+    from transformers import Gemma2Config, Gemma2Model
+
+    words = _t5_tokenizer()
+    config = Gemma2Config(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+    )
+    return {
+        "transformer": Lumina2Transformer2DModel(
+            in_channels=4,
+            hidden_size=64,
+            num_layers=2,
+            num_refiner_layers=1,
+            num_attention_heads=4,
+            num_kv_heads=2,
+            multiple_of=16,
+            axes_dim_rope=(4, 6, 6),
+            axes_lens=(300, 64, 64),
+            cap_feat_dim=32,
+        ),
+        "vae": tiny_vae(scaling_factor=0.36, shift_factor=0.12),
+        "text_encoder": Gemma2Model(config),
+        "tokenizer": words,
+        "scheduler": _scheduler(shift=6.0),
+    }
+
+
 def _t5(width: int) -> Any:
     from transformers import T5Config, T5EncoderModel
 
@@ -345,6 +379,7 @@ _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "sd35": _sd35,
     "krea2": _krea2,
     "qwen_image_21": _qwen_image_21,
+    "lumina2": _lumina2,
 }
 PIPELINES = {
     "flux1_dev": "FluxPipeline",
@@ -356,4 +391,5 @@ PIPELINES = {
     "sd35": "StableDiffusion3Pipeline",
     "krea2": "Krea2Pipeline",
     "qwen_image_21": "QwenImage21Pipeline",
+    "lumina2": "Lumina2Pipeline",
 }

@@ -21,6 +21,7 @@ from lorasweep.components.bases._scopes import (
     FLUX2_SCOPES,
     FLUX_SCOPES,
     KREA2_SCOPES,
+    LUMINA2_SCOPES,
     QWEN21_SCOPES,
     QWEN_SCOPES,
     SD35_SCOPES,
@@ -39,6 +40,7 @@ class Family:
     name: str  # as chosen in a recipe, `base=<name>`
     title: str  # for people
     pipeline: str  # diffusers' class
+    formerly: str = ""  # what folders that were saved earlier call it
     loaded: tuple[str, str]  # module here and class of what it is once loaded
     scopes: Mapping[str, str]  # `adapter.targets` -> pattern of the names of modules, with a dot in front
     classes: Mapping[str, str]  # of parts with weights, the denoiser first, text encoders in the order of reading
@@ -304,11 +306,37 @@ QWEN_IMAGE_21 = Family(
     window="processor",
     tokens=(1024, 8),
     alone=r"txt_in\.text_norm\.",
-    kept=((2_687_360, 1, 1, 1),),
+    kept=((2_687_360, 10_812_000, 840_000, 287_000),),
     **_FLOW,
 )
-# Chroma and FLUX.2 have blocks called as FLUX.1's.
-FAMILIES = (STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2, QWEN_IMAGE_21)
+LUMINA2 = Family(
+    name="lumina2",
+    title="Lumina-Image 2",
+    pipeline="Lumina2Pipeline",
+    formerly="Lumina2Text2ImgPipeline",
+    loaded=("_language", "Lumina2Base"),
+    scopes=LUMINA2_SCOPES,
+    classes={"transformer": "Lumina2Transformer2DModel", "vae": "AutoencoderKL", "text_encoder": "Gemma2Model"},
+    frozen=("text_encoder",),
+    tokens=(256, 31),
+    alone=r"(time_caption_embed\.|layers\.0\.adaLN_modulation\.1\.)",
+    kept=((1_800_320, 1, 1, 1),),
+    **_FLOW,
+)
+# Chroma and FLUX.2 have blocks called as FLUX.1's, Lumina 2 as Z-Image's.
+FAMILIES = (
+    STABLE_DIFFUSION,
+    SDXL,
+    CHROMA,
+    FLUX2_KLEIN,
+    FLUX1_DEV,
+    Z_IMAGE,
+    ANIMA,
+    QWEN_IMAGE,
+    SD35,
+    KREA2,
+    QWEN_IMAGE_21,
+)
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
 _OF_BASE = "give the base that it was made for"
@@ -340,7 +368,8 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"joint_blocks\.", "a Stable Diffusion 3", _ALONE_HINT.format("sd35")),
     (r"(single|double)_stream_modulation", "a FLUX.2", _ALONE_HINT.format("flux2_klein")),
     (r"(double_blocks|single_transformer_blocks)\.", "a FLUX.1", _ALONE_HINT.format("flux1_dev")),
-    (r"cap_embedder\.", "a Lumina 2 or Z-Image", _ALONE_HINT.format("z_image")),
+    (r"(time_caption_embed|layers\.0\.adaLN_modulation\.1)\.", "a Lumina 2", _ALONE_HINT.format("lumina2")),
+    (r"cap_embedder\.", "a Z-Image", _ALONE_HINT.format("z_image")),
     (r"(txtfusion|text_fusion)\.", "a Krea 2", _ALONE_HINT.format("krea2")),
     (r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image", _ALONE_HINT.format("qwen_image")),
     (r"txt_in\.text_norm\.", "a Qwen-Image 2.1", _ALONE_HINT.format("qwen_image_21")),

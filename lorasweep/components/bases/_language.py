@@ -17,6 +17,11 @@ from lorasweep.core.protocols import Text
 from lorasweep.core.records import Frame
 
 # Their pipelines go on from the answer with the prompt, so that 0 guides nothing.
+_ASSISTANT = (  # of Lumina 2
+    "You are an assistant designed to generate superior images with the superior degree of image-text alignment based "
+    "on textual prompts or user prompts."
+)
+_START = "<Prompt Start>"
 LOWER_BY_1 = {"guidance": "guidance_scale, which is lower by 1"}
 
 
@@ -78,6 +83,51 @@ class ZImageBase(LanguageModelBase):
         captions = [row_LD[:length] for row_LD, length in zip(text["embeds"], lengths, strict=True)]
         to_image = self.denoiser([*noisy_BCHW.unsqueeze(2)], 1 - level_B, captions, return_dict=False)[0]
         return -torch.stack(to_image).squeeze(2)
+
+    def _blocks(self) -> list[torch.nn.Module]:
+        return [*self.denoiser.layers]
+
+
+class Lumina2Base(LanguageModelBase):
+    """Lumina-Image 2: as Z-Image's its time runs from noise to image; rows of a guided answer keep their length.
+
+    Captions stand behind what the assistant is to do, unless they bring that themselves, up to "<Prompt Start>"; the
+    empty one stands alone, as the pipeline's negative prompt does.
+
+    Source: huggingface/diffusers, pipelines/lumina2/pipeline_lumina2.py.
+    """
+
+    asked = {"negative_prompt": "what prompts are told in front of them is in front of this too, unless it is empty"}
+
+    def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
+        """See `protocols.Base`."""
+        guided = super().guide(without, with_prompt, guidance)
+        return guided * (with_prompt.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+
+    def features(
+        self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
+    ) -> torch.Tensor:
+        """See `protocols.Base`."""
+        return by_length(super().features, noisy_BCHW, t_B, text, frames)  # filling would be behind the image
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        (tokenizer,) = self.tokenizers
+        asked = f"{_ASSISTANT} {_START} {caption}" if caption and _START not in caption else caption
+        told = tokenizer(asked, truncation=True, return_tensors="pt")
+        return told.input_ids, told.attention_mask
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return layers_1LD[-2]
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        to_image: torch.Tensor = self.denoiser(
+            hidden_states=noisy_BCHW.contiguous(),
+            timestep=1 - level_B,
+            encoder_hidden_states=text["embeds"],
+            encoder_attention_mask=text["mask"],
+            return_dict=False,
+        )[0]
+        return -to_image
 
     def _blocks(self) -> list[torch.nn.Module]:
         return [*self.denoiser.layers]

@@ -64,3 +64,9 @@ QWEN21_SCOPES = {
     "attn-mlp": r"\.(attn|img_mlp)\.",
     "full": r"\.transformer_blocks\.",
 }
+# Lumina 2's: attention; also the feed-forward layers; also the modulation, as kohya's LoRA. 120, 210 and 238.
+LUMINA2_SCOPES = {
+    "attn": r"\.attn\.",
+    "attn-mlp": r"\.(attn|feed_forward)\.",
+    "full": r"\.(layers|noise_refiner|context_refiner)\.",
+}

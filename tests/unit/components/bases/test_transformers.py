@@ -83,6 +83,7 @@ def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> to
         "ChromaPipeline": {"guidance_scale": guidance, **without, "latents": packed},
         "StableDiffusion3Pipeline": {"guidance_scale": guidance, **without, "latents": latents},
         "Krea2Pipeline": {"guidance_scale": guidance - 1, **without, "latents": packed},
+        "Lumina2Pipeline": {"guidance_scale": guidance, **without, "latents": latents},
         "QwenImage21Pipeline": {"true_cfg_scale": guidance, **without, "latents": packed},
     }[base.pipeline]
     asked = [(common, how)]
@@ -363,6 +364,8 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
         ("sd35", 0, 2.24, (243, 337, 385), 62),
         ("sd35", 1, 8.06, (303, 453, 529), 140),
         ("krea2", 0, 12.82, (140, 224, 256), 102),
+        ("qwen_image_21", 0, 7.12, (128, 224, 224), 80),
+        ("lumina2", 0, 2.61, (120, 210, 238), 54),
     ],
 )
 def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
@@ -517,7 +520,14 @@ def test_what_cannot_be_trained_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "other"), [("qwen_image", "krea2"), ("chroma", "flux1_dev"), ("sd35", "qwen_image"), ("krea2", "chroma")]
+    ("name", "other"),
+    [
+        ("qwen_image", "krea2"),
+        ("chroma", "flux1_dev"),
+        ("sd35", "qwen_image"),
+        ("krea2", "chroma"),
+        ("qwen_image_21", "qwen_image"),
+    ],
 )
 def test_a_file_of_another_transformer_is_refused_and_ones_own_taken(
     tiny_flow: Callable[[str], Path], tmp_path: Path, name: str, other: str
@@ -602,3 +612,24 @@ def test_krea_2_turbo_draws_by_a_shift_of_its_own(tiny_flow: Callable[[str], Pat
     assert (found - base._unpack(wanted, found.shape[-2:])).abs().max() < 1e-4
     plain = denoise(base, noise(base), said(base)[0], None, FRAMES, sampler="euler", steps=3, guidance=1.0)
     assert (plain - found).abs().max() > 1e-3
+
+
+def test_a_qwen_image_21_as_comfyui_has_it_takes_the_place_of_the_folders(
+    tiny_flow: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The gate of the feed-forward layers and what it opens are one there."""
+    from safetensors.torch import load_file, save_file
+
+    folder, file = tiny_flow("qwen_image_21"), tmp_path / "finetune.safetensors"
+    weights = {
+        key: tensor * 1.01 for key, tensor in load_file(next((folder / "transformer").glob("*.safetensors"))).items()
+    }
+    native = dict(weights)
+    for key in [key for key in weights if key.endswith("img_mlp.gate_layer.weight")]:
+        halves = [native.pop(key), native.pop(key.replace("gate_layer", "proj"))]
+        native[key.replace("gate_layer", "gate_up")] = torch.cat(halves)
+    save_file({f"model.diffusion_model.{key}": tensor for key, tensor in native.items()}, file)
+    options = BaseOptions(name="qwen_image_21", path=str(folder), weights=str(file), resolution=32, bucket_step=8)
+    module = importlib.import_module("lorasweep.components.bases.qwen_image_21")
+    state = module.load(options, device="cpu", precision="fp32").denoiser.state_dict()
+    assert all(torch.equal(state[key], tensor) for key, tensor in weights.items())
