@@ -48,6 +48,7 @@ _SD35_LARGE = {
 _KLEIN = {"guidance_embeds": False}
 _KLEIN_4B = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}
 _KLEIN_9B = {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288}
+_LUMINA_NARROW = {"hidden_size": 288, "num_attention_heads": 3, "num_kv_heads": 1, "multiple_of": 32}
 
 
 def _flow(family: Any, text: dict[str, tuple[int, ...]], **config: Any) -> Shape:
@@ -71,7 +72,7 @@ SHAPES_OF = {
         for config in (_SD35_MEDIUM, _SD35_LARGE)
     ],
     "krea2": [_flow(_families.KREA2, {"embeds": (512, 12, 2560)})],
-    "lumina2": [_flow(_families.LUMINA2, {"embeds": (256, 2304)}, cap_feat_dim=2304)],
+    "lumina2": [Shape(_families.LUMINA2, 128, 16, {"embeds": (256, 2304)}, _LUMINA_NARROW, {"cap_feat_dim": 2304})],
     "qwen_image_21": [Shape(_families.QWEN_IMAGE_21, 64, 64, {"embeds": (512, 4096)}, {"num_attention_heads": 2})],
 }
 
@@ -155,8 +156,8 @@ def bytes_held(shape: Shape, *, precision: str, gradient_checkpointing: bool = F
         trained: or asked without gradients.
     """
     memory = MemoryOptions(gradient_checkpointing=gradient_checkpointing)
-    # Qwen-Image 2.1 asks its tensors for numbers, which shapes alone do not have: a narrow one has them.
-    is_real = shape.family is _families.QWEN_IMAGE_21
+    # Some ask their tensors for numbers, which shapes alone do not have: narrow ones have them.
+    is_real = bool(shape.tiny) and shape.family.denoiser == "transformer"
     case = Case(name="", memory=memory, precision=precision)
     base = make_base(shape, case, "cpu" if is_real else "meta", small=is_real)
     weights = {name: tuple(each.shape) for name, each in base.denoiser.named_parameters() if name.endswith("weight")}

@@ -320,7 +320,7 @@ LUMINA2 = Family(
     frozen=("text_encoder",),
     tokens=(256, 31),
     alone=r"(time_caption_embed\.|layers\.0\.adaLN_modulation\.1\.)",
-    kept=((1_800_320, 1, 1, 1),),
+    kept=((1_800_320, 1_562_000, 214_000, 38_000),),
     **_FLOW,
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's, Lumina 2 as Z-Image's.
