@@ -325,16 +325,7 @@ LUMINA2 = Family(
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's, Lumina 2 as Z-Image's.
 FAMILIES = (
-    STABLE_DIFFUSION,
-    SDXL,
-    CHROMA,
-    FLUX2_KLEIN,
-    FLUX1_DEV,
-    Z_IMAGE,
-    ANIMA,
-    QWEN_IMAGE,
-    SD35,
-    KREA2,
+    *(STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, LUMINA2, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2),
     QWEN_IMAGE_21,
 )
 

@@ -527,6 +527,8 @@ def test_what_cannot_be_trained_is_refused(
         ("sd35", "qwen_image"),
         ("krea2", "chroma"),
         ("qwen_image_21", "qwen_image"),
+        ("lumina2", "z_image"),
+        ("z_image", "lumina2"),
     ],
 )
 def test_a_file_of_another_transformer_is_refused_and_ones_own_taken(
@@ -633,3 +635,26 @@ def test_a_qwen_image_21_as_comfyui_has_it_takes_the_place_of_the_folders(
     module = importlib.import_module("lorasweep.components.bases.qwen_image_21")
     state = module.load(options, device="cpu", precision="fp32").denoiser.state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in weights.items())
+
+
+@torch.no_grad()
+def test_lumina_2_is_told_what_the_pipeline_tells_it(shared: Load) -> None:
+    """A caption may bring a system prompt of its own, as Neta Lumina's do."""
+    base = shared("lumina2")
+    pipeline, own = pipeline_of(base, "euler"), "You draw anime."
+    for captions, how in ([["zkw"], {}], [[f"{own} <Prompt Start> zkw"], {"system_prompt": own}]):
+        wanted, mask, nothing, alone = pipeline.encode_prompt(["zkw"], negative_prompt=[""], **how)
+        for found, theirs, told in (
+            (base.encode_captions(captions), wanted, mask),
+            (base.encode_captions([""]), nothing, alone),
+        ):
+            assert found["mask"].all() and found["embeds"].shape[1] == told.sum()
+            assert torch.allclose(found["embeds"], theirs[:, : told.sum()], atol=1e-5)
+
+
+def test_a_folder_of_lumina_2_under_its_earlier_name_is_one(tiny_flow: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_flow("lumina2"), tmp_path / "it"))
+    change_json(folder / "model_index.json", _class_name="Lumina2Text2ImgPipeline")
+    module = importlib.import_module("lorasweep.components.bases.lumina2")
+    options = BaseOptions(name="lumina2", path=str(folder), resolution=32, bucket_step=8)
+    assert detect(folder) == "lumina2" and not module.problems(options)
