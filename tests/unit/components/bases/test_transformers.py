@@ -171,7 +171,7 @@ def test_pictures_are_those_of_the_pipeline(shared: Load, name: str) -> None:
     seen = pixels * 2 - 1
     if name == "qwen_image_21":  # all of it opaque
         seen = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
-    inside = base.vae.encode(seen if base.vae.config.get("scaling_factor") else seen[:, :, None]).latent_dist.mean
+    inside = base.vae.encode(seen[:, :, None] if base.vae.config.get("latents_mean") else seen).latent_dist.mean
     assert torch.allclose(mean / scale + shift, inside.view_as(mean), atol=1e-5)
 
 
