@@ -3,7 +3,8 @@
 `unet.mid_block.attentions.0.proj_in` is `lora_unet_mid_block_attentions_0_proj_in` there, and
 `text_encoder.encoder.layers.0.mlp.fc1` is `lora_te_text_model_encoder_layers_0_mlp_fc1`. A transformer's modules keep
 diffusers' dots, `transformer.single_transformer_blocks.0.proj_out`: that form alone do both ComfyUI and diffusers read.
-Of Anima both read its own names only, `diffusion_model.blocks.0.self_attn.q_proj`.
+Of Anima both read its own names only, `diffusion_model.blocks.0.self_attn.q_proj`; of Lumina 2 ComfyUI does, and where
+whole blocks are trained diffusers.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ _ANIMA = {
     "norm_out.linear_": "final_layer.adaln_modulation.",
     "proj_out": "final_layer.linear",
 }
+# Likewise of Lumina 2, where queries, keys and values are one module.
+_LUMINA2 = {
+    ".attn.to_out.0": ".attention.out",
+    **{f".attn.to_{letter}": ".attention.qkv" for letter in "qkv"},
+    ".feed_forward.linear_": ".feed_forward.w",
+    ".norm1.linear": ".adaLN_modulation.1",
+    "time_caption_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "time_caption_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "time_caption_embed.caption_embedder.": "cap_embedder.",
+    "norm_out.linear_1": "final_layer.adaLN_modulation.1",
+    "norm_out.linear_2": "final_layer.linear",
+}
 _PREFIXES = {"unet": "unet", "text_encoder": "te", "text_encoder_2": "te2"}
 
 
@@ -46,6 +59,19 @@ def anima_name(path: str) -> str:
         inner = inner.replace(ours, theirs)
     found = re.sub(r"(self|cross)_attn\.([qkv])$", r"\1_attn.\2_proj", inner)
     return f"diffusion_model.{found}"
+
+
+def is_lumina2(paths: Iterable[str]) -> bool:
+    """Tell whether these are modules of a Lumina 2: in no other transformer that has `layers` is attention `attn`."""
+    return any(re.match(r"transformer\.layers\.\d+\.attn\.", path) for path in paths)
+
+
+def lumina2_name(path: str) -> str:
+    """Return the name of `transformer.<module>` in Lumina 2's own code; its queries, keys and values have one."""
+    inner = path.removeprefix("transformer.")
+    for ours, theirs in _LUMINA2.items():
+        inner = inner.replace(ours, theirs)
+    return f"diffusion_model.{inner}"
 
 
 def kohya_name(path: str, *, parts: Collection[str]) -> str:

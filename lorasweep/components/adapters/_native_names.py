@@ -8,11 +8,12 @@ round.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from lorasweep.core.kohya_names import anima_name, is_anima
+from lorasweep.core.kohya_names import anima_name, is_anima, is_lumina2, lumina2_name
 
 _FLUX_DOUBLE = {
     "img_attn.qkv": "attn.to_q attn.to_k attn.to_v",
@@ -170,6 +171,10 @@ def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
         for path in known:
             yield anima_name(path).removeprefix("diffusion_model."), Place((path,))
         return
+    if is_lumina2(known):
+        for name, group in itertools.groupby(sorted(known, key=_in_order), lumina2_name):
+            yield name.removeprefix("diffusion_model."), Place(tuple(group))
+        return
     for here, there, names in _BLOCKS:
         block = re.compile(rf"transformer\.{re.escape(here)}\.(\d+)\.")
         for number in sorted({match[1] for path in known if (match := block.match(path))}):
@@ -181,3 +186,8 @@ def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
     for theirs, ours in _OUTSIDE:
         if (path := f"transformer.{ours}") in known:
             yield theirs, Place((path,), ours == _SWAPPED)
+
+
+def _in_order(path: str) -> tuple[str, int]:
+    """Have queries, keys and values of a Lumina 2 stand one after another."""
+    return lumina2_name(path), "qkv".find(path[-1])

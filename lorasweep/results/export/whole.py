@@ -26,14 +26,14 @@ extensions-builtin/Lora/network.py, apply_weight_decompose; PEFT 0.21.2, tuners/
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
-from lorasweep.core.kohya_names import anima_name, is_anima, kohya_name
+from lorasweep.core.kohya_names import anima_name, is_anima, is_lumina2, kohya_name, lumina2_name
 from lorasweep.core.protocols import TellsChanges
 from lorasweep.results.runs import Checkpoint
 from lorasweep.trial.resources import build_adapter
@@ -95,7 +95,7 @@ def as_lora(whole: Tensors) -> Tensors:
         if module.startswith("lora_te_") and f"{beside}.diff" not in whole:
             nothing = np.zeros_like(difference)
             found |= _factors(beside, nothing[:1], nothing[:, :1])
-    return found
+    return _in_own_names(found)
 
 
 def _factors(module: str, down: np.ndarray, up: np.ndarray) -> Tensors:
@@ -137,10 +137,10 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
     Source: kohya-ss/sd-scripts, networks/lora.py; the cut: networks/extract_lora_from_dylora.py.
     """
     found: Tensors = {}
-    parts, anima = {key.split(".", 1)[0] for key in tensors}, is_anima(tensors)
+    parts = {key.split(".", 1)[0] for key in tensors}
     for key, tensor in tensors.items():
         module, _, factor = key.rpartition(".lora_")
-        name = anima_name(module) if anima else kohya_name(module, parts=parts)
+        name = kohya_name(module, parts=parts)
         if "transformer" in parts:
             cut = tensor[:rank] if factor == "A.weight" else np.ascontiguousarray(tensor[:, :rank])
             scale = 1.0 if factor == "A.weight" else alpha_of(module, config) / cut.shape[1]
@@ -150,6 +150,35 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
             found[f"{name}.alpha"] = np.array(alpha_of(module, config), dtype=np.float32)
         else:
             found[f"{name}.lora_up.weight"] = np.ascontiguousarray(tensor[:, :rank])
+    return _in_own_names(found)
+
+
+def _in_own_names(tensors: Tensors) -> Tensors:
+    """Rename an Anima's and a Lumina 2's, whose queries, keys and values become one module of their ranks together."""
+    found: Tensors = {}
+    if is_anima(tensors):
+        split = ((key.rpartition(".lora_"), tensor) for key, tensor in tensors.items())
+        return {f"{anima_name(module)}.lora_{factor}": tensor for (module, _, factor), tensor in split}
+    if not is_lumina2(tensors):
+        return tensors
+    for key, tensor in tensors.items():
+        module, _, factor = key.rpartition(".lora_")
+        name, attention = f"{lumina2_name(module)}.lora_{factor}", module.removesuffix(module[-1])
+        if not attention.endswith(".attn.to_"):
+            found[name] = tensor
+        elif name not in found:
+            three = [tensors[f"{attention}{letter}.lora_{factor}"] for letter in "qkv"]
+            found[name] = np.concatenate(three) if factor == "A.weight" else _on_the_diagonal(three)
+    return found
+
+
+def _on_the_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    found = np.zeros(np.sum([block.shape for block in blocks], axis=0), dtype=blocks[0].dtype)
+    row = column = 0
+    for block in blocks:
+        rows, columns = block.shape
+        found[row : row + rows, column : column + columns] = block
+        row, column = row + rows, column + columns
     return found
 
 

@@ -192,6 +192,7 @@ FUSED = {  # by base: what the original code calls three modules in one
         "double_blocks.{}.txt_attn.qkv": "transformer_blocks.{}.attn.add_q_proj|add_k_proj|add_v_proj",
     },
     "z_image": {"layers.{}.attention.qkv": "layers.{}.attention.to_q|to_k|to_v"},
+    "lumina2": {"layers.{}.attention.qkv": "layers.{}.attn.to_q|to_k|to_v"},
     "sd35": {
         "joint_blocks.{}.x_block.attn.qkv": "transformer_blocks.{}.attn.to_q|to_k|to_v",
         "joint_blocks.{}.context_block.attn.qkv": "transformer_blocks.{}.attn.add_q_proj|add_k_proj|add_v_proj",
