@@ -72,6 +72,8 @@ SHAPES_OF = {
         for config in (_SD35_MEDIUM, _SD35_LARGE)
     ],
     "krea2": [_flow(_families.KREA2, {"embeds": (512, 12, 2560)})],
+    "ideogram4": [Shape(_families.IDEOGRAM4, 128, 32, {"embeds": (512, 53248)}, config={})],
+    "ernie_image": [Shape(_families.ERNIE_IMAGE, 128, 32, {"embeds": (512, 3072)}, config={"text_in_dim": 3072})],
     "lumina2": [Shape(_families.LUMINA2, 128, 16, {"embeds": (256, 2304)}, _LUMINA_NARROW, {"cap_feat_dim": 2304})],
     "qwen_image_21": [Shape(_families.QWEN_IMAGE_21, 64, 64, {"embeds": (512, 4096)}, {"num_attention_heads": 2})],
 }
@@ -110,7 +112,22 @@ class _NoPadding:
     """The mask of captions that are as long as the longest."""
 
     def __init__(self, length: int) -> None:
-        self.length = length
+        self.length, self.shape = length, (1, length)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*tree_map_only(cls, cls.whole, args), **(kwargs or {}))
+
+    def whole(self) -> torch.Tensor:
+        """The mask itself."""
+        return torch.ones(self.shape, dtype=torch.bool)
+
+    def __mul__(self, number: int) -> torch.Tensor:
+        return self.whole() * number
+
+    def any(self, axis: int) -> _NoPadding:
+        """No caption is empty."""
+        return self
 
     def to(self, *args: Any) -> _NoPadding:
         """Stay."""

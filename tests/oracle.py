@@ -67,6 +67,8 @@ def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
         tokenizers = {"processor": Words(base.tokenizers[0])}
     unsafe: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
     unused = unsafe if how["pipeline"] == "StableDiffusionPipeline" else {}
+    if base.unconditional is not None:
+        texts["unconditional_transformer"] = base.unconditional
     pipeline = kind(**{**base.parts, **texts}, **tokenizers, **unused, vae=base.vae, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae_scale_factor = base.latent.px  # which not all take from the VAE

@@ -97,18 +97,8 @@ def _z_image() -> dict[str, Any]:
 
 
 def _flux2_klein() -> dict[str, Any]:
-    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+    from diffusers import Flux2Transformer2DModel
 
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-    )
-    vae.bn.running_mean.normal_()
-    vae.bn.running_var.uniform_(0.5, 2.0)
     transformer = Flux2Transformer2DModel(
         in_channels=16,
         num_layers=1,
@@ -120,7 +110,60 @@ def _flux2_klein() -> dict[str, Any]:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
     )
-    return {"transformer": transformer, "vae": vae, **_language_model(27), "scheduler": _scheduler(**DYNAMIC)}
+    return {"transformer": transformer, "vae": _flux2_vae(), **_language_model(27), "scheduler": _scheduler(**DYNAMIC)}
+
+
+def _flux2_vae() -> Any:
+    from diffusers import AutoencoderKLFlux2
+
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    return vae
+
+
+def _ernie_image() -> dict[str, Any]:
+    from diffusers import ErnieImageTransformer2DModel
+    from transformers import Mistral3Config, Mistral3Model
+
+    transformer = ErnieImageTransformer2DModel(
+        hidden_size=64,
+        num_attention_heads=4,
+        num_layers=2,
+        ffn_hidden_size=96,
+        in_channels=16,
+        out_channels=16,
+        text_in_dim=32,
+        rope_axes_dim=(4, 6, 6),
+    )
+    for part in (transformer.adaLN_modulation[-1], transformer.final_linear):  # zeros, before any training
+        torch.nn.init.normal_(part.weight, std=0.2)
+    tokenizer = _language_model(1)["tokenizer"]
+    text = {
+        "model_type": "ministral3",
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 2048,
+    }
+    sight = {"model_type": "pixtral", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "head_dim": 16}  # fmt: skip
+    read = {
+        "text_encoder": Mistral3Model(Mistral3Config(text_config=text, vision_config=sight)),
+        "tokenizer": tokenizer,
+    }
+    return {"transformer": transformer, "vae": _flux2_vae(), **read, "scheduler": _scheduler(shift=3.0)}
 
 
 def _anima() -> dict[str, Any]:
@@ -369,6 +412,24 @@ def _sd35() -> dict[str, Any]:
     }
 
 
+def _ideogram4() -> dict[str, Any]:
+    from diffusers import Ideogram4Transformer2DModel
+
+    config = {
+        "in_channels": 16,
+        "num_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "adaln_dim": 24,
+        "llm_features_dim": 13 * 32,
+        "mrope_section": (4, 2, 2),
+    }
+    both = {part: Ideogram4Transformer2DModel(**config) for part in ("transformer", "unconditional_transformer")}
+    read = _seeing_model("Qwen3VLModel", 36)
+    return {**both, "vae": _flux2_vae(), **read, "scheduler": _scheduler()}
+
+
 _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "flux1_dev": _flux1_dev,
     "z_image": _z_image,
@@ -378,6 +439,8 @@ _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "chroma": _chroma,
     "sd35": _sd35,
     "krea2": _krea2,
+    "ernie_image": _ernie_image,
+    "ideogram4": _ideogram4,
     "qwen_image_21": _qwen_image_21,
     "lumina2": _lumina2,
 }
@@ -390,6 +453,8 @@ PIPELINES = {
     "chroma": "ChromaPipeline",
     "sd35": "StableDiffusion3Pipeline",
     "krea2": "Krea2Pipeline",
+    "ernie_image": "ErnieImagePipeline",
+    "ideogram4": "Ideogram4Pipeline",
     "qwen_image_21": "QwenImage21Pipeline",
     "lumina2": "Lumina2Pipeline",
 }

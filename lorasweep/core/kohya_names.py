@@ -3,8 +3,8 @@
 `unet.mid_block.attentions.0.proj_in` is `lora_unet_mid_block_attentions_0_proj_in` there, and
 `text_encoder.encoder.layers.0.mlp.fc1` is `lora_te_text_model_encoder_layers_0_mlp_fc1`. A transformer's modules keep
 diffusers' dots, `transformer.single_transformer_blocks.0.proj_out`: that form alone do both ComfyUI and diffusers read.
-Of Anima both read its own names only, `diffusion_model.blocks.0.self_attn.q_proj`; of Lumina 2 ComfyUI does, and where
-whole blocks are trained diffusers.
+Of Anima both read its own names only, `diffusion_model.blocks.0.self_attn.q_proj`; of ERNIE-Image, whose own names are
+diffusers', those behind `diffusion_model.`; of Lumina 2 ComfyUI its own, and where whole blocks are trained diffusers.
 """
 
 from __future__ import annotations
@@ -72,6 +72,17 @@ def lumina2_name(path: str) -> str:
     for ours, theirs in _LUMINA2.items():
         inner = inner.replace(ours, theirs)
     return f"diffusion_model.{inner}"
+
+
+def in_own_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return what ComfyUI calls each tensor `transformer.<module>.<tensor>` of a file; others stay as they are."""
+    keys = [*keys]
+    if is_anima(keys):
+        modules = {key: re.split(r"(\.lora_[AB]\.weight|\.[^.]+)$", key) for key in keys}
+        return {key: "".join([anima_name(module), *tensor]) for key, (module, *tensor) in modules.items()}
+    return {
+        key: re.sub(r"^transformer(?=\.layers\.\d+\.(self_attention|mlp)\.)", "diffusion_model", key) for key in keys
+    }
 
 
 def kohya_name(path: str, *, parts: Collection[str]) -> str:

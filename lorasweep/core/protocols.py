@@ -171,6 +171,9 @@ class Base(Protocol):
     def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         """Answer as `path.target` does, (B, C, H, W) fp32, with whatever adapter, mode and gradient are in force."""
 
+    def unprompted(self, text: Text) -> Text:
+        """Return what is asked beside the prompts, of encoded negative prompts; the same rows."""
+
     def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
         """Go on from the answer without the prompt, past the one with it; 1 is the latter, (B, C, H, W)."""
 

@@ -240,6 +240,7 @@ class Footprint:
     recomputed: float  # the same with gradient checkpointing
     asked: float  # of a pass without gradients
     widest: int  # channels of the VAE where it has most
+    beside: int = 0  # numbers of a second denoiser, which visits while pictures are drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,8 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
         slots: trials like it that are trained together.
     """
     number, side = _BYTES[recipe.train.precision], recipe.base.resolution
-    weights = base.denoiser * _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
+    per_weight = _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
+    weights = base.denoiser * per_weight
     texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
     brakes = [registry.load("regularization", name) for name in recipe.regularization]
@@ -113,7 +114,7 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
     training = precise * kept * side**2 * recipe.train.batch_size * slots
     drawn_px = math.prod(recipe.picture_px)
-    asking = precise * base.asked * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
+    asking = precise * base.asked * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX)) + base.beside * per_weight
     decoding = _DECODED * base.widest * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
     encoding = _ENCODED * base.widest * side**2
     reading = max(texts, default=0.0) if waiting else 0.0

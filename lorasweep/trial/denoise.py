@@ -56,6 +56,7 @@ def denoise(
     rescale = base.path.rescale if rescale is None else rescale
     noisy_BCHW = noise_BCHW.to(base.device).float() * way.start
     last: tuple[torch.Tensor, float] | None = None  # image and log of alpha / sigma at the step before
+    negative = None if negative is None else base.unprompted(negative)
     without = _asked_once(noisy_BCHW, negative, frames)
     for t, (alpha, sigma), (alpha_next, sigma_next) in way.steps:
         answer_BCHW = guided(base, noisy_BCHW, t, text, without, frames, guidance=guidance, rescale=rescale)

@@ -96,11 +96,15 @@ _BLOCKS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
             "context_block.adaLN_modulation.1": "norm1_context.linear",
         },
     ),
-    *(  # Z-Image
+    *(  # Z-Image, Ideogram 4
         (
             blocks,
             blocks,
-            {"attention.qkv": "attention.to_q attention.to_k attention.to_v", "attention.out": "attention.to_out.0"},
+            {
+                "attention.qkv": "attention.to_q attention.to_k attention.to_v",
+                "attention.out": "attention.to_out.0",
+                "attention.o": "attention.to_out.0",
+            },
         )
         for blocks in ("layers", "noise_refiner", "context_refiner")
     ),

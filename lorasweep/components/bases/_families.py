@@ -18,8 +18,10 @@ from typing import Any
 
 from lorasweep.components.bases._scopes import (
     ANIMA_SCOPES,
+    ERNIE_SCOPES,
     FLUX2_SCOPES,
     FLUX_SCOPES,
+    IDEOGRAM4_SCOPES,
     KREA2_SCOPES,
     LUMINA2_SCOPES,
     QWEN21_SCOPES,
@@ -31,6 +33,7 @@ from lorasweep.components.bases._scopes import (
 from lorasweep.core.safetensors_header import Tensor
 
 UNET = "model.diffusion_model."
+UNCONDITIONAL = "unconditional_transformer"  # the part that answers without a prompt, where that is one of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +293,41 @@ KREA2 = Family(
     kept=((3_665_805, 2_882_000, 252_000, 67_000),),
     **_FLOW,
 )
+ERNIE_IMAGE = Family(
+    name="ernie_image",
+    title="ERNIE-Image",
+    pipeline="ErnieImagePipeline",
+    loaded=("_language", "ErnieImageBase"),
+    scopes=ERNIE_SCOPES,
+    classes={
+        "transformer": "ErnieImageTransformer2DModel",
+        "vae": "AutoencoderKLFlux2",
+        "text_encoder": "Mistral3Model",
+    },
+    frozen=("text_encoder",),
+    tokens=(512, 1),
+    alone=r"layers\.\d+\.self_attention\.",
+    kept=((1_450_240, 1_645_000, 147_000, 49_000),),
+    **_FLOW,
+)
+IDEOGRAM4 = Family(
+    name="ideogram4",
+    title="Ideogram 4",
+    pipeline="Ideogram4Pipeline",
+    loaded=("_language", "Ideogram4Base"),
+    scopes=IDEOGRAM4_SCOPES,
+    classes={
+        "transformer": "Ideogram4Transformer2DModel",
+        UNCONDITIONAL: "Ideogram4Transformer2DModel",
+        "vae": "AutoencoderKLFlux2",
+        "text_encoder": "Qwen3VLModel",
+    },
+    frozen=("text_encoder",),
+    tokens=(2048, 8),
+    alone=r"llm_cond_(norm|proj)\.",
+    kept=((3_721_474, 3_562_000, 220_000, 186_000),),
+    **_FLOW,
+)
 QWEN_IMAGE_21 = Family(
     name="qwen_image_21",
     title="Qwen-Image 2.1",
@@ -326,7 +364,7 @@ LUMINA2 = Family(
 # Chroma and FLUX.2 have blocks called as FLUX.1's, Lumina 2 as Z-Image's.
 FAMILIES = (
     *(STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, LUMINA2, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2),
-    QWEN_IMAGE_21,
+    *(ERNIE_IMAGE, IDEOGRAM4, QWEN_IMAGE_21),
 )
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
@@ -363,6 +401,8 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"cap_embedder\.", "a Z-Image", _ALONE_HINT.format("z_image")),
     (r"(txtfusion|text_fusion)\.", "a Krea 2", _ALONE_HINT.format("krea2")),
     (r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image", _ALONE_HINT.format("qwen_image")),
+    (r"layers\.\d+\.self_attention\.", "an ERNIE-Image", _ALONE_HINT.format("ernie_image")),
+    (r"llm_cond_(norm|proj)\.", "an Ideogram 4", _ALONE_HINT.format("ideogram4")),
     (r"txt_in\.text_norm\.", "a Qwen-Image 2.1", _ALONE_HINT.format("qwen_image_21")),
     (r"txt_in\.", "one of Qwen-Image's kin", _NEVER),
     (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),

@@ -6,13 +6,14 @@ full size (`Family.kept`); smaller and larger ones hold as much per width.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from lorasweep.components.bases import _files
-from lorasweep.components.bases._families import Family
+from lorasweep.components.bases._families import UNCONDITIONAL, Family
 from lorasweep.core.files import read_object
 from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import Footprint
@@ -32,7 +33,10 @@ def footprint(path: Path, family: Family) -> Footprint | None:
     texts += _files.numbers(path, family.frozen).values()
     vae = _files.numbers(path, ["vae"])["vae"] if path.is_dir() else _VAE_NUMBERS
     config = read_object(_files.config_folder(path, family) / "vae" / "config.json")
-    return of_shapes(shapes[family.denoiser], family, texts=tuple(texts), vae=vae, vae_config=config)
+    found = of_shapes(shapes[family.denoiser], family, texts=tuple(texts), vae=vae, vae_config=config)
+    if UNCONDITIONAL in family.classes:
+        found = dataclasses.replace(found, beside=_files.numbers(path, [UNCONDITIONAL])[UNCONDITIONAL])
+    return found
 
 
 def of_shapes(

@@ -5,24 +5,29 @@ B batch, C latent channels, H W latent height and width, P image tokens, L text 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from lorasweep.components.bases._paths import Flow, Flux2Flow
+from lorasweep.components.bases._files import vae_px
+from lorasweep.components.bases._paths import Flow, Flux2Flow, Ideogram4Flow
 from lorasweep.components.bases._transformer import TransformerBase
 from lorasweep.core.protocols import Text
 from lorasweep.core.records import Frame
 
-# Their pipelines go on from the answer with the prompt, so that 0 guides nothing.
 _ASSISTANT = (  # of Lumina 2
     "You are an assistant designed to generate superior images with the superior degree of image-text alignment based "
     "on textual prompts or user prompts."
 )
 _START = "<Prompt Start>"
+# Their pipelines go on from the answer with the prompt, so that 0 guides nothing.
 LOWER_BY_1 = {"guidance": "guidance_scale, which is lower by 1"}
+# Of Ideogram 4's tokens: where those of the image begin, and what each kind is called.
+_FIRST_PLACE, _FILLED, _IMAGE, _WORD = 65536, -1, 2, 3
+_UNSHUFFLED = {"latents": "torch.nn.functional.pixel_unshuffle(noise, 2)"}  # a token's four latents as channels
 
 
 class LanguageModelBase(TransformerBase):
@@ -133,14 +138,37 @@ class Lumina2Base(LanguageModelBase):
         return [*self.denoiser.layers]
 
 
-class Flux2KleinBase(LanguageModelBase):
+class Flux2Vae(TransformerBase):
+    """The VAE of FLUX.2: what stands at the four places of an image token are its channels, normed as such."""
+
+    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
+        """Mean and deviation of each channel at each of the four places in a token, which the VAE's norm holds."""
+        height, width = (side // self.patch for side in latent_BCHW.shape[-2:])
+        norm = self.vae.bn
+        mean, std = (self._by_channel(each) for each in (norm.running_mean, (norm.running_var + self._norm_eps).sqrt()))
+        shift, deviation = (
+            functional.pixel_shuffle(each.view(1, -1, 1, 1).expand(-1, -1, height, width), self.patch)
+            for each in (mean, std)
+        )
+        return shift, 1 / deviation
+
+    def _by_channel(self, stats_F: torch.Tensor) -> torch.Tensor:
+        """Return the VAE's numbers with the four places of each channel side by side."""
+        return stats_F
+
+    @property
+    def _norm_eps(self) -> float:
+        return float(self.vae.config.batch_norm_eps)
+
+
+class Flux2KleinBase(Flux2Vae, LanguageModelBase):
     """FLUX.2 klein: told the padding of captions too, and the size of every place of an image token is known by itself.
 
     Source: huggingface/diffusers, pipelines/flux2/pipeline_flux2_klein.py.
     """
 
     padded = True
-    asked = {"latents": "torch.nn.functional.pixel_unshuffle(noise, 2)"}  # a token's four latents as channels
+    asked = _UNSHUFFLED
     layers = (9, 18, 27)  # of the language model: the transformer is told the states after these, side by side
 
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -158,20 +186,132 @@ class Flux2KleinBase(LanguageModelBase):
             txt_ids=functional.pad(order_L[:, None], (3, 0)),
         )
 
-    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
-        """Mean and deviation of each channel at each of the four places in a token, which the VAE's norm holds."""
-        height, width = (side // self.patch for side in latent_BCHW.shape[-2:])
-        norm = self.vae.bn
-        mean, std = norm.running_mean, (norm.running_var + self.vae.config.batch_norm_eps).sqrt()
-        shift, deviation = (
-            functional.pixel_shuffle(each.view(1, -1, 1, 1).expand(-1, -1, height, width), self.patch)
-            for each in (mean, std)
-        )
-        return shift, 1 / deviation
-
     def _path(self) -> Flow:
         config = self.noise_schedule.config
         return (Flux2Flow if config.use_dynamic_shifting else Flow).of(config, latents_per_token=self.patch**2)
+
+
+class ErnieImageBase(Flux2Vae, LanguageModelBase):
+    """ERNIE-Image: captions as they are, without a chat; time in thousandths.
+
+    Source: huggingface/diffusers, pipelines/ernie_image, whose prompts a further model may rewrite: not here.
+    """
+
+    image_first = True
+    asked = _UNSHUFFLED | {"use_pe": False}
+    longest = None
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        (tokenizer,) = self.tokenizers
+        ids = tokenizer(caption, truncation=True).input_ids or [tokenizer.bos_token_id or 0]
+        return torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long)
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return layers_1LD[-2]
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        answer_BFHW = self.denoiser(
+            hidden_states=functional.pixel_unshuffle(noisy_BCHW, self.patch),
+            timestep=level_B * 1000,
+            text_bth=text["embeds"],
+            text_lens=text["mask"].sum(1),
+            return_dict=False,
+        )[0]
+        return functional.pixel_shuffle(answer_BFHW, self.patch)
+
+    def _blocks(self) -> list[torch.nn.Module]:
+        return [*self.denoiser.layers]
+
+    def _feature_map(self, output: Any, noisy_BCHW: torch.Tensor) -> torch.Tensor:
+        return super()._feature_map(output.transpose(0, 1), noisy_BCHW)  # blocks have the batch behind the tokens
+
+    @property
+    def _norm_eps(self) -> float:
+        return 1e-5  # as it was trained, whatever its config says: so diffusers
+
+
+class Ideogram4Base(Flux2Vae, LanguageModelBase):
+    """Ideogram 4: told of thirteen layers of the language model; without a prompt another transformer answers.
+
+    Time runs from noise to image, and its answer points to the image. An image token has its four places side by side,
+    each with all channels.
+
+    Source: huggingface/diffusers, pipelines/ideogram4, whose prompts a further model may rewrite: not here.
+    """
+
+    flow = Ideogram4Flow
+    asked = {
+        "guidance": "guidance_scale, with guidance_schedule=None",
+        "latents": "pixel_unshuffle(noise, 2).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2).flatten(2).mT",
+    }
+    layers = (0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 35)  # after which states are taken
+
+    def unprompted(self, text: Text) -> Text:
+        """See `protocols.Base`: no token at all, by which the other transformer is asked."""
+        return {name: torch.zeros_like(tensor) for name, tensor in text.items()}
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        (tokenizer,) = self.tokenizers
+        messages = [{"role": "user", "content": [{"type": "text", "text": caption}]}]
+        asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        told = tokenizer(asked, truncation=True, add_special_tokens=False, return_tensors="pt")
+        return told.input_ids, told.attention_mask
+
+    def _row(self, caption: str) -> Text:
+        norm = self.text_encoders[0].language_model.norm  # since transformers 5 the last of the states is behind it
+        handle = norm.register_forward_hook(lambda module, arguments, output: arguments[0])
+        try:
+            return super()._row(caption)
+        finally:
+            handle.remove()
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([layers_1LD[place + 1] for place in self.layers], dim=-1).flatten(2)
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        if torch.is_grad_enabled() or (prompted_B := text["mask"].any(1)).all():
+            return self._of(self.denoiser, noisy_BCHW, level_B, text)
+        answer_BCHW = torch.empty_like(noisy_BCHW)
+        for denoiser, rows_B in ((self.denoiser, prompted_B), (self.unconditional, ~prompted_B)):
+            if rows_B.any():
+                length = int(text["mask"][rows_B].sum(1).max())  # without prompts 0
+                told = {name: tensor[rows_B, :length] for name, tensor in text.items()}
+                answer_BCHW[rows_B] = self._of(denoiser, noisy_BCHW[rows_B], level_B[rows_B], told)
+        return answer_BCHW
+
+    def _of(self, denoiser: Any, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        """Ask one of the two, told the words, what fills them up, and the image's tokens."""
+        mask_BL, places_P3 = text["mask"], self._places(noisy_BCHW.shape[-2:]).long() + _FIRST_PLACE
+        length, batch = mask_BL.shape[1], len(noisy_BCHW)
+        words_L3 = torch.arange(length, device=self.device)[:, None].expand(-1, 3)
+        image_BP = torch.ones(batch, len(places_P3), dtype=torch.long, device=self.device)
+        to_image_BLF = denoiser(
+            hidden_states=functional.pad(self._pack(noisy_BCHW), (0, 0, length, 0)),
+            timestep=1 - level_B.to(self.dtype),
+            encoder_hidden_states=functional.pad(text["embeds"], (0, 0, 0, len(places_P3))),
+            position_ids=torch.cat([words_L3, places_P3]).expand(batch, -1, -1),
+            segment_ids=torch.cat([torch.where(mask_BL, 1, _FILLED), image_BP], dim=1),
+            indicator=torch.cat([mask_BL * _WORD, image_BP * _IMAGE], dim=1),
+            return_dict=False,
+        )[0]
+        return -self._unpack(to_image_BLF[:, length:], noisy_BCHW.shape[-2:])
+
+    def _pack(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
+        return super()._pack(latent_BCHW).unflatten(2, (-1, self.patch**2)).transpose(2, 3).flatten(2)
+
+    def _unpack(self, tokens_BPF: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        return super()._unpack(tokens_BPF.unflatten(2, (self.patch**2, -1)).transpose(2, 3).flatten(2), size)
+
+    def _by_channel(self, stats_F: torch.Tensor) -> torch.Tensor:
+        return stats_F.view(self.patch**2, -1).T.flatten()
+
+    def _blocks(self) -> list[torch.nn.Module]:
+        return [*self.denoiser.layers]
+
+    def _path(self) -> Flow:
+        found = super()._path()
+        assert isinstance(found, Ideogram4Flow)
+        return dataclasses.replace(found, px=vae_px(self.vae.config))
 
 
 def by_length(

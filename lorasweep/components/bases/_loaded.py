@@ -47,13 +47,14 @@ class LoadedBase:
     memory: MemoryOptions
     pipeline: str  # diffusers' class
     scopes: Mapping[str, str]
+    unconditional: Any = None  # a denoiser of its own for what is asked without a prompt: on the device while drawing
 
     embeds_guidance = False  # see `protocols.Base`
     _waiting: list[tuple[torch.nn.Parameter, torch.Tensor]] = field(default_factory=list, init=False)
     _drawn_schedule: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        for module in (self.denoiser, *self.text_encoders, self.vae):
+        for module in (*self._denoisers, *self.text_encoders, self.vae):
             module.eval().requires_grad_(False)
         if self.memory.gradient_checkpointing:
             self.denoiser.enable_gradient_checkpointing()
@@ -70,7 +71,8 @@ class LoadedBase:
         """Store the denoiser's weights as `memory` says, those that are only drawn with too."""
         if self.memory.storage == "plain" and not self.memory.offload_denoiser:
             return
-        _stored.store(self.denoiser, self.memory.storage, self.dtype)
+        for denoiser in self._denoisers:
+            _stored.store(denoiser, self.memory.storage, self.dtype)
         with self.drawing():
             self._waiting += _stored.store(self.denoiser, self.memory.storage, self.dtype).items()
 
@@ -87,6 +89,10 @@ class LoadedBase:
     def denoiser(self) -> Any:
         """What answers."""
         return next(iter(self.parts.values()))
+
+    @property
+    def _denoisers(self) -> list[Any]:
+        return [each for each in (self.denoiser, self.unconditional) if each is not None]
 
     def with_clip_skip(self, clip_skip: int) -> Self:
         """Return these very modules, with captions read from another layer of the text encoder."""
@@ -119,10 +125,16 @@ class LoadedBase:
     def drawing(self) -> Iterator[Self]:
         """See `protocols.Base`."""
         self._exchange()
+        self._place_unconditional(self.device)
         try:
             yield self.drawn
         finally:
+            self._place_unconditional(torch.device("cpu"))
             self._exchange()
+
+    def _place_unconditional(self, device: torch.device) -> None:
+        if self.unconditional is not None:
+            _stored.place(self.unconditional, device, waiting=bool(self.memory.offload_denoiser))
 
     def _exchange(self) -> None:
         """Swap trained weights and drawn weights, one after the other, so that a card never holds both."""
@@ -194,6 +206,10 @@ class LoadedBase:
     def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
         """Return what is taken from the VAE's own latents, and what they are multiplied by then."""
         return self.vae.config.shift_factor or 0.0, self.vae.config.scaling_factor
+
+    def unprompted(self, text: Text) -> Text:
+        """See `protocols.Base`."""
+        return text
 
     def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
         """See `protocols.Base`."""

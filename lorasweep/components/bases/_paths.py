@@ -274,6 +274,26 @@ class Flux2Flow(Flow):
         return math.exp(in_200 + (in_200 - in_10) * (steps - 200) / 190)
 
 
+@dataclass(frozen=True, eq=False)
+class Ideogram4Flow(Flow):
+    """Ideogram 4's levels: a logit-normal's quantiles, whose middle goes by the size; all but pure noise at first.
+
+    Source: `_logit_normal_sigmas` and `_resolution_aware_mu` in diffusers' pipeline of Ideogram 4.
+    """
+
+    px: int = 8  # of a latent's side
+
+    def shift(self, size: tuple[int, int]) -> float:
+        """See `protocols.NoisePath`: 1 at 512 px."""
+        return math.sqrt(math.prod(size)) * self.px / 512
+
+    def _even(self, steps: int, shift: float) -> list[float]:
+        from scipy.special import expit, ndtri
+
+        quantiles = [1.5 * float(ndtri(1 - place / steps)) for place in range(1, steps)]
+        return [float(expit(each)) for each in (9.0 - math.log(shift), *quantiles)] + [0.0]
+
+
 def _spaced(spacing: str, high: float, low: float, count: int) -> list[float]:
     """Return levels from high to low.
 

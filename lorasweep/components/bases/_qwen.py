@@ -162,10 +162,10 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
     """
 
     patch = 1
+    longest = None
     asked = {
         "latents": "noise.flatten(2).transpose(1, 2)",
         "guidance": "true_cfg_scale",  # and a negative prompt must be given, or nothing is guided
-        "max_sequence_length": "not told: nothing is cut there",
         "sigmas": "numpy.linspace(1, 1 / steps, steps)",
     }
 

@@ -58,6 +58,20 @@ SD35_SCOPES = {
     "attn-mlp": r"\.(attn2?|ff|ff_context)\.",
     "full": r"\.transformer_blocks\.",
 }
+# ERNIE-Image's: attention; also the feed-forward layers, which is all that a block has. 96, 168 and 168 modules.
+# Source: the layer presets of Nerogar/OneTrainer.
+ERNIE_SCOPES = {
+    "attn": r"\.self_attention\.",
+    "attn-mlp": r"\.layers\.\d+\.",
+    "full": r"\.layers\.\d+\.",
+}
+# Ideogram 4's: attention; also the feed-forward layers; also the modulation. 136, 238 and 272 modules.
+# Source: the layer presets of Nerogar/OneTrainer.
+IDEOGRAM4_SCOPES = {
+    "attn": r"\.attention\.",
+    "attn-mlp": r"\.(attention|feed_forward)\.",
+    "full": r"\.layers\.\d+\.",
+}
 # Qwen-Image 2.1's: attention; also the feed-forward layers; modulation is shared by all blocks. 128, 224 and 224.
 QWEN21_SCOPES = {
     "attn": r"\.attn\.",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.bases import _checks, _files, _footprint, _tokens
-from lorasweep.components.bases._families import UNET
+from lorasweep.components.bases._families import UNCONDITIONAL, UNET
 from lorasweep.core import once, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import file_digest, read_object
@@ -203,6 +203,7 @@ class Source:
             memory=memory,
             pipeline=self.family.pipeline,
             scopes=self.family.scopes,
+            unconditional=parts.get(UNCONDITIONAL),
             vae_fingerprint=_files.digest_of(path, self.family, ["vae"]),
             text_fingerprint=f"{_files.digest_of(path, self.family, text_parts)}-skip{clip_skip}",
             device=torch.device("cpu"),

@@ -43,7 +43,7 @@ class TransformerBase(LoadedBase):
     image_first = False  # whether the image's tokens come before those of the text
     flow = Flow
     asked: Mapping[str, Any] = {}  # of `reproduction`: how diffusers' pipeline wants to be asked
-    longest = -1  # the tokenizer whose length is the pipeline's `max_sequence_length`
+    longest: int | None = -1  # the tokenizer whose length is the pipeline's `max_sequence_length`, if it has that
 
     def encode_captions(self, captions: Sequence[str]) -> Text:
         """Encode captions to "embeds" (B, L, D), and a "mask" (B, L) where what is filled up does not count."""
@@ -117,8 +117,9 @@ class TransformerBase(LoadedBase):
 
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
         """See `protocols.Base`."""
-        length = self.tokenizers[self.longest].model_max_length
-        found = {**super().reproduction(sampler, steps), "max_sequence_length": length, **self.asked}
+        found = {**super().reproduction(sampler, steps), **self.asked}
+        if self.longest is not None:
+            found["max_sequence_length"] = self.tokenizers[self.longest].model_max_length
         if sampler == "dpmpp_2m":  # which diffusers rounds down to whole ones
             found["timesteps"] = "scheduler.sigmas[:-1] * scheduler.config.num_train_timesteps"
         return found

@@ -18,6 +18,7 @@ MUSUBI = {
     "networks.lora_zimage": "z_image",
     "networks.lora_flux_2": "flux2_klein",
     "networks.lora_krea2": "krea2",
+    "networks.lora_ideogram4": "ideogram4",
 }
 BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", "networks.lora_lumina": "lumina2", **MUSUBI}
 LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")  # of any base
@@ -43,8 +44,9 @@ _OF_NOISE = (  # of bases that predict noise
 _NOT_MUSUBIS = ("ip_noise_gamma", "loss_type", "huber_c", "huber_schedule")
 _RANGE = ("min_timestep", "max_timestep")  # which musubi-tuner alone reads with flow matching
 _SHIFTS = {"flux1_dev": 3.0, "chroma": 3.0, "lumina2": 6.0}  # of discrete_flow_shift where it is not given; else 1
-_SAMPLING = {"anima": "sigmoid", "lumina2": "shift"}  # of timestep_sampling where it is not given; else the table's
-_BY_SIZE = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift")  # and nextdit_shift
+# Of timestep_sampling where it is not given; else the table's.
+_SAMPLING = {"anima": "sigmoid", "ideogram4": "ideogram4_shift", "lumina2": "shift"}
+_BY_SIZE = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift", "ideogram4_shift")  # and nextdit_shift
 _LEVELS = {  # which levels
     "sigma": "uniform",
     **dict.fromkeys(("uniform", "nextdit_shift"), "uniform"),
@@ -52,7 +54,12 @@ _LEVELS = {  # which levels
 }
 # musubi-tuner's mixtures: the part that stands in for all of it, and the share that it is of
 _MIXED = {"qinglong_flux": ("flux_shift", 79), "qinglong_qwen": ("qwen_shift", 95)}
-_AS_DRAWN = {"flux_shift": "flux1_dev", "qwen_shift": "qwen_image", "krea2_shift": "krea2"}  # exactly as that base is
+_AS_DRAWN = {
+    "flux_shift": "flux1_dev",
+    "qwen_shift": "qwen_image",
+    "krea2_shift": "krea2",
+    "ideogram4_shift": "ideogram4",
+}  # exactly as that base is
 
 
 def base_of(draft: Draft) -> str | None:
@@ -119,7 +126,9 @@ def put_levels(draft: Draft, base: str) -> None:
         draft.put("noise.mean", 0.0 - draft.take("logit_mean") / halves, "logit_mean")
         draft.put("noise.std", draft.take("logit_std") / halves, "logit_std")
     elif _LEVELS[asked] == "logit_normal":
-        draft.put("noise.std", draft.take("sigmoid_scale"), "sigmoid_scale")
+        is_ideogram = asked == "ideogram4_shift"
+        scale = option if is_ideogram else "sigmoid_scale"
+        draft.put("noise.std", 1.5 if is_ideogram else draft.take(scale), scale)
     if scheme in ("sigma_sqrt", "cosmap") or (is_sigma and scheme == "mode"):
         draft.leave("weighting_scheme", "levels are as noise.levels says, and every one counts the same")
     if asked in _MIXED:

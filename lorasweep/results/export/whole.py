@@ -33,7 +33,7 @@ import numpy as np
 
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
-from lorasweep.core.kohya_names import anima_name, is_anima, is_lumina2, kohya_name, lumina2_name
+from lorasweep.core.kohya_names import in_own_names, is_lumina2, kohya_name, lumina2_name
 from lorasweep.core.protocols import TellsChanges
 from lorasweep.results.runs import Checkpoint
 from lorasweep.trial.resources import build_adapter
@@ -95,7 +95,7 @@ def as_lora(whole: Tensors) -> Tensors:
         if module.startswith("lora_te_") and f"{beside}.diff" not in whole:
             nothing = np.zeros_like(difference)
             found |= _factors(beside, nothing[:1], nothing[:, :1])
-    return _in_own_names(found)
+    return found
 
 
 def _factors(module: str, down: np.ndarray, up: np.ndarray) -> Tensors:
@@ -150,19 +150,29 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
             found[f"{name}.alpha"] = np.array(alpha_of(module, config), dtype=np.float32)
         else:
             found[f"{name}.lora_up.weight"] = np.ascontiguousarray(tensor[:, :rank])
-    return _in_own_names(found)
+    return found
 
 
-def _in_own_names(tensors: Tensors) -> Tensors:
-    """Rename an Anima's and a Lumina 2's, whose queries, keys and values become one module of their ranks together."""
+def named_as_its_own(tensors: Tensors) -> Tensors:
+    """Rename a transformer's modules as ComfyUI looks for them; see `kohya_names`.
+
+    Raises:
+        InputError: factors of a Lumina 2 are no plain LoRA's, whose queries, keys and values can become one module.
+    """
+    if is_lumina2(tensors):
+        return _lumina2s(tensors)
+    names = in_own_names(tensors)
+    return {names[key]: tensor for key, tensor in tensors.items()}
+
+
+def _lumina2s(tensors: Tensors) -> Tensors:
+    """Rename a Lumina 2's; queries, keys and values become one module of their ranks together."""
     found: Tensors = {}
-    if is_anima(tensors):
-        split = ((key.rpartition(".lora_"), tensor) for key, tensor in tensors.items())
-        return {f"{anima_name(module)}.lora_{factor}": tensor for (module, _, factor), tensor in split}
-    if not is_lumina2(tensors):
-        return tensors
     for key, tensor in tensors.items():
         module, _, factor = key.rpartition(".lora_")
+        if factor not in ("A.weight", "B.weight"):
+            message = "must be lora: of other factors a Lumina 2's queries, keys and values cannot be put together"
+            raise InputError(Problem("--form", message, "give --form lora"), subject="export")
         name, attention = f"{lumina2_name(module)}.lora_{factor}", module.removesuffix(module[-1])
         if not attention.endswith(".attn.to_"):
             found[name] = tensor

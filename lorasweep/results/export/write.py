@@ -19,7 +19,16 @@ from lorasweep.core.run_folder import EXPORTS
 from lorasweep.core.safetensors_header import sort_metadata
 from lorasweep.results.export import forms, metadata
 from lorasweep.results.export.forms import Form
-from lorasweep.results.export.whole import MAGNITUDE, Tensors, as_lora, differences, dora_scales, in_its_base, to_kohya
+from lorasweep.results.export.whole import (
+    MAGNITUDE,
+    Tensors,
+    as_lora,
+    differences,
+    dora_scales,
+    in_its_base,
+    named_as_its_own,
+    to_kohya,
+)
 from lorasweep.results.runs import Checkpoint
 
 Precision = Literal["fp32", "fp16"]
@@ -83,6 +92,7 @@ def export_run(
     made = []
     for rank, path in targets.items():
         renamed = to_kohya(tensors, config, rank=rank) if config else tensors
+        renamed = named_as_its_own(renamed)
         if precision == "fp16":
             with np.errstate(over="ignore"):  # told below
                 renamed = {key: _halved(each) for key, each in renamed.items()}

@@ -83,6 +83,12 @@ def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> to
         "ChromaPipeline": {"guidance_scale": guidance, **without, "latents": packed},
         "StableDiffusion3Pipeline": {"guidance_scale": guidance, **without, "latents": latents},
         "Krea2Pipeline": {"guidance_scale": guidance - 1, **without, "latents": packed},
+        "ErnieImagePipeline": {
+            "guidance_scale": guidance,
+            **without,
+            "latents": torch.nn.functional.pixel_unshuffle(latents, 2),
+        },
+        "Ideogram4Pipeline": {"guidance_scale": guidance, "guidance_schedule": None, "latents": packed},
         "Lumina2Pipeline": {"guidance_scale": guidance, **without, "latents": latents},
         "QwenImage21Pipeline": {"true_cfg_scale": guidance, **without, "latents": packed},
     }[base.pipeline]
@@ -93,6 +99,8 @@ def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> to
             for row, prompt in enumerate(PROMPTS)
         ]
     found = torch.cat([pipeline(**what, **way, output_type=output).images for what, way in asked])
+    if base.pipeline == "ErnieImagePipeline" and output == "latent":
+        return torch.nn.functional.pixel_shuffle(found, 2)
     return base._unpack(found, latents.shape[-2:]) if found.dim() == 3 else found
 
 
@@ -328,7 +336,7 @@ def test_diffusers_reads_its_loras_back(
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import lora
-    from lorasweep.results.export.whole import to_kohya
+    from lorasweep.results.export.whole import named_as_its_own, to_kohya
     from lorasweep.results.export.write import _read
 
     base = load(name)
@@ -339,11 +347,15 @@ def test_diffusers_reads_its_loras_back(
     file = tmp_path / "it.safetensors"
     adapter.save(file)
     if form == "exported":
-        tensors = to_kohya(*_read(file))
+        tensors = named_as_its_own(to_kohya(*_read(file)))
         fused = sum(path.endswith(("to_k", "to_v")) for path in adapter.layers) if name == "lumina2" else 0
         assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * (len(adapter.layers) - fused)
-        beginnings = {"anima": "diffusion_model.blocks.", "lumina2": "diffusion_model."}
-        assert all(key.startswith(beginnings.get(name, "transformer.")) for key in tensors)
+        own = {
+            "anima": "diffusion_model.blocks.",
+            "ernie_image": "diffusion_model.layers.",
+            "lumina2": "diffusion_model.",
+        }
+        assert all(key.startswith(own.get(name, "transformer.")) for key in tensors)
         split = torch.split  # of which diffusers knows the sizes in the published one alone
         sizes = {(2304, 768, 768): [64, 32, 32]}
         monkeypatch.setattr(torch, "split", lambda it, by, dim=0: split(it, sizes.get(tuple(by), by), dim))
@@ -371,6 +383,8 @@ def test_diffusers_reads_its_loras_back(
         ("sd35", 0, 2.24, (243, 337, 385), 62),
         ("sd35", 1, 8.06, (303, 453, 529), 140),
         ("krea2", 0, 12.82, (140, 224, 256), 102),
+        ("ernie_image", 0, 2.81, (96, 168, 168), 43),
+        ("ideogram4", 0, 9.28, (136, 238, 272), 110),
         ("qwen_image_21", 0, 7.12, (128, 224, 224), 80),
         ("lumina2", 0, 2.61, (120, 210, 238), 54),
     ],
@@ -403,6 +417,7 @@ def test_an_exported_lora_is_judged_on_its_base_again(load: Load, tmp_path: Path
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import file, lora
+    from lorasweep.core.kohya_names import in_own_names
     from lorasweep.results.export.whole import to_kohya
     from lorasweep.results.export.write import _read
 
@@ -411,7 +426,8 @@ def test_an_exported_lora_is_judged_on_its_base_again(load: Load, tmp_path: Path
     for tensor in adapter.parameters()["transformer"]:
         torch.nn.init.normal_(tensor, std=0.2, generator=torch.Generator().manual_seed(0))
     adapter.save(path)
-    save_file(to_kohya(*_read(path)), path)
+    tensors = to_kohya(*_read(path))
+    save_file({in_own_names(tensors)[key]: tensor for key, tensor in tensors.items()}, path)
     level, text = torch.full((2,), 0.5), base.encode_captions(PROMPTS)
     wanted = base.predict(noise(base), level, text, FRAMES)
     adapter.remove()
@@ -531,8 +547,9 @@ def test_what_cannot_be_trained_is_refused(
     [
         ("qwen_image", "krea2"),
         ("chroma", "flux1_dev"),
-        ("sd35", "qwen_image"),
+        ("sd35", "ernie_image"),
         ("krea2", "chroma"),
+        ("ernie_image", "z_image"),
         ("qwen_image_21", "qwen_image"),
         ("lumina2", "z_image"),
         ("z_image", "lumina2"),

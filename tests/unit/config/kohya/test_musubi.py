@@ -71,6 +71,18 @@ NETWORKS: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [  # opt
         },
         ["network_module"],
     ),
+    (
+        "networks.lora_ideogram4",
+        {},
+        {
+            "base": "ideogram4",
+            "noise.levels": "logit_normal",
+            "noise.std": 1.5,
+            "noise.shift": "dynamic",
+            "adapter.targets": "attn-mlp",
+        },
+        [],
+    ),
 ]
 
 

@@ -460,13 +460,21 @@ def test_a_transformers_part_of_one_trainer_is_what_counts(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "targets"), [("sdxl", "attn-mlp"), ("flux", "full"), ("zimage", "full"), ("flux2_klein_4b", "attn-mlp")]
+    ("arch", "base", "targets"),
+    [
+        ("sdxl", "sdxl", "attn-mlp"),
+        ("flux", "flux1_dev", "full"),
+        ("zimage", "z_image", "full"),
+        ("flux2_klein_4b", "flux2_klein", "attn-mlp"),
+        ("ernie_image", "ernie_image", "full"),
+        ("ideogram4", "ideogram4", "full"),
+    ],
 )
-def test_ai_toolkit_takes_whole_blocks_of_transformers(run: Run, arch: str, targets: str) -> None:
+def test_ai_toolkit_takes_whole_blocks_of_transformers(run: Run, arch: str, base: str, targets: str) -> None:
     job = copy.deepcopy(AI_TOOLKIT)
     process = job["config"]["process"][0]
     process["network"], process["model"] = {"type": "lora", "linear": 16}, {"name_or_path": "/models/it", "arch": arch}
-    assert has(run(job), adapter="lora", adapter__targets=targets)
+    assert has(run(job), base=base, adapter="lora", adapter__targets=targets)
 
 
 def test_simple_tuners_noise_levels_and_lycoris_modules(run: Run, tmp_path: Path) -> None:
