@@ -14,7 +14,7 @@ import argparse
 import functools
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from benchmarks.gpu import SHAPES, Case, Shape, make_base
 from lorasweep.components.adapters import lora
-from lorasweep.components.bases import _families
+from lorasweep.components.bases import _families, _footprint
 from lorasweep.core.records import Frame, MemoryOptions
 
 _CPU = torch.device("cpu")
@@ -48,6 +48,7 @@ _SD35_LARGE = {
 _KLEIN = {"guidance_embeds": False}
 _KLEIN_4B = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}
 _KLEIN_9B = {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288}
+_LUMINA_NARROW = {"hidden_size": 288, "num_attention_heads": 3, "num_kv_heads": 1, "multiple_of": 32}
 
 
 def _flow(family: Any, text: dict[str, tuple[int, ...]], **config: Any) -> Shape:
@@ -73,6 +74,8 @@ SHAPES_OF = {
     "krea2": [_flow(_families.KREA2, {"embeds": (512, 12, 2560)})],
     "ideogram4": [Shape(_families.IDEOGRAM4, 128, 32, {"embeds": (512, 53248)}, config={})],
     "ernie_image": [Shape(_families.ERNIE_IMAGE, 128, 32, {"embeds": (512, 3072)}, config={"text_in_dim": 3072})],
+    "lumina2": [Shape(_families.LUMINA2, 128, 16, {"embeds": (256, 2304)}, _LUMINA_NARROW, {"cap_feat_dim": 2304})],
+    "qwen_image_21": [Shape(_families.QWEN_IMAGE_21, 64, 64, {"embeds": (512, 4096)}, {"num_attention_heads": 2})],
 }
 
 
@@ -170,9 +173,16 @@ def bytes_held(shape: Shape, *, precision: str, gradient_checkpointing: bool = F
         trained: or asked without gradients.
     """
     memory = MemoryOptions(gradient_checkpointing=gradient_checkpointing)
-    base = make_base(shape, Case(name="", memory=memory, precision=precision), "meta", small=False)
+    # Some ask their tensors for numbers, which shapes alone do not have: narrow ones have them.
+    is_real = bool(shape.tiny) and shape.family.denoiser == "transformer"
+    case = Case(name="", memory=memory, precision=precision)
+    base = make_base(shape, case, "cpu" if is_real else "meta", small=is_real)
+    weights = {name: tuple(each.shape) for name, each in base.denoiser.named_parameters() if name.endswith("weight")}
+    wider = shape.family.kept[0][0] / _footprint.width_of(weights) if is_real else 1.0
     lora.build(base, seed=0, dim=16, alpha=16.0, dropout=0.0, targets="attn-mlp", text_encoder=False)
-    _fake(base.denoiser, mode := FakeTensorMode(allow_non_fake_inputs=True))
+    mode = nullcontext() if is_real else FakeTensorMode(allow_non_fake_inputs=True)
+    if isinstance(mode, FakeTensorMode):
+        _fake(base.denoiser, mode)
     base.device = _CPU
     base.denoiser.train()
     side, tokens = shape.side, shape.text["embeds"][0]
@@ -180,13 +190,13 @@ def bytes_held(shape: Shape, *, precision: str, gradient_checkpointing: bool = F
         for parameter in base.denoiser.parameters():
             live.count(parameter, 0)
         text: Any = {name: torch.randn(1, *size, dtype=base.dtype) for name, size in shape.text.items()}
-        text["mask"] = _NoPadding(tokens)
+        text["mask"] = torch.ones(1, tokens, dtype=torch.bool) if is_real else _NoPadding(tokens)
         noisy_BCHW, frames = torch.randn(1, shape.channels, side, side), [Frame.whole(8 * side, 8 * side)]
         with torch.set_grad_enabled(trained), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             answer_BCHW = base.predict(noisy_BCHW, torch.full((1,), 0.5), text, frames)
         if trained:
             answer_BCHW.square().mean().backward()
-    return live.most / side**2
+    return live.most / side**2 * wider
 
 
 def _fake(model: torch.nn.Module, mode: FakeTensorMode) -> None:

@@ -7,11 +7,30 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from transformers import ProcessorMixin
+
 # What Cosmos takes of torchvision.
 _TORCHVISION = SimpleNamespace(
     InterpolationMode=SimpleNamespace(NEAREST="nearest"),
     functional=SimpleNamespace(resize=lambda mask, size, interpolation: mask[..., : size[0], : size[1]]),
 )
+
+
+class Words(ProcessorMixin):  # type: ignore[misc]
+    """A tokenizer as the processor of Qwen-Image 2.1, which is shown no pictures."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._words = tokenizer
+        self.tokenizer = SimpleNamespace(encode=lambda text: [-1])  # asked for a picture's place only
+
+    def __call__(self, text: list[str], **how: Any) -> Any:
+        """Tokenize."""
+        return self._words(text, **how)
+
+    def apply_chat_template(self, messages: Any, **how: Any) -> Any:
+        """Tokenize what the system says, as the template of Qwen3-VL tells it."""
+        (message,) = messages
+        return [self._words(f"<|im_start|>system\n{message['content'][0]['text']}<|im_end|>\n").input_ids]
 
 
 def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
@@ -44,12 +63,15 @@ def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
     places = ("", "_2", "_3")
     tokenizers = {f"tokenizer{place}": words for place, words in zip(places, base.tokenizers, strict=False)}
     texts = {f"text_encoder{place}": encoder for place, encoder in zip(places, base.text_encoders, strict=False)}
+    if how["pipeline"] == "QwenImage21Pipeline":
+        tokenizers = {"processor": Words(base.tokenizers[0])}
     unsafe: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
     unused = unsafe if how["pipeline"] == "StableDiffusionPipeline" else {}
     if base.unconditional is not None:
         texts["unconditional_transformer"] = base.unconditional
     pipeline = kind(**{**base.parts, **texts}, **tokenizers, **unused, vae=base.vae, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.vae_scale_factor = base.latent.px  # which not all take from the VAE
     if how["pipeline"] == "ChromaPipeline":  # whose own mask is not one, see `_chroma`
         own = pipeline._prepare_attention_mask
         pipeline._prepare_attention_mask = lambda **mask: own(**mask).bool()

@@ -68,8 +68,8 @@ class OnCuda(torch.Tensor):
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        # A gradient's copy in its parameter's layout is made where torch's own engine takes the parameter to be.
-        wanted = None if func is _aten.new_empty_strided.default else kwargs.get("device")
+        # Copies in another's layout or type are made where torch's own engine takes that one to be.
+        wanted = None if func in (_aten.new_empty_strided.default, _aten._to_copy.default) else kwargs.get("device")
         if kwargs.get("device") is not None:
             kwargs["device"] = _CPU
         if isinstance(kwargs.get("generator"), torch.Generator):

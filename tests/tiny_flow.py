@@ -230,7 +230,7 @@ def _seeing_model(kind: str, layers: int) -> dict[str, Any]:
         "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
     }
     sight = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
-    if kind == "Qwen3VLModel":
+    if kind.startswith("Qwen3VL"):
         config = transformers.Qwen3VLConfig(text_config=text, vision_config={**sight, "deepstack_visual_indexes": [0]})
     else:
         config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config={**sight, "fullatt_block_indexes": [0]})
@@ -277,6 +277,73 @@ def _krea2() -> dict[str, Any]:
             torch.nn.init.normal_(parameter, std=0.2)
     read = _seeing_model("Qwen3VLModel", 36)
     return {"transformer": transformer, "vae": _frame_vae(), **read, "scheduler": _scheduler(**DYNAMIC)}
+
+
+def _qwen_image_21() -> dict[str, Any]:
+    from diffusers import AutoencoderKLQwenImage21, QwenImage21Transformer2DModel
+
+    vae = AutoencoderKLQwenImage21(
+        base_dim=8,
+        decoder_base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False, False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.2, 0.8, 1.0, 2.0],
+        scale_factor_spatial=4,
+    )
+    transformer = QwenImage21Transformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        context_in_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    read = _seeing_model("Qwen3VLForConditionalGeneration", 2)
+    return {
+        "transformer": transformer,
+        "vae": vae,
+        "text_encoder": read["text_encoder"],
+        "processor": read["tokenizer"],
+        "scheduler": _scheduler(**DYNAMIC),
+    }
+
+
+def _lumina2() -> dict[str, Any]:
+    from diffusers import Lumina2Transformer2DModel
+    from transformers import Gemma2Config, Gemma2Model
+
+    words = _t5_tokenizer()
+    config = Gemma2Config(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+    )
+    return {
+        "transformer": Lumina2Transformer2DModel(
+            in_channels=4,
+            hidden_size=64,
+            num_layers=2,
+            num_refiner_layers=1,
+            num_attention_heads=4,
+            num_kv_heads=2,
+            multiple_of=16,
+            axes_dim_rope=(4, 6, 6),
+            axes_lens=(300, 64, 64),
+            cap_feat_dim=32,
+        ),
+        "vae": tiny_vae(scaling_factor=0.36, shift_factor=0.12),
+        "text_encoder": Gemma2Model(config),
+        "tokenizer": words,
+        "scheduler": _scheduler(shift=6.0),
+    }
 
 
 def _t5(width: int) -> Any:
@@ -374,6 +441,8 @@ _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "krea2": _krea2,
     "ernie_image": _ernie_image,
     "ideogram4": _ideogram4,
+    "qwen_image_21": _qwen_image_21,
+    "lumina2": _lumina2,
 }
 PIPELINES = {
     "flux1_dev": "FluxPipeline",
@@ -386,4 +455,6 @@ PIPELINES = {
     "krea2": "Krea2Pipeline",
     "ernie_image": "ErnieImagePipeline",
     "ideogram4": "Ideogram4Pipeline",
+    "qwen_image_21": "QwenImage21Pipeline",
+    "lumina2": "Lumina2Pipeline",
 }

@@ -31,7 +31,7 @@ from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
 from lorasweep.components.bases._scopes import UNET_SCOPES
 from lorasweep.core import registry
-from lorasweep.core.kohya_names import anima_name, kohya_name
+from lorasweep.core.kohya_names import OWN, kohya_name, own_name
 from lorasweep.core.records import BaseOptions, Component
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -115,6 +115,8 @@ FLOW: dict[str, tuple[str, dict[str, int]]] = {
     "flux2_klein": ("Flux", {"depth": 1, "depth_single_blocks": 2, "hidden_size": 64}),
     "z_image": ("Lumina2", {"n_layers": 2, "n_refiner_layers": 1, "dim": 64}),
     "krea2": ("Krea2", {"layers": 2}),
+    "ernie_image": ("ErnieImage", {}),
+    "lumina2": ("Lumina2", {}),
 }
 # Known to ComfyUI since 2026: what its code has of them.
 NEW = {"flux2_klein": "attn.to_qkv_mlp_proj", "z_image": "z_image_to_diffusers", "krea2": "Krea2"}
@@ -139,7 +141,9 @@ def test_comfyui_moves_every_weight_of_a_transformer(
     assert main(["export", "sweep/0000-a-s0", "--for", "comfyui", "--out", str(home / "x.safetensors")]) == 0
 
     layers = {inner: layer for _, inner, layer in adapted(base)}
-    own = {inner: anima_name(f"transformer.{inner}") if name == "anima" else f"transformer.{inner}" for inner in layers}
+    own = {inner: f"transformer.{inner}" for inner in layers}
+    if name in OWN:
+        own = {inner: own_name(path, name) for inner, path in own.items()}
     kind, config = FLOW[name]
     model = getattr(comfyui.comfy.model_base, kind)()
     model.model_config = SimpleNamespace(unet_config=config)
@@ -147,11 +151,15 @@ def test_comfyui_moves_every_weight_of_a_transformer(
     keys = comfyui.model_lora_keys_unet(model, {})
     patches = comfyui.load_lora(load_file(home / "x.safetensors"), keys)
 
-    assert len(patches) == len(layers) == len(set(own.values()))
     adapter.set_weight(0.7)
+    held: dict[str, list[Any]] = {}  # of Lumina 2 queries, keys and values, one after another
     for inner, layer in layers.items():
-        key, part, change = (*([found] if isinstance(found := keys[own[inner]], str) else found), None, None)[:3]
-        plain, wanted = (weight.detach() for weight in (layer.get_base_layer().weight, effective_weight(layer)))
+        held.setdefault(own[inner], []).append(layer)
+    assert len(patches) == len(held) and (name == "lumina2" or len(held) == len(layers))
+    for inner, parts in held.items():
+        key, part, change = (*([found] if isinstance(found := keys[inner], str) else found), None, None)[:3]
+        plain = torch.cat([layer.get_base_layer().weight.detach() for layer in parts])
+        wanted = torch.cat([effective_weight(layer).detach() for layer in parts])
         _, start, length = part or (0, 0, len(plain))
         fused = torch.zeros(start + length, *plain.shape[1:])
         fused[start:] = change(plain) if change else plain

@@ -8,11 +8,12 @@ round.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from lorasweep.core.kohya_names import anima_name, is_anima
+from lorasweep.core.kohya_names import is_anima, is_lumina2, own_name
 
 _FLUX_DOUBLE = {
     "img_attn.qkv": "attn.to_q attn.to_k attn.to_v",
@@ -172,7 +173,11 @@ def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
     known = set(paths)
     if is_anima(known):
         for path in known:
-            yield anima_name(path).removeprefix("diffusion_model."), Place((path,))
+            yield own_name(path, "anima").removeprefix("diffusion_model."), Place((path,))
+        return
+    if is_lumina2(known):
+        for name, group in itertools.groupby(sorted(known, key=_in_order), lambda path: _in_order(path)[0]):
+            yield name.removeprefix("diffusion_model."), Place(tuple(group))
         return
     for here, there, names in _BLOCKS:
         block = re.compile(rf"transformer\.{re.escape(here)}\.(\d+)\.")
@@ -185,3 +190,8 @@ def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
     for theirs, ours in _OUTSIDE:
         if (path := f"transformer.{ours}") in known:
             yield theirs, Place((path,), ours == _SWAPPED)
+
+
+def _in_order(path: str) -> tuple[str, int]:
+    """Have queries, keys and values of a Lumina 2 stand one after another."""
+    return own_name(path, "lumina2"), "qkv".find(path[-1])

@@ -115,7 +115,7 @@ def _of_path(message: str, hint: str = "") -> Finding:
 def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Finding]:
     index = find_object(folder / family.index)
     kind = None if index is None else index.get("_class_name")
-    if kind != family.pipeline:
+    if kind not in (family.pipeline, family.formerly or family.pipeline):
         owner = _files.family_of_folder(folder)
         other = f"override: base={owner.name}" if owner else ""
         if index is None:

@@ -23,6 +23,8 @@ from lorasweep.components.bases._scopes import (
     FLUX_SCOPES,
     IDEOGRAM4_SCOPES,
     KREA2_SCOPES,
+    LUMINA2_SCOPES,
+    QWEN21_SCOPES,
     QWEN_SCOPES,
     SD35_SCOPES,
     UNET_SCOPES,
@@ -41,6 +43,7 @@ class Family:
     name: str  # as chosen in a recipe, `base=<name>`
     title: str  # for people
     pipeline: str  # diffusers' class
+    formerly: str = ""  # what folders that were saved earlier call it
     loaded: tuple[str, str]  # module here and class of what it is once loaded
     scopes: Mapping[str, str]  # `adapter.targets` -> pattern of the names of modules, with a dot in front
     classes: Mapping[str, str]  # of parts with weights, the denoiser first, text encoders in the order of reading
@@ -68,8 +71,6 @@ class Family:
         (137_952, 335_000, 86_000, 26_000),
         (253_864, 549_000, 49_000, 18_000),
     )
-    # Of a transformer's blocks in files: modules of the original code, and those here whose outputs each has in turn.
-    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # What exported files call them, by the width of the text: kohya's version, whether it is 2.x, and modelspec's
     # architecture; one without a second holds for all widths, none says nothing.
     versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
@@ -325,26 +326,45 @@ IDEOGRAM4 = Family(
     tokens=(2048, 8),
     alone=r"llm_cond_(norm|proj)\.",
     kept=((3_721_474, 3_562_000, 220_000, 186_000),),
-    fused={
-        "attention.qkv": ("attention.to_q", "attention.to_k", "attention.to_v"),
-        "attention.o": ("attention.to_out.0",),
-    },
     **_FLOW,
 )
-# Chroma and FLUX.2 have blocks called as FLUX.1's.
+QWEN_IMAGE_21 = Family(
+    name="qwen_image_21",
+    title="Qwen-Image 2.1",
+    pipeline="QwenImage21Pipeline",
+    loaded=("_qwen", "QwenImage21Base"),
+    scopes=QWEN21_SCOPES,
+    classes={
+        "transformer": "QwenImage21Transformer2DModel",
+        "vae": "AutoencoderKLQwenImage21",
+        "text_encoder": "Qwen3VLForConditionalGeneration",
+    },
+    frozen=("text_encoder",),
+    words=("processor",),
+    window="processor",
+    tokens=(1024, 8),
+    alone=r"txt_in\.text_norm\.",
+    kept=((2_687_360, 10_812_000, 840_000, 287_000),),
+    **_FLOW,
+)
+LUMINA2 = Family(
+    name="lumina2",
+    title="Lumina-Image 2",
+    pipeline="Lumina2Pipeline",
+    formerly="Lumina2Text2ImgPipeline",
+    loaded=("_language", "Lumina2Base"),
+    scopes=LUMINA2_SCOPES,
+    classes={"transformer": "Lumina2Transformer2DModel", "vae": "AutoencoderKL", "text_encoder": "Gemma2Model"},
+    frozen=("text_encoder",),
+    tokens=(256, 31),
+    alone=r"(time_caption_embed\.|layers\.0\.adaLN_modulation\.1\.)",
+    kept=((1_800_320, 1_562_000, 214_000, 38_000),),
+    **_FLOW,
+)
+# Chroma and FLUX.2 have blocks called as FLUX.1's, Lumina 2 as Z-Image's.
 FAMILIES = (
-    STABLE_DIFFUSION,
-    SDXL,
-    CHROMA,
-    FLUX2_KLEIN,
-    FLUX1_DEV,
-    Z_IMAGE,
-    ANIMA,
-    QWEN_IMAGE,
-    SD35,
-    KREA2,
-    ERNIE_IMAGE,
-    IDEOGRAM4,
+    *(STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, LUMINA2, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2),
+    *(ERNIE_IMAGE, IDEOGRAM4, QWEN_IMAGE_21),
 )
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
@@ -377,11 +397,13 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"joint_blocks\.", "a Stable Diffusion 3", _ALONE_HINT.format("sd35")),
     (r"(single|double)_stream_modulation", "a FLUX.2", _ALONE_HINT.format("flux2_klein")),
     (r"(double_blocks|single_transformer_blocks)\.", "a FLUX.1", _ALONE_HINT.format("flux1_dev")),
-    (r"cap_embedder\.", "a Lumina 2 or Z-Image", _ALONE_HINT.format("z_image")),
+    (r"(time_caption_embed|layers\.0\.adaLN_modulation\.1)\.", "a Lumina 2", _ALONE_HINT.format("lumina2")),
+    (r"cap_embedder\.", "a Z-Image", _ALONE_HINT.format("z_image")),
     (r"(txtfusion|text_fusion)\.", "a Krea 2", _ALONE_HINT.format("krea2")),
     (r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image", _ALONE_HINT.format("qwen_image")),
     (r"layers\.\d+\.self_attention\.", "an ERNIE-Image", _ALONE_HINT.format("ernie_image")),
     (r"llm_cond_(norm|proj)\.", "an Ideogram 4", _ALONE_HINT.format("ideogram4")),
+    (r"txt_in\.text_norm\.", "a Qwen-Image 2.1", _ALONE_HINT.format("qwen_image_21")),
     (r"txt_in\.", "one of Qwen-Image's kin", _NEVER),
     (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),
 )

@@ -30,7 +30,7 @@ _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 def family_of_folder(folder: Path) -> Family | None:
     """Return the family whose pipeline a folder's index names; None when it is none of ours."""
     said = ((family, files.read_object(folder / family.index).get("_class_name")) for family in FAMILIES)
-    return next((family for family, pipeline in said if family.pipeline == pipeline), None)
+    return next((family for family, pipeline in said if pipeline in (family.pipeline, family.formerly)), None)
 
 
 def config_folder(path: Path, family: Family) -> Path:

@@ -6,7 +6,7 @@ B batch, C latent channels, H W latent height and width, P image tokens, L text 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,13 @@ from lorasweep.components.bases._files import vae_px
 from lorasweep.components.bases._paths import Flow, Flux2Flow, Ideogram4Flow
 from lorasweep.components.bases._transformer import TransformerBase
 from lorasweep.core.protocols import Text
+from lorasweep.core.records import Frame
 
+_ASSISTANT = (  # of Lumina 2
+    "You are an assistant designed to generate superior images with the superior degree of image-text alignment based "
+    "on textual prompts or user prompts."
+)
+_START = "<Prompt Start>"
 # Their pipelines go on from the answer with the prompt, so that 0 guides nothing.
 LOWER_BY_1 = {"guidance": "guidance_scale, which is lower by 1"}
 # Of Ideogram 4's tokens: where those of the image begin, and what each kind is called.
@@ -82,6 +88,51 @@ class ZImageBase(LanguageModelBase):
         captions = [row_LD[:length] for row_LD, length in zip(text["embeds"], lengths, strict=True)]
         to_image = self.denoiser([*noisy_BCHW.unsqueeze(2)], 1 - level_B, captions, return_dict=False)[0]
         return -torch.stack(to_image).squeeze(2)
+
+    def _blocks(self) -> list[torch.nn.Module]:
+        return [*self.denoiser.layers]
+
+
+class Lumina2Base(LanguageModelBase):
+    """Lumina-Image 2: as Z-Image's its time runs from noise to image; rows of a guided answer keep their length.
+
+    Captions stand behind what the assistant is to do, unless they bring that themselves, up to "<Prompt Start>"; the
+    empty one stands alone, as the pipeline's negative prompt does.
+
+    Source: huggingface/diffusers, pipelines/lumina2/pipeline_lumina2.py.
+    """
+
+    asked = {"negative_prompt": "what prompts are told in front of them is in front of this too, unless it is empty"}
+
+    def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
+        """See `protocols.Base`."""
+        guided = super().guide(without, with_prompt, guidance)
+        return guided * (with_prompt.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+
+    def features(
+        self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
+    ) -> torch.Tensor:
+        """See `protocols.Base`."""
+        return by_length(super().features, noisy_BCHW, t_B, text, frames)  # filling would be behind the image
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        (tokenizer,) = self.tokenizers
+        asked = f"{_ASSISTANT} {_START} {caption}" if caption and _START not in caption else caption
+        told = tokenizer(asked, truncation=True, return_tensors="pt")
+        return told.input_ids, told.attention_mask
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return layers_1LD[-2]
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        to_image: torch.Tensor = self.denoiser(
+            hidden_states=noisy_BCHW.contiguous(),
+            timestep=1 - level_B,
+            encoder_hidden_states=text["embeds"],
+            encoder_attention_mask=text["mask"],
+            return_dict=False,
+        )[0]
+        return -to_image
 
     def _blocks(self) -> list[torch.nn.Module]:
         return [*self.denoiser.layers]
@@ -261,3 +312,21 @@ class Ideogram4Base(Flux2Vae, LanguageModelBase):
         found = super()._path()
         assert isinstance(found, Ideogram4Flow)
         return dataclasses.replace(found, px=vae_px(self.vae.config))
+
+
+def by_length(
+    ask: Callable[[torch.Tensor, torch.Tensor, Text, Sequence[Frame]], torch.Tensor],
+    noisy_BCHW: torch.Tensor,
+    t_B: torch.Tensor,
+    text: Text,
+    frames: Sequence[Frame],
+) -> torch.Tensor:
+    """Ask with captions of one length at a time, so that nothing is filled up; the answers in the order of rows."""
+    lengths: list[int] = text["mask"].sum(1).tolist()
+    found: dict[int, torch.Tensor] = {}
+    for length in dict.fromkeys(lengths):
+        rows = [row for row, each in enumerate(lengths) if each == length]
+        told = {name: tensor[rows, :length] for name, tensor in text.items()}
+        answers = ask(noisy_BCHW[rows], t_B[rows], told, [frames[row] for row in rows])
+        found |= zip(rows, answers, strict=True)
+    return torch.stack([found[row] for row in range(len(lengths))])

@@ -9,22 +9,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 
-from lorasweep.components.bases._language import LOWER_BY_1, LanguageModelBase
+from lorasweep.components.bases._language import LOWER_BY_1, LanguageModelBase, by_length
 from lorasweep.components.bases._transformer import PACKED, TransformerBase
 from lorasweep.core.protocols import Text
+from lorasweep.core.records import Frame
 
 _BEFORE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n"
 )
+_SYSTEM = "<|im_start|>system\nComprehend and analyze the provided prompt.<|im_end|>\n"  # of 2.1
 _AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 _INSTRUCTION = 34  # tokens of `_BEFORE`, as both count them
 _ENDING = 5  # tokens of `_AFTER`
 
 
 class QwenVae(TransformerBase):
-    """The VAE of Qwen-Image, Anima and Krea 2: made for films, of which a picture is one frame.
+    """The VAEs of Qwen-Image, Anima and Krea 2, and of Qwen-Image 2.1: made for films, of which a picture is one frame.
 
     Every channel of the latents has a mean and a deviation of its own.
     """
@@ -147,3 +150,70 @@ class Krea2Base(QwenVae, LanguageModelBase):
             position_ids=torch.cat([places_P3.new_zeros(text["embeds"].shape[1], 3), places_P3]),
             encoder_attention_mask=None if text["mask"].all() else text["mask"],
         )
+
+
+class QwenImage21Base(QwenVae, LanguageModelBase):
+    """Qwen-Image 2.1: told the states before the language model's last norm; pictures have an opacity.
+
+    The image's places begin where the text ends, filling included, so that only captions of one length are asked at
+    once.
+
+    Source: huggingface/diffusers, pipelines/qwenimage21/pipeline_qwenimage21.py.
+    """
+
+    patch = 1
+    longest = None
+    asked = {
+        "latents": "noise.flatten(2).transpose(1, 2)",
+        "guidance": "true_cfg_scale",  # and a negative prompt must be given, or nothing is guided
+        "sigmas": "numpy.linspace(1, 1 / steps, steps)",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for encoder, tokenizer in zip(self.text_encoders, self.tokenizers, strict=True):
+            encoder.model.language_model.norm.register_forward_hook(_undo)
+            self.dropped = len(tokenizer(_SYSTEM).input_ids)
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        (tokenizer,) = self.tokenizers
+        asked = f"{_SYSTEM}<|im_start|>user\n{caption or ' '}{_AFTER}"
+        most = tokenizer.model_max_length + self.dropped
+        told = tokenizer(asked, truncation=True, max_length=most, return_tensors="pt")
+        return told.input_ids, told.attention_mask
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        return layers_1LD[-1]
+
+    def features(
+        self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
+    ) -> torch.Tensor:
+        """See `protocols.Base`."""
+        return by_length(super().features, noisy_BCHW, t_B, text, frames)
+
+    def _answer(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
+        return by_length(super()._answer, noisy_BCHW, t_B, text, frames)
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        (batch, length), (height, width) = text["embeds"].shape[:2], noisy_BCHW.shape[-2:]
+        places_L = torch.arange(length + height * width // 4, device=self.device) >= length  # of four tokens each
+        return self._ask(
+            noisy_BCHW,
+            level_B,
+            text,
+            img_shapes=[[(1, height, width)]] * batch,
+            img_mask=places_L.expand(batch, -1),
+        )
+
+    def _posterior(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super()._posterior(functional.pad(pixels_BCHW, (0, 0, 0, 0, 0, 1), value=1.0))
+
+    def _decoded(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
+        return super()._decoded(raw_BCHW)[:, :3]
+
+    def _unpack(self, tokens_BPF: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        return super()._unpack(tokens_BPF[:, -size.numel() :], size)  # those of the text come first
+
+
+def _undo(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
+    return arguments[0]

@@ -72,3 +72,15 @@ IDEOGRAM4_SCOPES = {
     "attn-mlp": r"\.(attention|feed_forward)\.",
     "full": r"\.layers\.\d+\.",
 }
+# Qwen-Image 2.1's: attention; also the feed-forward layers; modulation is shared by all blocks. 128, 224 and 224.
+QWEN21_SCOPES = {
+    "attn": r"\.attn\.",
+    "attn-mlp": r"\.(attn|img_mlp)\.",
+    "full": r"\.transformer_blocks\.",
+}
+# Lumina 2's: attention; also the feed-forward layers; also the modulation, as kohya's LoRA. 120, 210 and 238.
+LUMINA2_SCOPES = {
+    "attn": r"\.attn\.",
+    "attn-mlp": r"\.(attn|feed_forward)\.",
+    "full": r"\.(layers|noise_refiner|context_refiner)\.",
+}

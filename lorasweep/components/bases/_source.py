@@ -51,11 +51,6 @@ class Source:
         return self.family.parts
 
     @property
-    def FUSED(self) -> Mapping[str, tuple[str, ...]]:  # noqa: N802
-        """Modules that are one in files; see `Family.fused`."""
-        return self.family.fused
-
-    @property
     def SCOPES(self) -> Mapping[str, str]:
         """See `Family.scopes`."""
         return self.family.scopes

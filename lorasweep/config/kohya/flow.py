@@ -1,4 +1,4 @@
-"""Networks of bases that are trained with flow matching: sd-scripts' of FLUX.1 and Anima, and musubi-tuner's.
+"""Networks of bases that are trained with flow matching: sd-scripts' of FLUX.1, Anima and Lumina 2, and musubi-tuner's.
 
 musubi-tuner is of sd-scripts' author, and its options mean the same; what it takes where nothing is said differs.
 """
@@ -20,7 +20,7 @@ MUSUBI = {
     "networks.lora_krea2": "krea2",
     "networks.lora_ideogram4": "ideogram4",
 }
-BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", **MUSUBI}
+BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", "networks.lora_lumina": "lumina2", **MUSUBI}
 LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")  # of any base
 NO_LYCORIS = "LyCORIS is translated for Stable Diffusion, FLUX.1 and Chroma alone: write a recipe by docs/flags.md"
 RENAMED = {"dit": "pretrained_model_name_or_path", "image_directory": "image_dir"}  # musubi-tuner's, sd-scripts'
@@ -34,23 +34,22 @@ OPTIONS = (
     *("weighting_scheme", "logit_mean", "logit_std", "preserve_distribution_shape"),
 )
 # The modules that they take.
-TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), **dict.fromkeys(("flux1_dev", "chroma", "krea2"), "full")}
-_FILES = ("ae", "clip_l", "t5xxl", "qwen3", "vae")
+_WHOLE_BLOCKS = ("flux1_dev", "chroma", "krea2", "lumina2")
+TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), **dict.fromkeys(_WHOLE_BLOCKS, "full")}
+_FILES = ("ae", "clip_l", "t5xxl", "qwen3", "gemma2", "vae")
 _OF_NOISE = (  # of bases that predict noise
     *("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip", "max_token_length"),
     *("adaptive_noise_scale", "multires_noise_iterations", "multires_noise_discount"),
 )
 _NOT_MUSUBIS = ("ip_noise_gamma", "loss_type", "huber_c", "huber_schedule")
 _RANGE = ("min_timestep", "max_timestep")  # which musubi-tuner alone reads with flow matching
-_SHIFTS = {"flux1_dev": 3.0, "chroma": 3.0}  # of discrete_flow_shift where it is not given; else 1
-_SAMPLING = {
-    "anima": "sigmoid",
-    "ideogram4": "ideogram4_shift",
-}  # of timestep_sampling where it is not given; else the table's
-_BY_SIZE = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift", "ideogram4_shift")
+_SHIFTS = {"flux1_dev": 3.0, "chroma": 3.0, "lumina2": 6.0}  # of discrete_flow_shift where it is not given; else 1
+# Of timestep_sampling where it is not given; else the table's.
+_SAMPLING = {"anima": "sigmoid", "ideogram4": "ideogram4_shift", "lumina2": "shift"}
+_BY_SIZE = ("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift", "ideogram4_shift")  # and nextdit_shift
 _LEVELS = {  # which levels
     "sigma": "uniform",
-    "uniform": "uniform",
+    **dict.fromkeys(("uniform", "nextdit_shift"), "uniform"),
     **dict.fromkeys(("sigmoid", "shift", *_BY_SIZE, "logsnr", "qinglong_flux", "qinglong_qwen"), "logit_normal"),
 }
 # musubi-tuner's mixtures: the part that stands in for all of it, and the share that it is of
@@ -96,6 +95,9 @@ def put_base(draft: Draft, base: str) -> None:
     draft.leave(option, "give base.path=the base's folder in diffusers' format; base.weights is this file")
     if (weights := draft.take(option)) and weights.endswith(".safetensors"):
         draft.put("base.weights", weights, option)
+    if base == "lumina2":
+        there = "there behind system_prompt, which is empty unless it is given"
+        draft.differ("network_module", f"captions stand behind the pipeline's own system prompt here; {there}")
     if versions := _VERSIONS.get(base):
         draft.ignore("model_version", f"is base={base}")
         if (asked := draft.take("model_version") or ("dev" if base == "flux2_klein" else versions[0])) not in versions:
@@ -135,7 +137,7 @@ def put_levels(draft: Draft, base: str) -> None:
         asked = alike
     if asked == "shift" or (is_sigma and not is_musubi):
         draft.put("noise.shift", draft.take(shift) if draft.given(shift) else _SHIFTS.get(base, 1.0), shift)
-    elif asked in _BY_SIZE:
+    elif asked in (*_BY_SIZE, "nextdit_shift"):
         draft.put("noise.shift", "dynamic", option)
         if _AS_DRAWN.get(asked) != base:
             draft.differ(option, f"levels shift as {base} is drawn; there by another line through the number of tokens")
@@ -144,7 +146,12 @@ def put_levels(draft: Draft, base: str) -> None:
     draft.ignore(shift, f"is not read with {option}={asked}")
     _put_range(draft, asked, is_sigma=is_sigma)
     for option, there, ours, bases in (
-        ("model_prediction_type", "sigma_scaled", "the transformer's own answer is compared, as with raw", _SHIFTS),
+        (
+            "model_prediction_type",
+            "sigma_scaled",
+            "the transformer's own answer is compared, as with raw",
+            ("flux1_dev", "chroma"),
+        ),
         ("guidance_scale", "3.5", "the transformer is told 1", ("flux1_dev",)),
     ):
         if base in bases:

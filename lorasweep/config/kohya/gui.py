@@ -45,11 +45,12 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
     for box, (base, *types) in _TABLE["other_bases"].items():
         if fields.get(box) is True and not str(fields["LoRA_type"]).startswith(tuple(types)):
             what = f"is of a training of {base} with {fields['LoRA_type']}, must be of Stable Diffusion 1.x, 2.x or XL"
-            problem = Problem(box, f"{what}, or of LoRA_type Flux1 or Anima", "write a recipe by docs/flags.md")
+            problem = Problem(box, f"{what}, or of LoRA_type Flux1, Anima or Lumina", "write a recipe by docs/flags.md")
             raise ConfigError(problem, subject=str(path))
     names = {theirs: own for own, theirs in _TABLE["renamed"].items() if own in fields}
-    if fields["LoRA_type"] == "Anima":
-        names |= {field.removeprefix("anima_"): field for field in fields if field.startswith("anima_")}
+    if fields["LoRA_type"] in ("Anima", "Lumina"):
+        prefix = f"{fields['LoRA_type'].lower()}_"
+        names |= {field.removeprefix(prefix): field for field in fields if field.startswith(prefix)}
         kept = {field: value for field, value in fields.items() if field not in _TABLE["of_flux"].split()}
         fields = kept | {theirs: fields[own] for theirs, own in names.items()}
     handed_on = {*_TABLE["renamed"], *(KNOWN - _OWN)}

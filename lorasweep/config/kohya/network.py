@@ -28,7 +28,11 @@ def translate_network(draft: Draft) -> None:
     if (base := flow.base_of(draft)) and is_musubi == (base in flow.MUSUBI.values()):
         name = _lycoris(draft, base) if module in flow.LYCORIS else _flow(draft, base)
     elif is_musubi or (module and _OF_OTHER_BASES.fullmatch(module)):
-        here = "Qwen-Image, Z-Image, FLUX.2 klein or Krea 2" if is_musubi else "Stable Diffusion, FLUX.1 or Anima"
+        here = (
+            "Qwen-Image, Z-Image, FLUX.2 klein or Krea 2"
+            if is_musubi
+            else "Stable Diffusion, FLUX.1, Anima or Lumina 2"
+        )
         what = f"must be of {here}, got {module}"
         hint = "networks of other bases are not translated: write a recipe by docs/flags.md"
         draft.problem("network_module", what, flow.NO_LYCORIS if module in flow.LYCORIS else hint)
@@ -102,14 +106,16 @@ def _flow(draft: Draft, base: str) -> str:
     put_rank(draft, *_RANK)
     draft.put("adapter.targets", flow.TARGETS[base], "network_module")
     _tell_fused(draft, base)
+    if base == "lumina2":
+        draft.differ("network_module", "there the last layer is taken too")
     if base == "krea2":
         draft.differ("network_module", "there the eight layers before, between and after the blocks are taken too")
     return "lora"
 
 
 def _tell_fused(draft: Draft, base: str) -> None:
-    if base in ("flux1_dev", "chroma", "flux2_klein") and not draft.take("network_args.split_qkv"):
-        more = ", and a single block's MLP too" if base != "flux2_klein" else ""
+    if base in ("flux1_dev", "chroma", "flux2_klein", "lumina2") and not draft.take("network_args.split_qkv"):
+        more = ", and a single block's MLP too" if base in ("flux1_dev", "chroma") else ""
         reason = f"there queries, keys and values share one first factor{more}; here each has its own"
         draft.differ("network_module", reason)
 

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorasweep.core import kohya_names, registry
+from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
-from lorasweep.core.kohya_names import kohya_name
+from lorasweep.core.kohya_names import OWN, kohya_name, own_name
 from lorasweep.core.protocols import TellsChanges
 from lorasweep.results.runs import Checkpoint
 from lorasweep.trial.resources import build_adapter
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 # ranks keeps the identity's numbers exact, and small in half precision.
 ALPHA = 512.0
 MAGNITUDE = ".lora_magnitude_vector"
-_IN_BLOCK = re.compile(r"transformer\.(\w+\.\d+\.)(.+?)(\.lora_[AB]\.weight|\.[^.]+)")
-_JOINED = (".diff", ".lora_A.weight", ".lora_B.weight")  # of modules that are one in the original code
 Tensors = dict[str, np.ndarray]
 
 
@@ -156,32 +154,34 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
     return found
 
 
-def in_own_names(tensors: Tensors, fused: Mapping[str, Sequence[str]]) -> Tensors:
-    """Name a transformer's tensors as ComfyUI looks for them; those of other bases stay as they are.
+def named_as_its_own(tensors: Tensors, base: str) -> Tensors:
+    """Rename a transformer's tensors as ComfyUI looks for them; see `kohya_names.OWN`.
 
-    Args:
-        tensors: by `transformer.<block>.<module>.<tensor>`.
-        fused: see a base's `FUSED`: LoRAs of modules that are one become one whose rank is their ranks' sum.
+    Queries, keys and values that are one module there become one, a LoRA's of their ranks together.
+
+    Raises:
+        InputError: they are factors of another kind, which cannot be put together.
     """
-    if not fused:
-        return {kohya_names.in_own_names(tensors)[key]: tensor for key, tensor in tensors.items()}
-    places = {ours: (name, place) for name, modules in fused.items() for place, ours in enumerate(modules)}
-    found: dict[str, dict[int, np.ndarray]] = {}
+    if base not in OWN:
+        return tensors
+    found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     for key, tensor in tensors.items():
-        match = _IN_BLOCK.fullmatch(key)
-        assert match, "adapters sit in its blocks alone"
-        block, module, kind = match.groups()
-        name, place = places.get(module, (module, 0)) if kind in _JOINED else (module, 0)
-        found.setdefault(f"diffusion_model.{block}{name}{kind}", {})[place] = tensor
-    return {key: _joined(key, [parts[place] for place in sorted(parts)]) for key, parts in found.items()}
+        module, kind, _ = re.split(r"(\.lora_[AB]\.weight|\.[^.]+)$", key)
+        found.setdefault((own_name(module, base), kind), {})["qkv".find(module[-1])] = tensor
+    return {
+        f"{name}{kind}": _joined(kind, [parts[at] for at in sorted(parts)]) for (name, kind), parts in found.items()
+    }
 
 
-def _joined(key: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+def _joined(kind: str, parts: Sequence[np.ndarray]) -> np.ndarray:
     from scipy.linalg import block_diag
 
     if len(parts) == 1:
         return parts[0]
-    joined: np.ndarray = block_diag(*parts) if key.endswith(_JOINED[2]) else np.concatenate(parts)
+    if kind not in (".lora_A.weight", ".lora_B.weight", ".diff"):
+        message = "must be lora: of other factors this base's queries, keys and values cannot be put together"
+        raise InputError(Problem("--form", message, "give --form lora"), subject="export")
+    joined: np.ndarray = block_diag(*parts) if "_B" in kind else np.concatenate(parts)
     return joined
 
 

@@ -26,7 +26,7 @@ from lorasweep.results.export.whole import (
     differences,
     dora_scales,
     in_its_base,
-    in_own_names,
+    named_as_its_own,
     to_kohya,
 )
 from lorasweep.results.runs import Checkpoint
@@ -92,7 +92,7 @@ def export_run(
     made = []
     for rank, path in targets.items():
         renamed = to_kohya(tensors, config, rank=rank) if config else tensors
-        renamed = in_own_names(renamed, registry.load("base", saved.recipe.base.name).FUSED)
+        renamed = named_as_its_own(renamed, saved.recipe.base.name)
         if precision == "fp16":
             with np.errstate(over="ignore"):  # told below
                 renamed = {key: _halved(each) for key, each in renamed.items()}

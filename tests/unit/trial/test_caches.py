@@ -152,7 +152,7 @@ def test_embeddings_are_the_frozen_encoders_whoever_trains_it(base: Any, tmp_pat
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["z_image", "qwen_image", "krea2", "chroma"])
+@pytest.mark.parametrize("name", ["z_image", "qwen_image", "krea2", "chroma", "qwen_image_21", "lumina2"])
 def test_a_language_models_states_are_kept_without_padding_and_in_the_precision_of_training(
     name: str, tiny_flow: Callable[[str], Path], tmp_path: Path
 ) -> None:

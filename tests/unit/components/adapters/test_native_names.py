@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
@@ -13,12 +14,16 @@ import pytest
 import torch
 from diffusers.loaders import lora_conversion_utils as diffusers_reads
 from fresh_bases import fresh
+from run_folders import write_run
 from safetensors.torch import load_file, save_file
+from shipped import build, shake
+from tiny_training import make_recipe
 
 from lorasweep.cli import main
 from lorasweep.components.adapters import file, lora
 from lorasweep.components.adapters._file_names import place
-from lorasweep.core.records import BaseOptions, Frame
+from lorasweep.core import registry
+from lorasweep.core.records import BaseOptions, Component, Frame
 
 Tensors = dict[str, torch.Tensor]
 RANK, ALPHA = 2, 1.0
@@ -196,6 +201,7 @@ FUSED = {  # by base: what the original code calls three modules in one
         "layers.{}.attention.qkv": "layers.{}.attention.to_q|to_k|to_v",
         "layers.{}.attention.o": "layers.{}.attention.to_out.0",
     },
+    "lumina2": {"layers.{}.attention.qkv": "layers.{}.attn.to_q|to_k|to_v"},
     "sd35": {
         "joint_blocks.{}.x_block.attn.qkv": "transformer_blocks.{}.attn.to_q|to_k|to_v",
         "joint_blocks.{}.context_block.attn.qkv": "transformer_blocks.{}.attn.add_q_proj|add_k_proj|add_v_proj",
@@ -302,3 +308,29 @@ def test_a_fused_file_of_lycoris_acts_on_the_parts_as_on_the_whole(
         out = home / "again.safetensors"
         assert main(["export", run, "--form", "lora", "--out", str(out)]) == 0
         assert not any("lokr" in key for key in load_file(out))
+
+
+@torch.no_grad()
+def test_a_loha_of_lumina_2_is_written_whole(
+    tiny_flow: Callable[[str], Path], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its factors could not be put together where queries, keys and values are one module."""
+    name = "lumina2"
+    base = fresh(BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8))
+    recipe = dataclasses.replace(
+        make_recipe(tiny_flow(name), adapter=Component(name="loha", options={"dim": 2, "alpha": 2.0})),
+        base=BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8),
+    )
+    adapter = build(registry.load("adapter", "loha"), base, seed=0, dim=2, alpha=2.0)
+    shake(adapter)
+    wanted = {path: adapter.delta(layer).clone() for path, layer in adapter.layers.items()}
+    write_run(home / "outputs" / "sweep" / "0000-a-s0", recipe, home / "images", adapter)
+    assert main(["export", "sweep/0000-a-s0", "--out", str(home / "x.safetensors")]) == 2
+    assert "give --form lora" in capsys.readouterr().err
+    assert main(["export", "sweep/0000-a-s0", "--form", "lora", "--out", str(home / "x.safetensors")]) == 0
+    adapter.remove()
+    assert all(key.startswith("diffusion_model.") for key in load_file(home / "x.safetensors"))
+    read = file.build(base, seed=0, path=str(home / "x.safetensors"))
+    assert read.layers.keys() == wanted.keys()
+    for path, layer in read.layers.items():
+        torch.testing.assert_close(read.delta(layer), wanted[path], atol=1e-5, rtol=1e-4)

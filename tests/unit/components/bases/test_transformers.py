@@ -89,8 +89,16 @@ def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> to
             "latents": torch.nn.functional.pixel_unshuffle(latents, 2),
         },
         "Ideogram4Pipeline": {"guidance_scale": guidance, "guidance_schedule": None, "latents": packed},
+        "Lumina2Pipeline": {"guidance_scale": guidance, **without, "latents": latents},
+        "QwenImage21Pipeline": {"true_cfg_scale": guidance, **without, "latents": packed},
     }[base.pipeline]
-    found = pipeline(**common, **how, output_type=output).images
+    asked = [(common, how)]
+    if base.pipeline == "QwenImage21Pipeline":  # whose answers depend on the captions beside them
+        asked = [
+            (common | {"prompt": prompt}, how | {"negative_prompt": "", "latents": packed[row : row + 1]})
+            for row, prompt in enumerate(PROMPTS)
+        ]
+    found = torch.cat([pipeline(**what, **way, output_type=output).images for what, way in asked])
     if base.pipeline == "ErnieImagePipeline" and output == "latent":
         return torch.nn.functional.pixel_shuffle(found, 2)
     return base._unpack(found, latents.shape[-2:]) if found.dim() == 3 else found
@@ -164,12 +172,14 @@ def test_pictures_are_those_of_the_pipeline(shared: Load, name: str) -> None:
     text, negative = said(base)
     found = denoise(base, noise(base), text, negative, FRAMES, sampler="euler", steps=2, guidance=4.0)
     pixels = (base.decode_latents(found) / 2 + 0.5).clamp(0, 1)
-    wanted = drawn_by_pipeline(base, 2, 4.0, "pt")
+    wanted = drawn_by_pipeline(base, 2, 4.0, "pt")[:, :3]
     assert wanted.std() > 0.01 and (pixels - wanted).abs().max() < 1e-4
     mean, _ = base.encode_images(pixels * 2 - 1)
     shift, scale = base._affine(mean)
-    moving = (pixels * 2 - 1)[:, :, None] if name in ("anima", "qwen_image", "krea2") else pixels * 2 - 1
-    inside = base.vae.encode(moving).latent_dist.mean
+    seen = pixels * 2 - 1
+    if name == "qwen_image_21":  # all of it opaque
+        seen = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
+    inside = base.vae.encode(seen[:, :, None] if base.vae.config.get("latents_mean") else seen).latent_dist.mean
     assert torch.allclose(mean / scale + shift, inside.view_as(mean), atol=1e-5)
 
 
@@ -319,12 +329,14 @@ def test_a_lora_of_one_picture_draws_that_picture(load: Load, name: str) -> None
 @torch.no_grad()
 @pytest.mark.parametrize("name", PIPELINES)
 @pytest.mark.parametrize("form", ["trained", "exported"])
-def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, form: str) -> None:
+def test_diffusers_reads_its_loras_back(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, form: str
+) -> None:
     """Every module, at the strength that was trained, whether alpha is told or folded."""
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import lora
-    from lorasweep.results.export.whole import in_own_names, to_kohya
+    from lorasweep.results.export.whole import named_as_its_own, to_kohya
     from lorasweep.results.export.write import _read
 
     base = load(name)
@@ -335,14 +347,21 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
     file = tmp_path / "it.safetensors"
     adapter.save(file)
     if form == "exported":
-        tensors = to_kohya(*_read(file))
-        tensors = in_own_names(tensors, importlib.import_module(f"lorasweep.components.bases.{name}").FUSED)
-        modules = len(adapter.layers) - 4 * (name == "ideogram4")  # queries, keys and values of its two blocks are one
-        assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * modules
-        own = {"anima": "diffusion_model.blocks."} | dict.fromkeys(
-            ("ernie_image", "ideogram4"), "diffusion_model.layers."
+        tensors = named_as_its_own(to_kohya(*_read(file)), name)
+        fused = (
+            sum(path.endswith(("to_k", "to_v")) for path in adapter.layers) if name in ("lumina2", "ideogram4") else 0
         )
+        assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * (len(adapter.layers) - fused)
+        own = {
+            "anima": "diffusion_model.blocks.",
+            "ernie_image": "diffusion_model.layers.",
+            "ideogram4": "diffusion_model.layers.",
+            "lumina2": "diffusion_model.",
+        }
         assert all(key.startswith(own.get(name, "transformer.")) for key in tensors)
+        split = torch.split  # of which diffusers knows the sizes in the published one alone
+        sizes = {(2304, 768, 768): [64, 32, 32]}
+        monkeypatch.setattr(torch, "split", lambda it, by, dim=0: split(it, sizes.get(tuple(by), by), dim))
         save_file(tensors, file)
     level, text = torch.full((2,), 0.5), base.encode_captions(PROMPTS)
     wanted, plain = base.predict(noise(base), level, text, FRAMES), load(name)
@@ -369,6 +388,8 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
         ("krea2", 0, 12.82, (140, 224, 256), 102),
         ("ernie_image", 0, 2.81, (96, 168, 168), 43),
         ("ideogram4", 0, 9.28, (136, 238, 272), 110),
+        ("qwen_image_21", 0, 7.12, (128, 224, 224), 80),
+        ("lumina2", 0, 2.61, (120, 210, 238), 54),
     ],
 )
 def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
@@ -399,7 +420,7 @@ def test_an_exported_lora_is_judged_on_its_base_again(load: Load, tmp_path: Path
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import file, lora
-    from lorasweep.results.export.whole import in_own_names, to_kohya
+    from lorasweep.results.export.whole import named_as_its_own, to_kohya
     from lorasweep.results.export.write import _read
 
     base, path = load(name), tmp_path / "it.safetensors"
@@ -408,7 +429,7 @@ def test_an_exported_lora_is_judged_on_its_base_again(load: Load, tmp_path: Path
         torch.nn.init.normal_(tensor, std=0.2, generator=torch.Generator().manual_seed(0))
     adapter.save(path)
     tensors = to_kohya(*_read(path))
-    save_file(in_own_names(tensors, importlib.import_module(f"lorasweep.components.bases.{name}").FUSED), path)
+    save_file(named_as_its_own(tensors, name), path)
     level, text = torch.full((2,), 0.5), base.encode_captions(PROMPTS)
     wanted = base.predict(noise(base), level, text, FRAMES)
     adapter.remove()
@@ -449,7 +470,7 @@ def test_an_anima_as_comfyui_has_it_takes_the_place_of_the_folders(
     """Its conditioner lies in the same file, of which the folder's own is kept."""
     from safetensors.torch import load_file, save_file
 
-    from lorasweep.core.kohya_names import anima_name
+    from lorasweep.core.kohya_names import own_name
 
     folder, file = tiny_flow("anima"), tmp_path / "finetune.safetensors"
     norms = {"time_embed.norm": "t_embedding_norm"} | {
@@ -465,7 +486,7 @@ def test_an_anima_as_comfyui_has_it_takes_the_place_of_the_folders(
         for ours, theirs in norms.items():
             key = key.replace(ours, theirs)
         module, _, end = key.rpartition(".")
-        native[f"net.{anima_name(f'transformer.{module}').removeprefix('diffusion_model.')}.{end}"] = tensor
+        native[f"net.{own_name(f'transformer.{module}', 'anima').removeprefix('diffusion_model.')}.{end}"] = tensor
     save_file(native, file)
     options = BaseOptions(name="anima", path=str(folder), weights=str(file), resolution=32, bucket_step=8)
     base = importlib.import_module("lorasweep.components.bases.anima").load(options, device="cpu", precision="fp32")
@@ -531,6 +552,9 @@ def test_what_cannot_be_trained_is_refused(
         ("sd35", "ernie_image"),
         ("krea2", "chroma"),
         ("ernie_image", "z_image"),
+        ("qwen_image_21", "qwen_image"),
+        ("lumina2", "z_image"),
+        ("z_image", "lumina2"),
     ],
 )
 def test_a_file_of_another_transformer_is_refused_and_ones_own_taken(
@@ -616,3 +640,47 @@ def test_krea_2_turbo_draws_by_a_shift_of_its_own(tiny_flow: Callable[[str], Pat
     assert (found - base._unpack(wanted, found.shape[-2:])).abs().max() < 1e-4
     plain = denoise(base, noise(base), said(base)[0], None, FRAMES, sampler="euler", steps=3, guidance=1.0)
     assert (plain - found).abs().max() > 1e-3
+
+
+def test_a_qwen_image_21_as_comfyui_has_it_takes_the_place_of_the_folders(
+    tiny_flow: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The gate of the feed-forward layers and what it opens are one there."""
+    from safetensors.torch import load_file, save_file
+
+    folder, file = tiny_flow("qwen_image_21"), tmp_path / "finetune.safetensors"
+    weights = {
+        key: tensor * 1.01 for key, tensor in load_file(next((folder / "transformer").glob("*.safetensors"))).items()
+    }
+    native = dict(weights)
+    for key in [key for key in weights if key.endswith("img_mlp.gate_layer.weight")]:
+        halves = [native.pop(key), native.pop(key.replace("gate_layer", "proj"))]
+        native[key.replace("gate_layer", "gate_up")] = torch.cat(halves)
+    save_file({f"model.diffusion_model.{key}": tensor for key, tensor in native.items()}, file)
+    options = BaseOptions(name="qwen_image_21", path=str(folder), weights=str(file), resolution=32, bucket_step=8)
+    module = importlib.import_module("lorasweep.components.bases.qwen_image_21")
+    state = module.load(options, device="cpu", precision="fp32").denoiser.state_dict()
+    assert all(torch.equal(state[key], tensor) for key, tensor in weights.items())
+
+
+@torch.no_grad()
+def test_lumina_2_is_told_what_the_pipeline_tells_it(shared: Load) -> None:
+    """A caption may bring a system prompt of its own, as Neta Lumina's do."""
+    base = shared("lumina2")
+    pipeline, own = pipeline_of(base, "euler"), "You draw anime."
+    for captions, how in ([["zkw"], {}], [[f"{own} <Prompt Start> zkw"], {"system_prompt": own}]):
+        wanted, mask, nothing, alone = pipeline.encode_prompt(["zkw"], negative_prompt=[""], **how)
+        for found, theirs, told in (
+            (base.encode_captions(captions), wanted, mask),
+            (base.encode_captions([""]), nothing, alone),
+        ):
+            assert found["mask"].all() and found["embeds"].shape[1] == told.sum()
+            assert torch.allclose(found["embeds"], theirs[:, : told.sum()], atol=1e-5)
+
+
+def test_a_folder_of_lumina_2_under_its_earlier_name_is_one(tiny_flow: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_flow("lumina2"), tmp_path / "it"))
+    change_json(folder / "model_index.json", _class_name="Lumina2Text2ImgPipeline")
+    module = importlib.import_module("lorasweep.components.bases.lumina2")
+    options = BaseOptions(name="lumina2", path=str(folder), resolution=32, bucket_step=8)
+    assert detect(folder) == "lumina2" and not module.problems(options)

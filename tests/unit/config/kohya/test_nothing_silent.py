@@ -295,7 +295,7 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ),
         ("ltx.toml", 'network_module = "networks.lora_ltx2"\n', "lora_ltx2", "flags.md"),
         ("mine.yaml", "recipe:\n  seed: 1\n", "lorasweep already", "plan"),
-        ("wan.toml", 'network_module = "networks.lora_lumina"\n', "lora_lumina", "flags.md"),
+        ("wan.toml", 'network_module = "networks.lora_wan"\n', "lora_wan", "flags.md"),
         ("an.toml", 'network_module = "lycoris.kohya"\nqwen3 = "/m"\n', "Anima", "FLUX.1 and Chroma alone"),
         ("z.toml", 'network_module = "lycoris.kohya"\ndit = "/m"\n', "got lycoris", "FLUX.1 and Chroma alone"),
         ("o.json", '{"train": {"learning_rate": 1e-4, "seed": 1}}', "JSON", "flags.md"),

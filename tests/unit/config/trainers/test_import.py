@@ -525,6 +525,14 @@ FLOW_TOML = {
             {"network_module": "networks.lora_anima", "timestep_sampling": "sigmoid", "qwen3": "/m/qwen"},
             {"base": "anima", "noise.levels": "logit_normal", "adapter.targets": "attn-mlp"},
         ),
+        (
+            {"network_module": "networks.lora_lumina", "gemma2": "/m/gemma", "system_prompt": "You draw."},
+            {"base": "lumina2", "noise.levels": "logit_normal", "noise.shift": 6.0, "adapter.targets": "full"},
+        ),
+        (
+            {"network_module": "networks.lora_lumina", "timestep_sampling": "nextdit_shift"},
+            {"base": "lumina2", "noise.levels": "uniform", "noise.shift": "dynamic"},
+        ),
     ],
 )
 def test_kohyas_networks_for_flow_matching(
@@ -540,6 +548,12 @@ def test_kohyas_networks_for_flow_matching(
     assert shared == (wanted["base"] != "anima" and "split_qkv=True" not in options.get("network_args", []))
     if wanted["base"] == "flux1_dev" and shared:  # what sd-scripts takes in silence is told
         assert {"model_prediction_type", "guidance_scale", "network_module"} <= told(found, "differs").keys()
+
+
+def test_the_window_of_lumina(run: Run) -> None:
+    lumina = {"LoRA_type": "Lumina", "lumina_checkbox": True, "lumina_timestep_sampling": "sigmoid"}
+    found = run({**GUI, **lumina, "lumina_sigmoid_scale": 1.2, "noise_offset_type": "Original", "noise_offset": 0})
+    assert has(found, base="lumina2", adapter="lora", adapter__targets="full", noise__std=1.2)
 
 
 def test_the_window_of_flux(run: Run) -> None:
