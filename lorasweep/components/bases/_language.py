@@ -246,6 +246,10 @@ class Ideogram4Base(Flux2Vae, LanguageModelBase):
     }
     layers = (0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 35)  # after which states are taken
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.text_encoders[0].language_model.norm.register_forward_hook(undo)
+
     def unprompted(self, text: Text) -> Text:
         """See `protocols.Base`: no token at all, by which the other transformer is asked."""
         return {name: torch.zeros_like(tensor) for name, tensor in text.items()}
@@ -256,14 +260,6 @@ class Ideogram4Base(Flux2Vae, LanguageModelBase):
         asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         told = tokenizer(asked, truncation=True, add_special_tokens=False, return_tensors="pt")
         return told.input_ids, told.attention_mask
-
-    def _row(self, caption: str) -> Text:
-        norm = self.text_encoders[0].language_model.norm  # since transformers 5 the last of the states is behind it
-        handle = norm.register_forward_hook(lambda module, arguments, output: arguments[0])
-        try:
-            return super()._row(caption)
-        finally:
-            handle.remove()
 
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack([layers_1LD[place + 1] for place in self.layers], dim=-1).flatten(2)
@@ -330,3 +326,8 @@ def by_length(
         answers = ask(noisy_BCHW[rows], t_B[rows], told, [frames[row] for row in rows])
         found |= zip(rows, answers, strict=True)
     return torch.stack([found[row] for row in range(len(lengths))])
+
+
+def undo(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
+    """Take a module out of its model, as a hook: transformers 5 gives the last of the states behind the last norm."""
+    return arguments[0]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from lorasweep.components.bases._language import LOWER_BY_1, LanguageModelBase, by_length
+from lorasweep.components.bases._language import LOWER_BY_1, LanguageModelBase, by_length, undo
 from lorasweep.components.bases._transformer import PACKED, TransformerBase
 from lorasweep.core.protocols import Text
 from lorasweep.core.records import Frame
@@ -172,7 +172,7 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
     def __post_init__(self) -> None:
         super().__post_init__()
         for encoder, tokenizer in zip(self.text_encoders, self.tokenizers, strict=True):
-            encoder.model.language_model.norm.register_forward_hook(_undo)
+            encoder.model.language_model.norm.register_forward_hook(undo)
             self.dropped = len(tokenizer(_SYSTEM).input_ids)
 
     def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,7 +213,3 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
 
     def _unpack(self, tokens_BPF: torch.Tensor, size: torch.Size) -> torch.Tensor:
         return super()._unpack(tokens_BPF[:, -size.numel() :], size)  # those of the text come first
-
-
-def _undo(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
-    return arguments[0]
