@@ -605,10 +605,11 @@ def test_plan_finds_a_file_of_another_model_or_size(
             assert not wanted or f"{key} " in said
 
 
-def test_chroma_hides_padding_with_gradient_checkpointing_too(tiny_flow: Callable[[str], Path]) -> None:
-    """Where diffusers forgets the mask in half of its blocks."""
-    module = importlib.import_module("lorasweep.components.bases.chroma")
-    options = BaseOptions(name="chroma", path=str(tiny_flow("chroma")), resolution=32, bucket_step=8)
+@pytest.mark.parametrize("name", ["chroma", "qwen_image_21", "lumina2"])
+def test_padding_is_hidden_with_gradient_checkpointing_too(name: str, tiny_flow: Callable[[str], Path]) -> None:
+    """Where diffusers forgets the mask in half of Chroma's blocks."""
+    module = importlib.import_module(f"lorasweep.components.bases.{name}")
+    options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
     answers = []
     for checkpointing in (False, True):
         memory = MemoryOptions(gradient_checkpointing=checkpointing)
