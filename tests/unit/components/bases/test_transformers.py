@@ -251,6 +251,19 @@ def _sd3_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.
     )[0]
 
 
+def _lumina_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """Its levels count from noise to image, and its answer is held against the image without the noise."""
+    embeds, mask, *_ = pipeline_of(base, "euler").encode_prompt([*PROMPTS], do_classifier_free_guidance=False)
+    answer = base.denoiser(
+        hidden_states=noisy,
+        encoder_hidden_states=embeds,
+        encoder_attention_mask=mask,
+        timestep=1 - sigmas.flatten(),
+        return_dict=False,
+    )[0]
+    return -answer
+
+
 def _krea_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     pipeline = pipeline_of(base, "euler")
     embeds, mask = pipeline.encode_prompt([*PROMPTS])
@@ -276,6 +289,7 @@ def _krea_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch
         ("qwen_image", _qwen_example),
         ("sd35", _sd3_example),
         ("krea2", _krea_example),
+        ("lumina2", _lumina_example),
     ],
 )
 def test_loss_and_gradient_are_those_of_diffusers_example(load: Load, name: str, example: Callable[..., Any]) -> None:
