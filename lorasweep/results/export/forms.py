@@ -40,7 +40,9 @@ def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, 
         readers = _DIFF_READ_BY if form == "diff" else tuple(READERS)
     if base is None or "transformer" not in registry.load("base", base).PARTS:
         return readers
-    return tuple(reader for reader in readers if reader in _TRANSFORMERS_READ_BY)
+    # diffusers reads a Lumina 2's file only with all modules of a block in it, and adapter.safetensors always.
+    able = ("comfyui",) if base == "lumina2" else _TRANSFORMERS_READ_BY
+    return tuple(reader for reader in readers if reader in able)
 
 
 def names_readers(adapter: str) -> bool:

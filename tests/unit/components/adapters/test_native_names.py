@@ -327,6 +327,8 @@ def test_a_loha_of_lumina_2_is_written_whole(
     write_run(home / "outputs" / "sweep" / "0000-a-s0", recipe, home / "images", adapter)
     assert main(["export", "sweep/0000-a-s0", "--out", str(home / "x.safetensors")]) == 2
     assert "give --form lora" in capsys.readouterr().err
+    assert main(["export", "sweep/0000-a-s0", "--for", "diffusers"]) == 2
+    assert "must be of ComfyUI, which read" in capsys.readouterr().err
     assert main(["export", "sweep/0000-a-s0", "--form", "lora", "--out", str(home / "x.safetensors")]) == 0
     adapter.remove()
     assert all(key.startswith("diffusion_model.") for key in load_file(home / "x.safetensors"))

@@ -251,6 +251,19 @@ def _sd3_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.
     )[0]
 
 
+def _lumina_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """Its levels count from noise to image, and its answer is held against the image without the noise."""
+    embeds, mask, *_ = pipeline_of(base, "euler").encode_prompt([*PROMPTS], do_classifier_free_guidance=False)
+    answer = base.denoiser(
+        hidden_states=noisy,
+        encoder_hidden_states=embeds,
+        encoder_attention_mask=mask,
+        timestep=1 - sigmas.flatten(),
+        return_dict=False,
+    )[0]
+    return -answer
+
+
 def _krea_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     pipeline = pipeline_of(base, "euler")
     embeds, mask = pipeline.encode_prompt([*PROMPTS])
@@ -276,6 +289,7 @@ def _krea_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch
         ("qwen_image", _qwen_example),
         ("sd35", _sd3_example),
         ("krea2", _krea_example),
+        ("lumina2", _lumina_example),
     ],
 )
 def test_loss_and_gradient_are_those_of_diffusers_example(load: Load, name: str, example: Callable[..., Any]) -> None:
@@ -605,10 +619,11 @@ def test_plan_finds_a_file_of_another_model_or_size(
             assert not wanted or f"{key} " in said
 
 
-def test_chroma_hides_padding_with_gradient_checkpointing_too(tiny_flow: Callable[[str], Path]) -> None:
-    """Where diffusers forgets the mask in half of its blocks."""
-    module = importlib.import_module("lorasweep.components.bases.chroma")
-    options = BaseOptions(name="chroma", path=str(tiny_flow("chroma")), resolution=32, bucket_step=8)
+@pytest.mark.parametrize("name", ["chroma", "qwen_image_21", "lumina2"])
+def test_padding_is_hidden_with_gradient_checkpointing_too(name: str, tiny_flow: Callable[[str], Path]) -> None:
+    """Where diffusers forgets the mask in half of Chroma's blocks."""
+    module = importlib.import_module(f"lorasweep.components.bases.{name}")
+    options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
     answers = []
     for checkpointing in (False, True):
         memory = MemoryOptions(gradient_checkpointing=checkpointing)
