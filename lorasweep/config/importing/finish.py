@@ -19,7 +19,7 @@ from lorasweep.config.override import parse
 from lorasweep.config.places import groups
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.tree import compose_tree, look_up
-from lorasweep.core import paths
+from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.hydra_text import write
 from lorasweep.core.printable import readable
@@ -137,6 +137,7 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str, source: str) ->
     draft.judge_the_rest()
     if draft.problems:
         raise ConfigError([_renamed(draft, problem, "where") for problem in draft.problems], subject=subject)
+    _train_what_takes_an_adapter(draft)
     _drop_what_is_refused(draft)
     order = {name: number for number, name in enumerate(places.groups())}
     in_order = sorted(draft.lines, key=lambda key: order.get(key.split(".")[0], len(order)))
@@ -180,6 +181,17 @@ def _renamed(draft: Draft, said: SaidT, attribute: str = "option") -> SaidT:
     """Return the same under the file's own name for the option."""
     option = getattr(said, attribute)
     return dataclasses.replace(said, **{attribute: draft.names.get(option, option)})
+
+
+def _train_what_takes_an_adapter(draft: Draft) -> None:
+    """Leave out text encoders of a base on whose no adapter sits."""
+    base, trained = draft.lines.get("base"), draft.lines.get("adapter.text_encoder")
+    if base is None or base.value not in registry.names("base") or trained is None or not trained.value:
+        return
+    if len(registry.load("base", base.value).PARTS) < 2:
+        draft.put("adapter.text_encoder", False, trained.option, given=True)
+        draft.lines.pop("optimizer.text_encoder_lr", None)
+        draft.leave(trained.option, f"no adapter sits on a text encoder of base={base.value}: the rest is trained")
 
 
 def _drop_what_is_refused(draft: Draft) -> None:

@@ -491,6 +491,31 @@ def test_simple_tuners_noise_levels_and_lycoris_modules(run: Run, tmp_path: Path
         assert has(run(lycoris), adapter="lokr", adapter__targets=targets)
 
 
+@pytest.mark.parametrize("name", ["anima", "z_image"])
+def test_a_text_encoder_on_which_no_adapter_sits_is_left_out(
+    name: str, run: Run, tiny_flow: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`plan` refuses what is trained there: sd-scripts' default of Anima, OneTrainer's where it is told."""
+    if name == "anima":
+        config = {key: value for key, value in FLOW_TOML.items() if key != "network_train_unet_only"}
+        config |= {"network_module": "networks.lora_anima", "text_encoder_lr": 1e-5}
+    else:
+        config = {**ONE_TRAINER, "model_type": "Z_IMAGE", "text_encoder": {"train": True, "learning_rate": 1e-5}}
+    if name == "anima":
+        file = tmp_path / "it.toml"
+        file.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in config.items()))
+        assert main(["import", str(file), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+    else:
+        found = run(config)
+    assert has(found, base=name, adapter__text_encoder=False)
+    assert "optimizer.text_encoder_lr" not in found["recipe"]
+    assert any("no adapter sits" in note["reason"] for note in found["untranslated"])
+    words = [f"{key}={json.dumps(value)}" for key, value in found["recipe"].items() if key.startswith("adapter")]
+    words += [f"base={name}", f"base.path={tiny_flow(name)}", "base.resolution=32", "base.bucket_step=8"]
+    assert main(["plan", *words, "dataset.dollhouse.images=4"]) == 0
+
+
 FLOW_TOML = {
     "pretrained_model_name_or_path": "/m/it.safetensors",
     "train_data_dir": "/img",
