@@ -198,7 +198,7 @@ def test_ai_toolkit_is_told_by_its_content(run: Run, name: str) -> None:
     # Prodigy's lr below 0.1 is silently 1 there, and its eps is not PyTorch's.
     assert has(found, optimizer="prodigy", optimizer__lr=1.0, train__max_steps=3000, captions__trigger="zkw")
     assert has(found, regularization=["prior_prediction", "ema"], captions__extension=".txt")
-    assert "takes 1" in told(found, "differs")["train.lr"]
+    assert "takes 1" in told(found, "differs")["train.lr"] and "dataset.prompts.any" not in found["recipe"]
     left = told(found, "untranslated")
     assert "768 is taken" in left["datasets.resolution"]
     average = {knob: found["recipe"][f"regularization.ema.{knob}"] for knob in ("decay", "warmup")}
