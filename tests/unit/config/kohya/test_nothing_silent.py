@@ -138,6 +138,9 @@ def test_class_tokens_change_no_caption_and_name_the_linked_folder(
     found = answer(text, "--link", str(tmp_path / "links"))
     assert [path.name for path in (tmp_path / "links").iterdir()] == ["3_zkw coat"]
     assert "class_tokens" in told(found, "left_out") and "dataset.repeats" not in found["recipe"]
+    for folder, kind in (("/img/3_zkw coat", "left_out"), ("/img/my_zkw coat", "untranslated")):
+        found = answer(f'{BASE}[[datasets]]\n[[datasets.subsets]]\nimage_dir = "{folder}"\nclass_tokens = "zkw coat"\n')
+        assert "class_tokens" in told(found, kind)  # a folder that is named so has these words as they are
 
 
 def test_a_folder_that_is_named_twice_is_not_trained_once(answer: Callable[..., Answer]) -> None:
