@@ -257,7 +257,8 @@ def _links(folders: Sequence[Folder]) -> list[Link]:
     for folder in folders:
         words = folder.words or re.sub(r"^\d+_", "", pure(folder.path).name)
         name = f"{folder.repeats}_{words.replace('/', ' ')}"
-        same = sum(link.name.split(" (")[0] == name for link in links)
+        same = sum(link.name.rpartition("/")[2].casefold() == name.casefold() for link in links)
         target = Path(os.path.expanduser(folder.path)).absolute()
-        links.append(Link(f"{name} ({same + 1})" if same else name, target))
+        # In a folder of its own: ` (2)` behind the name would be words of a caption.
+        links.append(Link(f"also {same + 1}/{name}" if same else name, target))
     return links

@@ -142,7 +142,7 @@ def _cycles(draft: Draft, steps: int | None) -> None:
     draft.put("scheduler.num_cycles", cycles, option)
     if steps is None:
         draft.leave(option, "the steps of this training follow from the images: give scheduler.num_cycles")
-    elif asked and steps // cycles != asked:
+    elif steps // cycles != asked:
         draft.differ(
             option, f"there the last cycle is cut off; here the first has {steps // cycles} steps, to end whole"
         )

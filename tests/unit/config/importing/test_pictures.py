@@ -98,6 +98,8 @@ def test_what_cannot_be_drawn_so_is_told(answer: Answer, tmp_path: Path) -> None
     assert "wide: width of a picture cannot be read" in untranslated and "sample.height=100 is refused" in untranslated
     assert "not as a weight" in told(found, "differs", "sample_prompts")
     assert "no sampler of ours" in told(found, "differs", "sample_sampler")
+    (tmp_path / "p.txt").write_text("hat --ss euler\ncoat --ss ddim\n", encoding="utf-8")
+    assert answer(sample_prompts="p.txt", sample_sampler="euler_a")["recipe"]["sample.sampler"] == "euler"
     found = answer(sample_prompts="elsewhere.txt")
     assert "is not here" in told(found, "left_out", "sample_prompts") and "dataset.prompts.any" not in found["recipe"]
 
@@ -110,6 +112,7 @@ def test_other_trainers_prompts_are_brought(answer: Answer, tmp_path: Path) -> N
             {**drawn, "negative_prompt": "blurry", "diffusion_steps": 28, "cfg_scale": 6.5},
             {**drawn, "prompt": "1girl, forest", "seed": 9, "random_seed": True},
             {**drawn, "prompt": "off", "enabled": False},
+            {**drawn, "prompt": "", "width": ""},
         ],
     }
     sample = {**drawn, "neg": "blurry", "sample_steps": 28, "guidance_scale": 6.5, "sample_every": 250}

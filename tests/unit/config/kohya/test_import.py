@@ -223,6 +223,31 @@ def test_several_folders_are_linked_into_one_and_planned_with_their_repeats(
     assert "in the way" in capsys.readouterr().err
 
 
+def test_folders_of_equal_words_and_repeats_are_all_trained_on_with_just_these_words(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("rin (anime)", "rin (anime)", "Rin (anime)")  # the last is the same name to macOS and Windows
+    subsets = ""
+    for number, said in enumerate(words):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        Image.effect_noise((64, 64), 40 + 30 * number).convert("RGB").save(folder / f"{number}.png")
+        subsets += f'[[datasets.subsets]]\nimage_dir = "{folder}"\nnum_repeats = 2\nclass_tokens = "{said}"\n'
+    (tmp_path / "c.toml").write_text(
+        f'network_module = "networks.lora"\nmax_train_epochs = 1\nresolution = 64\n[[datasets]]\n{subsets}'
+    )
+    out, links = str(tmp_path / "r.yaml"), str(tmp_path / "links")
+    for _ in range(2):  # again: the same links
+        assert main(["import", str(tmp_path / "c.toml"), "-o", out, "--link", links]) == 0
+    capsys.readouterr()
+    assert main(["plan", out, "base=dollhouse", "base.path=null", "base.bucket_step=8", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["images"]
+    assert {Path(each["file"]).name: each["caption"] for each in planned} == {
+        f"{number}.png": said for number, said in enumerate(words)
+    }
+    assert {each["repeats"] for each in planned} == {2}
+
+
 def test_folders_that_already_say_their_repeats_need_no_links(tmp_path: Path) -> None:
     for name in ("10_zkw coat", "5_zkw dress"):
         (tmp_path / "img" / name).mkdir(parents=True)

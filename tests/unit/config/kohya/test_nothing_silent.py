@@ -294,6 +294,7 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
             "of its own",
         ),
         ("ltx.toml", 'network_module = "networks.lora_ltx2"\n', "lora_ltx2", "flags.md"),
+        ("no.toml", f"{BASE}[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2\n", "subsets[1].image_dir", "mend"),
         ("mine.yaml", "recipe:\n  seed: 1\n", "lorasweep already", "plan"),
         ("wan.toml", 'network_module = "networks.lora_wan"\n', "lora_wan", "flags.md"),
         ("an.toml", 'network_module = "lycoris.kohya"\nqwen3 = "/m"\n', "Anima", "FLUX.1 and Chroma alone"),

@@ -315,6 +315,13 @@ def test_schedules_are_those_that_sd_scripts_builds(text: str, bring: Bring) -> 
     assert not left(imported)
 
 
+def test_what_a_schedule_of_kohya_does_otherwise_is_told(bring: Bring) -> None:
+    recipe, imported = bring('lr_scheduler="cosine"\nlr_warmup_steps=100.0')
+    assert recipe["scheduler.warmup"] == 100 and "takes a number with a point" in differing(imported)["lr_warmup_steps"]
+    recipe, imported = bring('lr_scheduler="polynomial"\nlr_scheduler_power=2')
+    assert recipe["scheduler"] == "linear" and "polynomial curves" in left(imported)["lr_scheduler_power"]
+
+
 def test_restarts_with_warm_up_of_easy_training_scripts(bring: Bring) -> None:
     text = (
         'lr_scheduler_type="LoraEasyCustomOptimizer.CustomOptimizers.CosineAnnealingWarmupRestarts"\n'
@@ -398,6 +405,8 @@ def test_without_buckets_every_image_has_the_resolution(bring: Bring) -> None:
 def test_triggers_bases_and_odd_values(bring: Bring) -> None:
     recipe, imported = bring('[a]\ncaption_prefix="zkw, "\n')
     assert recipe["captions.trigger"] == "zkw" and "lacks it" in differing(imported)["caption_prefix"]
+    recipe, _ = bring('caption_extension=".caption"\ncaption_extention=".tags"')  # sd-scripts reads its old spelling
+    assert recipe["captions.extension"] == ".tags"
     _, imported = bring('[a]\ncaption_prefix="zkw, 1girl, "\n')
     assert "several tags" in left(imported)["caption_prefix"]
     for path in ("runwayml/stable-diffusion-v1-5", "model.ckpt"):

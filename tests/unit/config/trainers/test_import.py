@@ -14,6 +14,7 @@ import yaml
 
 from lorasweep.cli import main
 from lorasweep.components.schedulers import cosine_with_soft_restarts
+from lorasweep.config import compose_recipe
 
 Run = Callable[..., dict[str, Any]]
 
@@ -173,8 +174,15 @@ def test_one_trainer(run: Run) -> None:
     assert has(found, optimizer="prodigy", optimizer__betas=[0.9, 0.99], optimizer__d_coef=0.5)
     assert has(found, scheduler="cosine_with_soft_restarts", scheduler__num_cycles=2.5, scheduler__warmup=200)
     assert has(found, noise__min_snr_gamma=5.0, train__precision="bf16", train__max_steps=None, train__epochs=100)
-    # Its own defaults, which differ from ours, are written down.
+    # Its own defaults, which differ from ours beside the same optimizer, are written down.
     defaults = {each["key"]: each["OneTrainer"] for each in found["defaults"]}
+    own = compose_recipe(["optimizer=prodigy"]).optimizer.options
+    ours = {
+        key.removeprefix("optimizer."): each["lorasweep"]
+        for each in found["defaults"]
+        if "optimizer." in (key := each["key"])
+    }
+    assert ours and ours == {knob: own[knob] for knob in ours}
     assert (defaults["adapter.dim"], defaults["adapter.alpha"]) == (16, 1.0)
     average = {knob: found["recipe"][f"regularization.ema.{knob}"] for knob in ("decay", "warmup")}
     assert average == {"decay": 0.999, "warmup": True} and found["recipe"]["regularization.ema.every"] == 5
@@ -190,7 +198,7 @@ def test_ai_toolkit_is_told_by_its_content(run: Run, name: str) -> None:
     # Prodigy's lr below 0.1 is silently 1 there, and its eps is not PyTorch's.
     assert has(found, optimizer="prodigy", optimizer__lr=1.0, train__max_steps=3000, captions__trigger="zkw")
     assert has(found, regularization=["prior_prediction", "ema"], captions__extension=".txt")
-    assert "takes 1" in told(found, "differs")["train.lr"]
+    assert "takes 1" in told(found, "differs")["train.lr"] and "dataset.prompts.any" not in found["recipe"]
     left = told(found, "untranslated")
     assert "768 is taken" in left["datasets.resolution"]
     average = {knob: found["recipe"][f"regularization.ema.{knob}"] for knob in ("decay", "warmup")}
@@ -690,6 +698,9 @@ def test_a_lokr_of_whole_matrices_is_one(run: Run, tmp_path: Path) -> None:
         assert not [option for option in told(found, "untranslated") if "full" in option]
     low = ai_toolkit_job(network={"type": "lokr", "linear": 16, "linear_alpha": 8, "lokr_full_rank": False})
     assert has(run(low), adapter__dim=16, adapter__alpha=8.0)
+    for kind, rank in (("LOKR", "lokr_dim"), ("LORA", "lora_rank")):  # what is of the other kind is not looked at
+        one_trainer = {**ONE_TRAINER, "peft_type": kind, rank: 12, "lokr_full_matrix": kind == "LORA"}
+        assert has(run(one_trainer), adapter=kind.lower(), adapter__dim=12)
 
 
 @pytest.mark.parametrize(
@@ -735,6 +746,9 @@ def test_how_ai_toolkit_holds_a_frozen_transformer(arch: str, qtype: str | None,
     left = told(found, "untranslated")
     assert ("model.qtype" in left) == (qtype == "uint4")
     assert ("train.bypass_guidance_embedding" in left) == (arch == "flux")
+    for off in ({}, {"quantize": False}):
+        model = {"arch": arch, **off, **({"qtype": qtype} if qtype else {})}
+        assert has(run(ai_toolkit_job(model=model)), memory__storage=None)
 
 
 @pytest.mark.parametrize(
