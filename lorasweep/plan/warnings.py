@@ -228,9 +228,11 @@ def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
     if rate == 0 and trains:
         yield "optimizer.text_encoder_lr=0 never moves it: adapter.text_encoder=false costs less"
     yield from _captions(recipe, plan)
-    if recipe.base.negative_prompt and recipe.sample.guidance <= 1:
-        yield f"base.negative_prompt is not used: sample.guidance={recipe.sample.guidance:g} guides nothing"
     base, sample = registry.load("base", recipe.base.name), recipe.sample
+    if recipe.base.negative_prompt and sample.guidance <= 1:
+        yield f"base.negative_prompt is not used: sample.guidance={sample.guidance:g} guides nothing"
+    elif recipe.base.negative_prompt and not getattr(base, "reads_negative", lambda _: True)(recipe.base):
+        yield f"base.negative_prompt is not used: base={recipe.base.name} is guided without one"
     if sample.guidance > 1 and getattr(base, "draws_in_few_steps", lambda *_: False)(recipe.base, sample.base):
         yield (
             f"sample.guidance={sample.guidance:g} on what was distilled to draw in few steps without: pictures look "

@@ -85,6 +85,11 @@ class Source:
         """Return what keeps another base's denoiser from drawing in the place of this one's, which is sound."""
         return _checks.sibling_problems(self._checked(options), sibling, self.family)
 
+    def reads_negative(self, options: BaseOptions) -> bool:
+        """Tell whether pictures are drawn away from a negative prompt."""
+        embeds = read_object(self._checked(options) / self.family.denoiser / "config.json").get("guidance_embeds")
+        return UNCONDITIONAL not in self.family.classes and not (embeds and self.family.pipeline == "FluxPipeline")
+
     def draws_in_few_steps(self, options: BaseOptions, sibling: str | None) -> bool:
         """Tell whether what draws is distilled, so that it needs neither many steps nor guidance."""
         places = [sibling] if sibling else filter(None, (options.path, options.weights))

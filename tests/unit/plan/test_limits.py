@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -118,6 +118,15 @@ def warnings(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
 )
 def test_what_does_nothing_is_told(home: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     assert any(said in warning for warning in warnings(capsys, *words)), said
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("flux1_dev", True), ("ideogram4", True), ("z_image", False)])
+def test_a_negative_prompt_that_no_base_reads_is_told(
+    name: str, is_told: bool, tiny_flow: Callable[[str], Path], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"base={name}", f"base.path={tiny_flow(name)}", "base.resolution=32", "base.bucket_step=8"]
+    told = warnings(capsys, *words, "base.negative_prompt=blurry", "sample.guidance=4")
+    assert any("base.negative_prompt is not used" in text for text in told) == is_told
 
 
 def test_a_lokr_of_whole_matrices_costs_nothing_more(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
