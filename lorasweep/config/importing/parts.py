@@ -245,9 +245,9 @@ def put_separator(draft: Draft, option: str) -> None:
     draft.put("captions.separator", f"{separator} " if separator == separator.strip() else separator, option)
 
 
-def put_seed(draft: Draft) -> None:
+def put_seed(draft: Draft, option: str = "seed") -> None:
     """Decide the seed, of a trainer that has such an option and is given it; else say that it draws one each time."""
-    if "seed" in draft.table.translated and draft.given("seed"):
-        draft.put("seed", draft.take("seed"), "seed")
+    if option in draft.table.translated and draft.given(option):
+        draft.put("seed", draft.take(option), option)
     else:
-        draft.differ("seed", f"{draft.table.label} draws another each time; ours is 0 unless it is given")
+        draft.differ(option, f"{draft.table.label} draws another each time; ours is 0 unless it is given")

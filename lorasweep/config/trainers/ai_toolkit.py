@@ -88,7 +88,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _levels(draft, base)
     _loss(draft)
     _budget(draft)
-    put_seed(draft)
+    put_seed(draft, "training_seed")
     average = "train.ema_config"
     if draft.take(f"{average}.use_ema"):
         put_average(draft, f"{average}.use_ema", f"{average}.ema_decay", warms_up=False)

@@ -44,7 +44,7 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
     folder = options.pop(other) if other else options.get(_FOLDER)
     return Given(
         {**options, _FOLDER: folder},
-        trained=[{_FOLDER: folder, "repeats": options.get("repeats")}] if folder else [],
+        trained=[{_FOLDER: folder, "repeats": options.get("repeats")}],
         regularization=[{_FOLDER: options.get("class_data_dir")}] if options.get("with_prior_preservation") else [],
         names={_FOLDER: other} if other else {},
         pictures=[{PROMPT: options["validation_prompt"]}] if options.get("validation_prompt") else [],

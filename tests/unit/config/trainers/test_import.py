@@ -323,7 +323,21 @@ def test_simple_tuner_with_its_dataloader(run: Run, tmp_path: Path) -> None:
         assert "every number is clipped" in told(found, "differs")["max_grad_norm"]
 
 
+def test_a_seed_is_a_trainers_where_it_has_one(run: Run) -> None:
+    """ai-toolkit's: get_conf of jobs/process/BaseTrainProcess.py; OneTrainer has none."""
+    job = copy.deepcopy(AI_TOOLKIT)
+    job["config"]["process"][0]["training_seed"] = 7
+    for content in (job, {**SIMPLE_TUNER, "--seed": 7}):
+        found = run(content)
+        assert has(found, seed=7) and not [option for option in told(found, "differs") if "seed" in option]
+    for content, option in ((AI_TOOLKIT, "training_seed"), (ONE_TRAINER, "seed")):
+        found = run(content)
+        assert has(found, seed=None) and "draws another" in told(found, "differs")[option]
+
+
 def test_simple_tuners_lycoris(run: Run, tmp_path: Path) -> None:
+    found = run({**SIMPLE_TUNER, "--lora_type": "lycoris", "--lycoris_config": "elsewhere.json"})
+    assert "is not here" in told(found, "untranslated")["lycoris_config"]
     (tmp_path / "lycoris.json").write_text('{"algo": "lokr", "linear_dim": 16, "factor": 8}')
     lycoris = {"--lora_type": "lycoris", "--lycoris_config": "lycoris.json", "--lora_rank": 4}
     found = run({**SIMPLE_TUNER, **lycoris})
