@@ -82,3 +82,21 @@ def test_of_two_objectives_one_recipe_has_room_around_it_and_round_numbers(tmp_p
     for scale, value in ((chart.x, chart.marks[0].x), (chart.y, chart.marks[0].y)):
         assert scale(value) == (scale.start_px + scale.end_px) / 2
         assert len(scale.ticks()) > 3 and all(len(f"{tick:g}") < 6 for tick in scale.ticks())
+
+
+@pytest.mark.parametrize("goals", [*itertools.product(("minimize", "maximize"), repeat=2)])
+def test_the_fronts_steps_turn_where_both_neighbours_are_better(goals: tuple[str, str], tmp_path: Path) -> None:
+    """Or the line would pass through what an arm of the front beats, and leave out what none does."""
+    draw = random.Random(1)
+    arms = [Cooked(arm=f"a{n}", identity=draw.random(), overcook=draw.random(), pictures=False) for n in range(12)]
+    objectives = dict(zip(("identity/score", "burn/score"), goals, strict=True))
+    chart = charts.pareto(read_findings(write_sweep(tmp_path / "m", arms, objectives=objectives)))
+    assert chart is not None and len(chart.front) > 1
+    worse = {"minimize": max, "maximize": min}
+    marks = chart.front
+    points = [(chart.x(mark.x), chart.y(mark.y)) for mark in marks]
+    corners = [
+        (chart.x(worse[goals[1]](one.x, other.x)), chart.y(worse[goals[0]](one.y, other.y)))
+        for one, other in itertools.pairwise(marks)
+    ]
+    assert chart.stairs[::2] == points and chart.stairs[1::2] == corners

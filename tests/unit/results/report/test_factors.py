@@ -41,6 +41,9 @@ def test_few_trials_are_not_weighed_and_the_reason_is_said(tmp_path: Path) -> No
 
     assert factors.is_space(findings)
     assert factors.importance(findings).why_not == "9 trials have a value; weighing axes takes 12"
+    trials += [Cooked(arm=f"q{n}", overrides=[f"adapter.dim={20 + n}"], identity=0.6, pictures=False) for n in range(3)]
+    found = factors.importance(read_findings(write_sweep(tmp_path / "more", trials)))
+    assert (found.shares, found.conditions, found.trials) == ({"adapter.dim": 1.0}, {}, 12)
 
 
 def test_importance_finds_the_axis_that_decides() -> None:
