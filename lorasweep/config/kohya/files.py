@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing import command_line
+from lorasweep.config.importing import command_line, document
 from lorasweep.config.importing.document import named_by_keys, named_by_text, strange_numbers
 from lorasweep.config.importing.draft import Note
 from lorasweep.config.importing.images import Given, beside
@@ -204,9 +204,10 @@ def _dataset_file(path: Path) -> dict[str, Any]:
     """Read TOML or, by the name's end, JSON, as sd-scripts does."""
     if path.suffix.lower() == ".json":
         try:
-            content = json.loads(read_text(path, subject=_SUBJECT))
+            json.loads(read_text(path, subject=_SUBJECT))
         except (ValueError, RecursionError) as error:
             raise _refused(path, f"is not JSON: {error}") from error
+        content = document.read_any(path)
     else:
         content = _read_toml(path)
     unknown = sorted(set(content) - set(_DATASET_SECTIONS)) if isinstance(content, Mapping) else ["a list"]

@@ -121,8 +121,8 @@ def _trigger(draft: Draft) -> None:
 def _class_tokens(draft: Draft, subsets: Sequence[Subset], links: Sequence[Link]) -> None:
     """Tell of the caption of images that have none: a folder's name is that here, `10_zkw`; no trigger is."""
     words = [subset["class_tokens"] for subset in subsets] or [draft.take("class_tokens")]
-    named = [pure(subset["image_dir"]).name.endswith(f"_{subset['class_tokens']}") for subset in subsets]
-    if links or (len(subsets) > 1 and all(named)):
+    named = [pure(each["image_dir"]).name.lstrip("0123456789") == f"_{each['class_tokens']}" for each in subsets]
+    if links or (named and all(named)):
         draft.ignore("class_tokens", "the folders are named by it, for images without a caption")
     elif any(words):
         reason = "is for images without a caption only: --link FOLDER names the folders by it, `10_zkw`"

@@ -111,6 +111,21 @@ def test_a_dataset_file_wins_over_the_training_file_and_the_loser_is_named(
         assert "train_data_dir" in told(found, "differs")
 
 
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ('"num_repeats": 2, "num_repeats": 3', "`num_repeats` is given twice"),
+        ('"num_repeats": 18446744073709551616', "datasets[0].subsets[0].num_repeats is a larger number"),
+        ('"num_repeats": 2,,', "is not JSON: "),
+    ],
+)
+def test_a_dataset_file_of_json_is_read_as_strictly_as_a_toml(
+    given: str, what: str, refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "d.json").write_text(f'{{"datasets": [{{"subsets": [{{"image_dir": "/a", {given}}}]}}]}}')
+    assert what in refusal(BASE, "c.toml", "--dataset", str(tmp_path / "d.json"))
+
+
 def test_class_tokens_change_no_caption_and_name_the_linked_folder(
     answer: Callable[..., Answer], tmp_path: Path
 ) -> None:
@@ -123,6 +138,9 @@ def test_class_tokens_change_no_caption_and_name_the_linked_folder(
     found = answer(text, "--link", str(tmp_path / "links"))
     assert [path.name for path in (tmp_path / "links").iterdir()] == ["3_zkw coat"]
     assert "class_tokens" in told(found, "left_out") and "dataset.repeats" not in found["recipe"]
+    for folder, kind in (("/img/3_zkw coat", "left_out"), ("/img/my_zkw coat", "untranslated")):
+        found = answer(f'{BASE}[[datasets]]\n[[datasets.subsets]]\nimage_dir = "{folder}"\nclass_tokens = "zkw coat"\n')
+        assert "class_tokens" in told(found, kind)  # a folder that is named so has these words as they are
 
 
 def test_a_folder_that_is_named_twice_is_not_trained_once(answer: Callable[..., Answer]) -> None:
@@ -295,6 +313,7 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ),
         ("ltx.toml", 'network_module = "networks.lora_ltx2"\n', "lora_ltx2", "flags.md"),
         ("no.toml", f"{BASE}[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2\n", "subsets[1].image_dir", "mend"),
+        ("n.json", '{"network_module": "networks.lora", "seed": 9999999999999999999}', "a larger number", "mend"),
         ("mine.yaml", "recipe:\n  seed: 1\n", "lorasweep already", "plan"),
         ("wan.toml", 'network_module = "networks.lora_wan"\n', "lora_wan", "flags.md"),
         ("an.toml", 'network_module = "lycoris.kohya"\nqwen3 = "/m"\n', "Anima", "FLUX.1 and Chroma alone"),

@@ -320,6 +320,8 @@ def test_what_a_schedule_of_kohya_does_otherwise_is_told(bring: Bring) -> None:
     assert recipe["scheduler.warmup"] == 100 and "takes a number with a point" in differing(imported)["lr_warmup_steps"]
     recipe, imported = bring('lr_scheduler="polynomial"\nlr_scheduler_power=2')
     assert recipe["scheduler"] == "linear" and "polynomial curves" in left(imported)["lr_scheduler_power"]
+    recipe, _ = bring('lr_scheduler="cosine"\noptimizer_type="AdamWScheduleFree"\nlr_warmup_steps=5')  # has none there
+    assert recipe["scheduler"] == "constant" and recipe["scheduler.warmup"] == 0
 
 
 def test_restarts_with_warm_up_of_easy_training_scripts(bring: Bring) -> None:
