@@ -180,13 +180,13 @@ def bytes_held(shape: Shape, *, precision: str, gradient_checkpointing: bool = F
     weights = {name: tuple(each.shape) for name, each in base.denoiser.named_parameters() if name.endswith("weight")}
     wider = shape.family.kept[0][0] / _footprint.width_of(weights) if is_real else 1.0
     lora.build(base, seed=0, dim=16, alpha=16.0, dropout=0.0, targets="attn-mlp", text_encoder=False)
-    mode = nullcontext() if is_real else FakeTensorMode(allow_non_fake_inputs=True)
-    if isinstance(mode, FakeTensorMode):
+    mode = None if is_real else FakeTensorMode(allow_non_fake_inputs=True)
+    if mode:
         _fake(base.denoiser, mode)
     base.device = _CPU
     base.denoiser.train()
     side, tokens = shape.side, shape.text["embeds"][0]
-    with mode, _norms_in_fp32(), _Live() as live:
+    with mode or nullcontext(), _norms_in_fp32(), _Live() as live:
         for parameter in base.denoiser.parameters():
             live.count(parameter, 0)
         text: Any = {name: torch.randn(1, *size, dtype=base.dtype) for name, size in shape.text.items()}

@@ -16,6 +16,15 @@ CHAT = (
     "<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
 )
 
+READER: dict[str, int] = {  # sizes of the language models
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 2048,
+}
+
 
 def make_tiny(name: str, folder: Path) -> Path:
     """Write the folder of the base with that name and return it."""
@@ -34,16 +43,7 @@ def _language_model(layers: int = 3) -> dict[str, Any]:
     vocab, merges = byte_pairs(WORDS)
     tokenizer = Qwen2Tokenizer(vocab=vocab, merges=merges)
     tokenizer.chat_template = CHAT
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        max_position_embeddings=2048,
-    )
+    config = Qwen3Config(vocab_size=len(tokenizer), num_hidden_layers=layers, **READER)
     return {"text_encoder": Qwen3Model(config), "tokenizer": tokenizer}
 
 
@@ -149,13 +149,8 @@ def _ernie_image() -> dict[str, Any]:
     text = {
         "model_type": "ministral3",
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 48,
         "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": 2048,
+        **READER,
     }
     sight = {"model_type": "pixtral", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
              "num_attention_heads": 2, "head_dim": 16}  # fmt: skip
@@ -220,13 +215,8 @@ def _seeing_model(kind: str, layers: int) -> dict[str, Any]:
     tokenizer = _language_model(1)["tokenizer"]
     text = {
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 48,
         "num_hidden_layers": layers,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": 2048,
+        **READER,
         "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
     }
     sight = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
@@ -317,15 +307,7 @@ def _lumina2() -> dict[str, Any]:
     from transformers import Gemma2Config, Gemma2Model
 
     words = _t5_tokenizer()
-    config = Gemma2Config(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-    )
+    config = Gemma2Config(vocab_size=len(words), num_hidden_layers=3, **READER)
     return {
         "transformer": Lumina2Transformer2DModel(
             in_channels=4,

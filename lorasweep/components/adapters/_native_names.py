@@ -9,6 +9,7 @@ round.
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -171,13 +172,10 @@ def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
         paths: `transformer.<module>` of the base's.
     """
     known = set(paths)
-    if is_anima(known):
-        for path in known:
-            yield own_name(path, "anima").removeprefix("diffusion_model."), Place((path,))
-        return
-    if is_lumina2(known):
-        for name, group in itertools.groupby(sorted(known, key=_in_order), lambda path: _in_order(path)[0]):
-            yield name.removeprefix("diffusion_model."), Place(tuple(group))
+    if base := "anima" if is_anima(known) else "lumina2" if is_lumina2(known) else "":
+        named = sorted((own_name(path, base), "qkv".find(path[-1]), path) for path in known)
+        for name, group in itertools.groupby(named, operator.itemgetter(0)):
+            yield name.removeprefix("diffusion_model."), Place(tuple(path for _, _, path in group))
         return
     for here, there, names in _BLOCKS:
         block = re.compile(rf"transformer\.{re.escape(here)}\.(\d+)\.")
@@ -190,8 +188,3 @@ def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
     for theirs, ours in _OUTSIDE:
         if (path := f"transformer.{ours}") in known:
             yield theirs, Place((path,), ours == _SWAPPED)
-
-
-def _in_order(path: str) -> tuple[str, int]:
-    """Have queries, keys and values of a Lumina 2 stand one after another."""
-    return own_name(path, "lumina2"), "qkv".find(path[-1])

@@ -71,6 +71,8 @@ class Family:
         (137_952, 335_000, 86_000, 26_000),
         (253_864, 549_000, 49_000, 18_000),
     )
+    # Programs that read its exported LoRAs, where not all do that read a transformer's.
+    read_by: tuple[str, ...] = ()
     # What exported files call them, by the width of the text: kohya's version, whether it is 2.x, and modelspec's
     # architecture; one without a second holds for all widths, none says nothing.
     versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
@@ -358,6 +360,7 @@ LUMINA2 = Family(
     frozen=("text_encoder",),
     tokens=(256, 31),
     alone=r"(time_caption_embed\.|layers\.0\.adaLN_modulation\.1\.)",
+    read_by=("comfyui",),  # diffusers only where all modules of a block are in it, and adapter.safetensors always
     kept=((1_800_320, 1_562_000, 214_000, 38_000),),
     **_FLOW,
 )

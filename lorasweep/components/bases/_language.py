@@ -33,12 +33,13 @@ _UNSHUFFLED = {"latents": "torch.nn.functional.pixel_unshuffle(noise, 2)"}  # a 
 class LanguageModelBase(TransformerBase):
     """Captions are read by a language model: a chat, of which its states are taken.
 
-    A class of these has `thinking`, `padded`, `dropped` and `_states`.
+    A class of these has `thinking`, `padded`, `dropped` and `state`, or an `_asked` and `_states` of its own.
     """
 
     thinking = False  # whether the chat's template leaves room for thoughts
     padded = False  # whether the padding is part of what the transformer is told
     dropped = 0  # tokens in front, of which it is not told
+    state = -2  # those after which layer it is told
 
     def _row(self, caption: str) -> Text:
         ids_1L, mask_1L = self._tokens(caption)
@@ -50,24 +51,29 @@ class LanguageModelBase(TransformerBase):
     def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tokens of a caption within its chat, and which of them are no padding; (1, L)."""
         (tokenizer,) = self.tokenizers
-        asked = tokenizer.apply_chat_template(
-            [{"role": "user", "content": caption}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=self.thinking,
-        )
         told = tokenizer(
-            asked,
+            self._asked(caption),
             padding="max_length" if self.padded else False,
             truncation=True,
+            max_length=tokenizer.model_max_length + self.dropped,
             padding_side="right",
             return_tensors="pt",
         )
         return told.input_ids, told.attention_mask
 
+    def _asked(self, caption: str) -> str:
+        """Return a caption within its chat."""
+        asked: str = self.tokenizers[0].apply_chat_template(
+            [{"role": "user", "content": caption}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=self.thinking,
+        )
+        return asked
+
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return what the transformer is told of the states after each layer, those before the first one included."""
-        raise NotImplementedError
+        return layers_1LD[self.state]
 
 
 class ZImageBase(LanguageModelBase):
@@ -76,21 +82,16 @@ class ZImageBase(LanguageModelBase):
     Source: huggingface/diffusers, pipelines/z_image.
     """
 
+    blocks = ("layers",)
     image_first = True
     thinking = True
     asked = LOWER_BY_1
-
-    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layers_1LD[-2]
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
         lengths = text["mask"].sum(1).tolist()  # read at once; what is filled up is behind
         captions = [row_LD[:length] for row_LD, length in zip(text["embeds"], lengths, strict=True)]
         to_image = self.denoiser([*noisy_BCHW.unsqueeze(2)], 1 - level_B, captions, return_dict=False)[0]
         return -torch.stack(to_image).squeeze(2)
-
-    def _blocks(self) -> list[torch.nn.Module]:
-        return [*self.denoiser.layers]
 
 
 class Lumina2Base(LanguageModelBase):
@@ -102,6 +103,7 @@ class Lumina2Base(LanguageModelBase):
     Source: huggingface/diffusers, pipelines/lumina2/pipeline_lumina2.py.
     """
 
+    blocks = ("layers",)
     asked = {"negative_prompt": "what prompts are told in front of them is in front of this too, unless it is empty"}
 
     def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
@@ -115,14 +117,8 @@ class Lumina2Base(LanguageModelBase):
         """See `protocols.Base`."""
         return by_length(super().features, noisy_BCHW, t_B, text, frames)  # filling would be behind the image
 
-    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
-        (tokenizer,) = self.tokenizers
-        asked = f"{_ASSISTANT} {_START} {caption}" if caption and _START not in caption else caption
-        told = tokenizer(asked, truncation=True, return_tensors="pt")
-        return told.input_ids, told.attention_mask
-
-    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layers_1LD[-2]
+    def _asked(self, caption: str) -> str:
+        return f"{_ASSISTANT} {_START} {caption}" if caption and _START not in caption else caption
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
         to_image: torch.Tensor = self.denoiser(
@@ -133,9 +129,6 @@ class Lumina2Base(LanguageModelBase):
             return_dict=False,
         )[0]
         return -to_image
-
-    def _blocks(self) -> list[torch.nn.Module]:
-        return [*self.denoiser.layers]
 
 
 class Flux2Vae(TransformerBase):
@@ -197,6 +190,7 @@ class ErnieImageBase(Flux2Vae, LanguageModelBase):
     Source: huggingface/diffusers, pipelines/ernie_image, whose prompts a further model may rewrite: not here.
     """
 
+    blocks = ("layers",)
     image_first = True
     asked = _UNSHUFFLED | {"use_pe": False}
     longest = None
@@ -205,9 +199,6 @@ class ErnieImageBase(Flux2Vae, LanguageModelBase):
         (tokenizer,) = self.tokenizers
         ids = tokenizer(caption, truncation=True).input_ids or [tokenizer.bos_token_id or 0]
         return torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long)
-
-    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layers_1LD[-2]
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
         answer_BFHW = self.denoiser(
@@ -218,9 +209,6 @@ class ErnieImageBase(Flux2Vae, LanguageModelBase):
             return_dict=False,
         )[0]
         return functional.pixel_shuffle(answer_BFHW, self.patch)
-
-    def _blocks(self) -> list[torch.nn.Module]:
-        return [*self.denoiser.layers]
 
     def _feature_map(self, output: Any, noisy_BCHW: torch.Tensor) -> torch.Tensor:
         return super()._feature_map(output.transpose(0, 1), noisy_BCHW)  # blocks have the batch behind the tokens
@@ -239,6 +227,7 @@ class Ideogram4Base(Flux2Vae, LanguageModelBase):
     Source: huggingface/diffusers, pipelines/ideogram4, whose prompts a further model may rewrite: not here.
     """
 
+    blocks = ("layers",)
     flow = Ideogram4Flow
     asked = {
         "guidance": "guidance_scale, with guidance_schedule=None",
@@ -300,9 +289,6 @@ class Ideogram4Base(Flux2Vae, LanguageModelBase):
 
     def _by_channel(self, stats_F: torch.Tensor) -> torch.Tensor:
         return stats_F.view(self.patch**2, -1).T.flatten()
-
-    def _blocks(self) -> list[torch.nn.Module]:
-        return [*self.denoiser.layers]
 
     def _path(self) -> Flow:
         found = super()._path()

@@ -91,6 +91,7 @@ class QwenImageBase(QwenVae, LanguageModelBase):
     """
 
     dropped = _INSTRUCTION
+    state = -1
     asked = PACKED | {"guidance": "true_cfg_scale"}  # and a negative prompt must be given, or nothing is guided
 
     def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
@@ -99,14 +100,8 @@ class QwenImageBase(QwenVae, LanguageModelBase):
         tokens, wanted = self._pack(super().guide(without, with_prompt, guidance)), self._pack(with_prompt)
         return self._unpack(tokens * (wanted.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True)), size)
 
-    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
-        (tokenizer,) = self.tokenizers
-        most = tokenizer.model_max_length + self.dropped
-        told = tokenizer(f"{_BEFORE}{caption}{_AFTER}", truncation=True, max_length=most, return_tensors="pt")
-        return told.input_ids, told.attention_mask
-
-    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layers_1LD[-1]
+    def _asked(self, caption: str) -> str:
+        return f"{_BEFORE}{caption}{_AFTER}"
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
         height, width = (side // self.patch for side in noisy_BCHW.shape[-2:])
@@ -163,6 +158,7 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
 
     patch = 1
     longest = None
+    state = -1
     asked = {
         "latents": "noise.flatten(2).transpose(1, 2)",
         "guidance": "true_cfg_scale",  # and a negative prompt must be given, or nothing is guided
@@ -175,15 +171,8 @@ class QwenImage21Base(QwenVae, LanguageModelBase):
             encoder.model.language_model.norm.register_forward_hook(undo)
             self.dropped = len(tokenizer(_SYSTEM).input_ids)
 
-    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
-        (tokenizer,) = self.tokenizers
-        asked = f"{_SYSTEM}<|im_start|>user\n{caption or ' '}{_AFTER}"
-        most = tokenizer.model_max_length + self.dropped
-        told = tokenizer(asked, truncation=True, max_length=most, return_tensors="pt")
-        return told.input_ids, told.attention_mask
-
-    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layers_1LD[-1]
+    def _asked(self, caption: str) -> str:
+        return f"{_SYSTEM}<|im_start|>user\n{caption or ' '}{_AFTER}"
 
     def features(
         self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]

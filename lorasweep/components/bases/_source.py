@@ -56,6 +56,11 @@ class Source:
         return self.family.scopes
 
     @property
+    def READ_BY(self) -> tuple[str, ...]:
+        """See `Family.read_by`."""
+        return self.family.read_by
+
+    @property
     def VERSIONS(self) -> Mapping[int, tuple[str, bool, str]]:
         """See `Family.versions`."""
         return self.family.versions

@@ -40,6 +40,7 @@ class TransformerBase(LoadedBase):
     """
 
     patch = 2  # latents along the side of an image token
+    blocks: Sequence[str] = ("transformer_blocks", "single_transformer_blocks")  # of the transformer, as they run
     image_first = False  # whether the image's tokens come before those of the text
     flow = Flow
     asked: Mapping[str, Any] = {}  # of `reproduction`: how diffusers' pipeline wants to be asked
@@ -99,7 +100,7 @@ class TransformerBase(LoadedBase):
 
     def _blocks(self) -> list[torch.nn.Module]:
         """Return the transformer's blocks in the order in which they run."""
-        return [*self.denoiser.transformer_blocks, *getattr(self.denoiser, "single_transformer_blocks", ())]
+        return [block for name in self.blocks for block in getattr(self.denoiser, name, ())]
 
     def _path(self) -> Flow:
         return self.flow.of(self.noise_schedule.config, latents_per_token=self.patch**2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tomllib
@@ -42,17 +43,25 @@ def read_any(path: Path) -> Any:
     text = read_text(path, subject=_SUBJECT)
     readers: tuple[Callable[[str], Any], ...] = (_json, tomllib.loads, _yaml)
     for reader in readers:
-        try:
-            content = reader(text)
-        except _GivenTwice as error:
-            message = f"the key `{error}` is given twice in one place"
-            raise ConfigError(Problem(str(path), message, "keep one of them"), subject=_SUBJECT) from error
-        except (ValueError, RecursionError, yaml.YAMLError):
-            continue
-        if what := next(strange_numbers("", content), None):
-            raise ConfigError(Problem(str(path), what, "mend the file"), subject=_SUBJECT)
-        return content
+        with contextlib.suppress(ValueError, RecursionError, yaml.YAMLError):
+            return _checked(path, text, reader)
     return None
+
+
+def as_json(path: Path, text: str) -> Any:
+    """Return the content of a file's text; raises ValueError or RecursionError where it is no JSON, else as `read`."""
+    return _checked(path, text, _json)
+
+
+def _checked(path: Path, text: str, reader: Callable[[str], Any]) -> Any:
+    try:
+        content = reader(text)
+    except _GivenTwice as error:
+        message = f"the key `{error}` is given twice in one place"
+        raise ConfigError(Problem(str(path), message, "keep one of them"), subject=_SUBJECT) from error
+    if what := next(strange_numbers("", content), None):
+        raise ConfigError(Problem(str(path), what, "mend the file"), subject=_SUBJECT)
+    return content
 
 
 class _GivenTwice(Exception):

@@ -8,7 +8,6 @@ A file that has both is read as both; one that Easy Training Scripts saved is br
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -204,10 +203,9 @@ def _dataset_file(path: Path) -> dict[str, Any]:
     """Read TOML or, by the name's end, JSON, as sd-scripts does."""
     if path.suffix.lower() == ".json":
         try:
-            json.loads(read_text(path, subject=_SUBJECT))
+            content = document.as_json(path, read_text(path, subject=_SUBJECT))
         except (ValueError, RecursionError) as error:
             raise _refused(path, f"is not JSON: {error}") from error
-        content = document.read_any(path)
     else:
         content = _read_toml(path)
     unknown = sorted(set(content) - set(_DATASET_SECTIONS)) if isinstance(content, Mapping) else ["a list"]

@@ -29,7 +29,7 @@ def translate_network(draft: Draft) -> None:
         name = _lycoris(draft, base) if module in flow.LYCORIS else _flow(draft, base)
     elif is_musubi or (module and _OF_OTHER_BASES.fullmatch(module)):
         here = (
-            "Qwen-Image, Z-Image, FLUX.2 klein or Krea 2"
+            "Qwen-Image, Z-Image, FLUX.2 klein, Krea 2 or Ideogram 4"
             if is_musubi
             else "Stable Diffusion, FLUX.1, Anima or Lumina 2"
         )

@@ -38,10 +38,10 @@ def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, 
         readers = tuple(getattr(registry.load("adapter", adapter), "READ_BY", ()))
     else:
         readers = _DIFF_READ_BY if form == "diff" else tuple(READERS)
-    if base is None or "transformer" not in registry.load("base", base).PARTS:
+    module = None if base is None else registry.load("base", base)
+    if module is None or "transformer" not in module.PARTS:
         return readers
-    # diffusers reads a Lumina 2's file only with all modules of a block in it, and adapter.safetensors always.
-    able = ("comfyui",) if base == "lumina2" else _TRANSFORMERS_READ_BY
+    able = getattr(module, "READ_BY", ()) or _TRANSFORMERS_READ_BY
     return tuple(reader for reader in readers if reader in able)
 
 

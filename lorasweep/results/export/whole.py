@@ -174,13 +174,13 @@ def named_as_its_own(tensors: Tensors, base: str) -> Tensors:
 
 
 def _joined(kind: str, parts: Sequence[np.ndarray]) -> np.ndarray:
-    from scipy.linalg import block_diag
-
     if len(parts) == 1:
         return parts[0]
     if kind not in (".lora_A.weight", ".lora_B.weight", ".diff"):
         message = "must be lora: of other factors this base's queries, keys and values cannot be put together"
         raise InputError(Problem("--form", message, "give --form lora"), subject="export")
+    from scipy.linalg import block_diag
+
     joined: np.ndarray = block_diag(*parts) if "_B" in kind else np.concatenate(parts)
     return joined
 
