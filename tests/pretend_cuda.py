@@ -26,6 +26,8 @@ _COPIES = (_aten.copy_.default, _aten._to_copy.default)
 _INDEXING = (_aten.index.Tensor, _aten.index_put_.default)
 _MADE_BY_THE_ENGINE = (_aten.index_put.default,)  # into zeros where it takes the gradient to be
 _ANSWERS = (_aten._local_scalar_dense.default, _aten.equal.default)  # no tensors
+# Bits of a tensor, which its content's own kernels would not see here.
+_AT_ONCE = {_aten._conj.default: _aten._conj_physical.default, _aten._neg_view.default: _aten.neg.default}
 _WAITED_FOR = (*_ANSWERS, _aten.nonzero.default, _aten.masked_select.default)
 waits: list[str] = []  # where the host has waited for the device
 
@@ -88,7 +90,7 @@ class OnCuda(torch.Tensor):
         plain_kwargs = {key: _over(content, value) for key, value in kwargs.items()}
         if func in _WAITED_FOR:
             waits.append(str(func))
-        out = func(*plain_args, **plain_kwargs)
+        out = _AT_ONCE.get(func, func)(*plain_args, **plain_kwargs)
         if func in _ANSWERS or (wanted is not None and torch.device(wanted).type == "cpu"):
             return out
         if func._schema.is_mutable:
