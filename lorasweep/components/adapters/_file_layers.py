@@ -242,6 +242,19 @@ def build_file(base: Base, file: Path) -> FileAdapter:
     return adapter
 
 
+class Files(FileAdapter):
+    """The file that was loaded last; the base itself until the first."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__(new_name(base), {}, {})
+        self._base = base
+
+    def load(self, path: Path) -> None:
+        """Put a file in the place of the one before; raises as `build_file`, and then there is none."""
+        self.remove()
+        vars(self).update(vars(build_file(self._base, path)))
+
+
 def _check_values(file: Path, placed: Mapping[str, FileModule], tensors: Factors, plain: Mapping[str, Any]) -> None:
     unread = set().union(*(module.unread for module in placed.values()))
     spoilt = [key for key, tensor in tensors.items() if key not in unread and not tensor.isfinite().all()]
