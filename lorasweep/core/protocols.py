@@ -309,12 +309,8 @@ class JudgeContext(Protocol):
     ) -> Rows:
         """Return the squared error of the prediction per row, adapted and base.
 
-        Args:
-            name: one of `probe_sets`.
-            weight: LoRA weight.
-            trigger: False asks with captions from which the trigger was removed.
-            part: what of the adapter is at work.
-            first_noise: only the rows of every image's first noise, for questions that need fewer.
+        Without `trigger`, captions lack it; `part` of the adapter is at work. `first_noise` gives only the rows of
+        every image's first noise, for questions that need fewer.
         """
 
     def drift(self, name: SetName, weight: float, *, part: Part = "both") -> Rows:
@@ -332,12 +328,10 @@ class JudgeContext(Protocol):
     def features(
         self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
     ) -> dict[str, torch.Tensor]:
-        """Return features of pictures of one size, with the adapter silenced; (B, ...) by name.
+        """Return features of RGB pictures of one size, at least one, with the adapter silenced; (B, ...) by name.
 
-        Args:
-            pictures: at least one, RGB.
-            encoder: the frozen base when None.
-            keep: pictures that come back in other trials: the base's and the dataset's.
+        Without an encoder they are the frozen base's. `keep` pictures that come back in other trials: the base's and
+        the dataset's.
         """
 
     def encoder(self, name: EncoderName, *, subject_only: bool = False) -> Encoder | None:

@@ -61,12 +61,7 @@ class TrialResources:
     """
 
     def __init__(self, *, sharers: int = 1, slots: int = 1) -> None:
-        """Hold nothing yet.
-
-        Args:
-            sharers: processes like this one that have the device together.
-            slots: trials that are trained at a time.
-        """
+        """Hold nothing yet; `sharers` processes have the device together, and `slots` trials are trained at a time."""
         self._sharers, self._slots = sharers, slots
         self.adapters: list[Adapter] = []
         self._held = ""  # the `_base_key` of the base in memory

@@ -85,15 +85,10 @@ def cook(
     report: Report,
     should_stop: Callable[[], bool],
 ) -> Outcome:
-    """Train, sample and judge one recipe in `folder`, continuing what is there.
+    """Train, sample and judge one recipe in `folder`, continuing what is there; its `status.json` is never touched.
 
-    Args:
-        recipe: what to cook.
-        plan: of it; rungs, images and prompts are taken from there.
-        folder: the run folder; `status.json` in it belongs to the caller and is never touched.
-        resources: what this process keeps warm between trials.
-        report: called with every event; its answer matters for "rung" events: False prunes the trial.
-        should_stop: asked after every step; True checkpoints and ends with CANCELLED.
+    `report` is called with every event; its answer matters for "rung" events: False prunes the trial. `should_stop` is
+    asked after every step; True checkpoints and ends with CANCELLED.
 
     Returns:
         The outcome: COMPLETED, PRUNED, DIVERGED or CANCELLED. Other failures are raised.

@@ -296,14 +296,9 @@ def build_peft(
 ) -> AdapterT:
     """Put PEFT layers into the base and fill them; active, at weight 1, in fp32.
 
-    Args:
-        base: gets the layers in place; its own weights stay frozen.
-        configs: one per part, `target_modules` being full module names.
-        seed: every tensor is drawn from a generator of its own, derived from this and the tensor's name, so
-            neither the global generator nor what else is trained changes a draw.
-        init: fills one tensor.
-        start: a LoRA file whose weights take the place of those.
-        kind: what to make of the layers.
+    There is a config per part, whose `target_modules` are full module names. Every tensor is drawn from a generator of
+    its own, derived from the seed and its name, so neither the global generator nor what else is trained changes a
+    draw; the weights of a LoRA file, `start`, take the place of those.
 
     Raises:
         InputError: the file does not fit.

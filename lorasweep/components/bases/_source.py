@@ -162,14 +162,9 @@ class Source:
         memory: MemoryOptions = _ALL_ROOM,
         sibling: str | None = None,
     ) -> Base:
-        """Load the base, frozen, in eval mode.
+        """Load the base, frozen, in eval mode, in `fp32`, `fp16` or `bf16`; the VAE in fp32.
 
-        Args:
-            options: where it is.
-            device: as torch names it, `cpu` or `cuda`.
-            precision: of the frozen weights: `fp32`, `fp16` or `bf16`; the VAE's are fp32.
-            memory: what is traded for room; null counts as false.
-            sibling: a base whose denoiser draws in place of this one's.
+        What is null in `memory` counts as false. A sibling is a base whose denoiser draws in place of this one's.
 
         Raises:
             ConfigError: `problems` found some, or weights are missing or do not fit `precision`.

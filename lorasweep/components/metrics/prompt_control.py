@@ -204,12 +204,8 @@ def fitting(
 ) -> float | None:
     """Share of pictures that fit their own prompt best; None without pictures.
 
-    Args:
-        context: gives the pictures' features.
-        fit: one number per picture and candidate; the first candidates are `prompts`.
-        prompts: recombined prompts without the trigger.
-        pictures: drawn for them, with the trigger.
-        keep: whether other trials will ask for the same pictures.
+    They were drawn for `prompts`, which lack the trigger here, and are the first candidates of `fit`; with `keep` other
+    trials will ask for the same pictures.
     """
     if not pictures:
         return None

@@ -29,13 +29,7 @@ class Offer:
 
 
 def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
-    """Ask every metric of a recipe what it can give.
-
-    Args:
-        recipe: names the metrics.
-        plan: of it.
-        calibration: what it will be judged by.
-    """
+    """Ask every metric of a recipe what it can give."""
     found: dict[str, str] = {}
     for name in recipe.metrics:
         found |= registry.load("metrics", name).names(recipe, plan)

@@ -92,12 +92,7 @@ class Verdict:
 
 
 def rescored(rungs: Sequence[Mapping[str, Any]], calibration: Calibration) -> list[dict[str, Any]]:
-    """Score a trial's rungs by other limits, from what was measured at them; one that was not a number gets no score.
-
-    Args:
-        rungs: oldest first, with "metrics", "missing" and "replicates" as `finish.Rung` has them.
-        calibration: where each symptom begins to count now.
-    """
+    """Score a trial's rungs, oldest first, by other limits; one that was measured and not a number gets no score."""
     found: list[dict[str, Any]] = []
     for rung in rungs:
         scored = SCORE in rung["metrics"]
@@ -124,11 +119,9 @@ def _measured(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
-    """Judge a series of checkpoints.
+    """Judge a series of checkpoints, ascending; those without a score are passed over.
 
-    Args:
-        rungs: ascending; those without a score are passed over. Where no utility was measured, only burning is told.
-        calibration: says when a subject is learned, and names limits.
+    Where no utility was measured, only burning is told.
     """
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:
