@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,31 +38,14 @@ _UNLOADABLE = (OSError, ValueError, RuntimeError, LookupError)  # what the libra
 _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
 
 
-@dataclass(frozen=True, eq=False)
 class Source:
     """What the module of a base offers, for one family: such a module's `__getattr__` is `getattr` of one of these."""
 
-    family: Family
-
-    @property
-    def PARTS(self) -> list[str]:
-        """What adapters may sit on, the denoiser first."""
-        return self.family.parts
-
-    @property
-    def SCOPES(self) -> Mapping[str, str]:
-        """See `Family.scopes`."""
-        return self.family.scopes
-
-    @property
-    def READ_BY(self) -> tuple[str, ...]:
-        """See `Family.read_by`."""
-        return self.family.read_by
-
-    @property
-    def VERSIONS(self) -> Mapping[int, tuple[str, bool, str]]:
-        """See `Family.versions`."""
-        return self.family.versions
+    def __init__(self, family: Family) -> None:
+        """Offer what a family is known by, see there, as constants."""
+        self.family = family
+        self.PARTS, self.SCOPES = family.parts, family.scopes
+        self.READ_BY, self.VERSIONS = family.read_by, family.versions
 
     def place(self, options: BaseOptions) -> Path | None:
         """Return where the base is; None when nobody says."""
