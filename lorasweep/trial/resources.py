@@ -235,7 +235,7 @@ class TrialResources:
         if not getattr(registry.load("base", base.name), "READABLE", False):
             return None
         if self._reader is None:
-            from lorasweep.dollhouse.reader import Reader
+            from lorasweep.dollhouse.reader.reader import Reader
 
             self._reader = Reader.load()
         return self._reader
