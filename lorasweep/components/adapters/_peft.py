@@ -40,20 +40,13 @@ AdapterT = TypeVar("AdapterT", bound="PeftAdapter")
 
 
 class PeftAdapter:
-    """See `protocols.Adapter`. Made by `build_peft`.
+    """See `protocols.Adapter`. Made by `build_peft`."""
 
-    Attributes:
-        file_kind: what its modules are in a file of any trainer: lora, loha, lokr or ia3.
-        name: its own among the adapters in one layer.
-        layers: the layers that it is in, by `unet.<module>` or `text_encoder.<module>`.
-        weight: the sampling weight in force.
-    """
-
-    file_kind = "lora"
+    file_kind = "lora"  # what its modules are in a file of any trainer: lora, loha, lokr or ia3
 
     def __init__(self, name: str, configs: Mapping[str, PeftConfig], models: dict[str, torch.nn.Module]) -> None:
-        self.name = name
-        self.weight = 1.0
+        self.name = name  # its own among the adapters in one layer
+        self.weight = 1.0  # in force while sampling
         self._in_base = False
         self._configs = configs
         self._models = models

@@ -39,36 +39,24 @@ RungFacts = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class MainSymptom:
-    """The strongest symptom of a burned checkpoint.
+    """The strongest symptom of a burned checkpoint."""
 
-    Attributes:
-        symptom, letter, says: as the `Symptom` has them.
-        value, limit: how much of it there is, and where it begins to count.
-        alone: whether it is over its limit, or symptoms only add up.
-    """
-
-    symptom: str
+    symptom: str  # its name; letter, says: as the `Symptom` has them
     letter: str
     says: str
-    value: float
-    limit: float
-    alone: bool
+    value: float  # how much of it there is
+    limit: float  # where it begins to count
+    alone: bool  # whether it is over its limit, or symptoms only add up
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What is known about a recipe from its rungs; steps are those of rungs, exposures are per image.
-
-    Attributes:
-        done_at, burned_at: steps; None when there is none.
-        as_good: steps around `done_at`, ascending, itself included, that the error of what decides cannot tell from
-            it; empty without errors.
-    """
+    """What is known about a recipe from its rungs; steps are those of rungs, exposures are per image."""
 
     done_at: int | None = None
     burned_at: int | None = None
     best_at: int | None = None  # `done_at`, or the rung that comes nearest to it
-    as_good: tuple[int, ...] = ()
+    as_good: tuple[int, ...] = ()  # those, with `done_at`, that the error cannot tell from it; empty without errors
     learned_from: int | None = None  # the first learned and safe rung
     last_step: int | None = None  # the last rung
     exposures: dict[int, float] = field(default_factory=dict)  # by step, of every rung
