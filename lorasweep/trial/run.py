@@ -208,8 +208,6 @@ class TrialRun:
         self._answers: dict[int, dict[Any, Any]] = {}  # to the probes, by step: the kept rung is not asked twice
         self._calibrated = calibration.find(recipe, self.base.fingerprint)
 
-    # ------------------------------------------------------------------------------------------- train
-
     def open_slot(self) -> AnySlot:
         """Build the slot, restore its last checkpoint, and forget the events of steps that were lost."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -259,8 +257,6 @@ class TrialRun:
             self.event("step", step, metrics=metrics)
             if taken := self._resource_usage.look(now=step in self.plan.rungs):
                 self._log("system", step, metrics=taken)
-
-    # ------------------------------------------------------------------------------------------- judge
 
     def judge(self, slot: AnySlot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
@@ -337,8 +333,6 @@ class TrialRun:
 
     def _rungs(self) -> list[RungFacts]:
         return [self.judged[step] for step in sorted(self.judged)]
-
-    # ------------------------------------------------------------------------------------------- files
 
     def finish(self, slot: AnySlot, status: Status) -> Outcome:
         """Choose what stays, and write it; a completed trial's is drawn and judged in full first."""

@@ -178,9 +178,6 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     return found
 
 
-# -------------------------------------------------------------------------------------------- control
-
-
 def accuracy(context: JudgeContext, pictures: Pictures) -> float | None:
     """Share of asked attributes that the reader sees, the subject's own traits left out; None without any."""
     from lorasweep.dollhouse.world.attributes import INTRINSIC  # here, since it costs numpy
@@ -227,9 +224,6 @@ def _plain(recipe: Recipe, plan: Plan, prompt: str) -> str:
 
 def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:
     return context.pictures("recombined"), context.base_pictures("recombined")
-
-
-# ---------------------------------------------------------------------------------------------- bleed
 
 
 def uncalled(recipe: Recipe, plan: Plan) -> dict[str, PromptTier]:
