@@ -19,8 +19,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 
 from lorasweep.dollhouse import flow_weights_dir, weights_dir
-from lorasweep.dollhouse.reader import Reader
 from lorasweep.dollhouse.reader.labels import HEADS
+from lorasweep.dollhouse.reader.reader import Reader
 from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX, tags
 from tools.pretrain_dollhouse.batches import to_tensor
 from tools.pretrain_dollhouse.quality import (

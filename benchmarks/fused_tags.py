@@ -64,7 +64,7 @@ def seen(run: Any, prompts: Sequence[str], weight: float) -> dict[str, float]:
     import torch
 
     from lorasweep.dollhouse import world
-    from lorasweep.dollhouse.reader import Reader
+    from lorasweep.dollhouse.reader.reader import Reader
 
     pictures = [picture for seed in range(NOISES) for picture in run.draw(prompts, weight=weight, seed=seed)]
     pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2) / 255

@@ -23,7 +23,7 @@ from benchmarks.overcooking.witness import Counts, Witness
 from lorasweep import config
 from lorasweep.core import files
 from lorasweep.core.records import Status, to_dict
-from lorasweep.dollhouse.reader import Reader
+from lorasweep.dollhouse.reader.reader import Reader
 from lorasweep.plan import make_plan
 from lorasweep.sweep.workers.worker import end_with_driver
 from lorasweep.trial.resources import TrialResources

@@ -36,7 +36,7 @@ from lorasweep.core.protocols import Adapter
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.core.seeds import derive
 from lorasweep.data.images import load_planned
-from lorasweep.dollhouse.reader import Reader
+from lorasweep.dollhouse.reader.reader import Reader
 from lorasweep.dollhouse.world import SUBJECTS, Spec, Subject, caption_tags, prompt_specs, render, sample_spec, tags
 from lorasweep.dollhouse.world.dataset import sample_subject_spec
 from lorasweep.plan.sample_requests import ImageRequest

@@ -55,11 +55,7 @@ def is_recipe_file(name_or_file: str) -> bool:
 
 
 def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Compose the recipe of a file.
-
-    Args:
-        file: a path that ends in .yaml, with the one top-level key `recipe`.
-        overrides: `KEY=VALUE`s, applied after the file's own; see `without_replaced`.
+    """Compose the recipe of a .yaml whose one key is `recipe`, its own overrides first; see `without_replaced`.
 
     Raises:
         ConfigError: with every problem of the file and of the recipe at once.

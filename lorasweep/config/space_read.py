@@ -109,13 +109,10 @@ def read_space(
     pinned: Mapping[str, Any] | None = None,
     problems: list[Problem],
 ) -> Space | None:
-    """Read the axes of a sweep; None when nothing is swept.
+    """Read the axes of a sweep from what stands under `space:`, if anything; None when nothing is swept.
 
-    Args:
-        data: what stands under `space:`; None when there is nothing.
-        swept: the command line's axes; each replaces the file's of the same key, in all branches.
-        pinned: the command line's fixed values, by key.
-        problems: appended to.
+    The command line's axes, `swept`, replace the file's of the same key, in all branches; `pinned` are its fixed
+    values.
     """
     reader = _Reader(problems)
     if data is not None:

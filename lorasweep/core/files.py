@@ -30,13 +30,10 @@ _digests: dict[str, str] = {}  # path and stamp -> SHA-256 of the content
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
-    """Let `write` fill a temporary neighbour of `path`, flush it to disk and rename it over `path`.
+    """Let `write` fill a temporary neighbour of `path`, with its suffix, flush it to disk and rename it over `path`.
 
-    Args:
-        path: the final file; its folder is made when missing.
-        write: called with the temporary path, which has the same suffix as `path`.
-        durable: flush the new name as well. Without, a power cut may bring back what was there before, whole,
-            until another file in this folder is written durably.
+    The folder is made when missing. Unless it is `durable`, the new name is not flushed: a power cut may bring back
+    what was there before, whole, until another file in this folder is written durably.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix, suffix = f".{cut(path.stem, 100)}.", cut(path.suffix, 100)

@@ -69,13 +69,10 @@ def own_name(path: str, base: str) -> str:
 
 
 def kohya_name(path: str, *, parts: Collection[str]) -> str:
-    """Return the module's name in kohya's files.
+    """Return the name of `<part>.<module>` in kohya's files; the first of two text encoders in `parts` is called `te1`.
 
-    Args:
-        path: part and module, `unet.<module>`, `transformer.<module>` or `text_encoder.<module>`. transformers 5.6
-            took `text_model` out of its modules' names; the UIs still want it, and drop a file's text encoder
-            without it.
-        parts: of the base that an adapter sits on; where there are two text encoders the first is called `te1`.
+    transformers 5.6 took `text_model` out of its modules' names; the UIs still want it, and drop a file's text encoder
+    without it.
     """
     part, module = path.split(".", 1)
     inner = f"text_model.{module.removeprefix('text_model.')}" if is_text_encoder(part) else module

@@ -287,45 +287,16 @@ class Encoder(Protocol):
 class JudgeContext(Protocol):
     """One adapter at one step, about to be judged: all that a metric may ask. N rows of a set of probes."""
 
-    @property
-    def recipe(self) -> Recipe:
-        """What was trained."""
-
-    @property
-    def plan(self) -> Plan:
-        """Its images, captions and prompts."""
-
-    @property
-    def adapter(self) -> Adapter:
-        """Live in the base, and to be left as it is."""
-
-    @property
-    def weight(self) -> float:
-        """The judged LoRA weight."""
-
-    @property
-    def step(self) -> int:
-        """Optimizer steps so far."""
-
-    @property
-    def history(self) -> Sequence[Mapping[str, float]]:
-        """Values of the earlier rungs, oldest first."""
-
-    @property
-    def reader(self) -> Any:
-        """Reads a dollhouse picture back (`lorasweep.dollhouse.reader`); None on any other base."""
-
-    @property
-    def gallery(self) -> Gallery | None:
-        """The dataset as pictures."""
-
-    @property
-    def trains_text(self) -> bool:
-        """Whether the adapter sits in the text encoder too, so that its parts can be judged apart."""
-
-    @property
-    def probe_sets(self) -> Collection[SetName]:
-        """The sets of probes that there are."""
+    recipe: Recipe  # what was trained
+    plan: Plan  # its images, captions and prompts
+    adapter: Adapter  # live in the base, and to be left as it is
+    weight: float  # the judged LoRA weight
+    step: int  # optimizer steps so far
+    history: Sequence[Mapping[str, float]]  # values of the earlier rungs, oldest first
+    reader: Any  # reads a dollhouse picture back (`lorasweep.dollhouse.reader`); None on any other base
+    gallery: Gallery | None  # the dataset as pictures
+    trains_text: bool  # whether the adapter sits in the text encoder too, so that its parts can be judged apart
+    probe_sets: Collection[SetName]  # the sets of probes that there are
 
     def losses(
         self,
@@ -338,12 +309,8 @@ class JudgeContext(Protocol):
     ) -> Rows:
         """Return the squared error of the prediction per row, adapted and base.
 
-        Args:
-            name: one of `probe_sets`.
-            weight: LoRA weight.
-            trigger: False asks with captions from which the trigger was removed.
-            part: what of the adapter is at work.
-            first_noise: only the rows of every image's first noise, for questions that need fewer.
+        Without `trigger`, captions lack it; `part` of the adapter is at work. `first_noise` gives only the rows of
+        every image's first noise, for questions that need fewer.
         """
 
     def drift(self, name: SetName, weight: float, *, part: Part = "both") -> Rows:
@@ -361,12 +328,10 @@ class JudgeContext(Protocol):
     def features(
         self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
     ) -> dict[str, torch.Tensor]:
-        """Return features of pictures of one size, with the adapter silenced; (B, ...) by name.
+        """Return features of RGB pictures of one size, at least one, with the adapter silenced; (B, ...) by name.
 
-        Args:
-            pictures: at least one, RGB.
-            encoder: the frozen base when None.
-            keep: pictures that come back in other trials: the base's and the dataset's.
+        Without an encoder they are the frozen base's. `keep` pictures that come back in other trials: the base's and
+        the dataset's.
         """
 
     def encoder(self, name: EncoderName, *, subject_only: bool = False) -> Encoder | None:
@@ -455,25 +420,11 @@ class RegularizationImages(Protocol):
     It only plans them: no torch. The built object of `lorasweep/components/regularizers/<name>.py`.
     """
 
-    @property
-    def share(self) -> float:
-        """Exposures of its images per exposure of the dataset's."""
-
-    @property
-    def prior_loss_weight(self) -> float:
-        """What the loss of its images is multiplied by."""
-
-    @property
-    def target(self) -> Literal["noise", "base"]:
-        """The right answer; "base", the base's own, then holds for the images of all sources."""
-
-    @property
-    def only_alone(self) -> bool:
-        """Whether its own images are wanted only when no other source brings any."""
-
-    @property
-    def needs_dataset(self) -> bool:
-        """Whether `plan` looks at the dataset."""
+    share: float  # exposures of its images per exposure of the dataset's
+    prior_loss_weight: float  # what the loss of its images is multiplied by
+    target: Literal["noise", "base"]  # the right answer; "base", the base's own, then holds for all sources
+    only_alone: bool  # whether its own images are wanted only when no other source brings any
+    needs_dataset: bool  # whether `plan` looks at the dataset
 
     def plan(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Plan its images; repeats as the folder says.

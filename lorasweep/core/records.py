@@ -65,9 +65,6 @@ class Status(enum.StrEnum):
         return self.value.lower().replace("_", " ")
 
 
-# --------------------------------------------------------------------------------------------- recipe
-
-
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), apart("seed")]
 Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], apart("weight")]  # LoRA weights
@@ -382,9 +379,6 @@ class Advice:
     optimizers: tuple[str, ...] | None = None  # holds with these only; None: with all
 
 
-# ----------------------------------------------------------------------------------------------- plan
-
-
 @dataclass(frozen=True, kw_only=True)
 class NoiseSchedule:
     """How a base is noised and what it predicts, as far as its files say; what `protocols.NoisePath` is made of."""
@@ -548,9 +542,6 @@ class Plan:
         return tuple(image for image in self.images if image.split == "held_out")
 
 
-# -------------------------------------------------------------------------------------------- outcome
-
-
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """What one metric found: numbers, and for each number it could not find, why."""
@@ -569,9 +560,6 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     reason: str = ""  # for people, when status is not COMPLETED
-
-
-# --------------------------------------------------------------------------------------------- to JSON
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})

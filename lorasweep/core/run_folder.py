@@ -112,8 +112,6 @@ class RunFolder:
         """Whether one recipe was, or is being, trained here."""
         return any(os.path.isfile(self.path / name) for name in (STATUS_FILE, PLAN_FILE))
 
-    # ----------------------------------------------------------------------------------------- documents
-
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe as data, unchecked."""
@@ -178,8 +176,6 @@ class RunFolder:
         """Its run in MLflow; None when it has none."""
         return files.read_object(self.path / MLFLOW_FILE).get("run_id")
 
-    # ---------------------------------------------------------------------------------- driver and worker
-
     @property
     def status(self) -> dict[str, Any]:
         """What status.json holds, as data."""
@@ -210,8 +206,6 @@ class RunFolder:
         """Leave the outcome of an attempt for a driver that may be gone."""
         files.write_json(self.path / OUTCOME_FILE, {"attempt": attempt, "outcome": to_dict(outcome)})
 
-    # --------------------------------------------------------------------------------------------- events
-
     def events(self) -> Iterator[dict[str, Any]]:
         """Return everything that was logged."""
         return files.read_jsonl(self.path / EVENTS_FILE, fits=_is_event)
@@ -231,8 +225,6 @@ class RunFolder:
     def rungs(self) -> list[dict[str, Any]]:
         """Tell what was measured at the rungs so far: `step`, `exposures_per_image`, `metrics`, ..."""
         return [event for event in self.events() if event.get("kind") == "rung"]
-
-    # ------------------------------------------------------------------------------- weights and pictures
 
     @property
     def adapter(self) -> Path:

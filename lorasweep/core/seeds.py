@@ -11,14 +11,9 @@ import hashlib
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """Derive an independent seed for one named use of randomness.
+    """Derive an independent seed, in [0, 2**63), for one named use of randomness, the same on every machine and Python.
 
-    Args:
-        seed: the recipe's seed; any integer, zero included.
-        names: what the randomness is for, e.g. ``derive(seed, "noise")`` or ``derive(seed, "order", epoch)``.
-
-    Returns:
-        An integer in [0, 2**63), the same on every machine and Python version.
+    E.g. ``derive(seed, "noise")`` or ``derive(seed, "order", epoch)``.
     """
     text = "/".join([str(int(seed)), *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -61,16 +61,11 @@ class Row:
 
 
 def assign(width_px: int, height_px: int, buckets: Sequence[Bucket]) -> Assignment:
-    """Choose among given buckets; images smaller than the bucket are enlarged.
+    """Choose among given buckets; images, by their upright size, that are smaller than the bucket are enlarged.
 
-    A bucket of exactly the image's size wins, else the nearest |w/h - w/h|. That is the plain ratio, not its
-    logarithm, so portrait and landscape are not treated alike: 2:3 is 1/3 from 1:1, and 3:2 is 1/2 from it.
-    Ties go to the first bucket.
-
-    Args:
-        width_px: of the upright image; >= 1.
-        height_px: of the upright image; >= 1.
-        buckets: at least one, in the order that ties are decided by.
+    A bucket of exactly the image's size wins, else the nearest |w/h - w/h|. That is the plain ratio, not its logarithm,
+    so portrait and landscape are not treated alike: 2:3 is 1/3 from 1:1, and 3:2 is 1/2 from it. Ties go to the first
+    bucket.
     """
     exact = Bucket(width_px=width_px, height_px=height_px)
     if exact in buckets:
@@ -85,19 +80,11 @@ def assign(width_px: int, height_px: int, buckets: Sequence[Bucket]) -> Assignme
 
 
 def assign_without_upscale(width_px: int, height_px: int, *, area_px: int, step_px: int) -> Assignment | None:
-    """Make a bucket for the image, so that it is only ever made smaller.
+    """Make a bucket for an image of that upright size, so that it is only ever made smaller.
 
-    An image above the area is scaled down to it along one side that is a whole number of steps: the side that
-    keeps the ratio better. The bucket is what is left when both sides are floored to steps.
-
-    Args:
-        width_px: of the upright image; >= 1.
-        height_px: of the upright image; >= 1.
-        area_px: largest area of a bucket (resolution squared).
-        step_px: bucket sides are multiples of it.
-
-    Returns:
-        None when a side is shorter than one step: such an image cannot be trained on without enlarging it.
+    An image above the area (resolution squared) is scaled down to it along one side that is a whole number of steps:
+    the side that keeps the ratio better. The bucket is what is left when both sides are floored to steps; None when one
+    is shorter than a step: such an image cannot be trained on without enlarging it.
     """
     size = (width_px, height_px)
     if width_px * height_px > area_px:

@@ -58,14 +58,7 @@ def without_trigger(caption: str, trigger: str | None, options: CaptionOptions) 
 
 
 def are_plain(prompts: Iterable[str], texts: Iterable[str], trigger: str | None, options: CaptionOptions) -> bool:
-    """Tell whether some prompt is a caption with the trigger left out: it calls nobody, and leaves open who comes.
-
-    Args:
-        prompts: without the trigger.
-        texts: captions, with it.
-        trigger: of the concept; None when there is none.
-        options: what separates tags.
-    """
+    """Tell whether some prompt is a text with the trigger left out: it calls nobody, and leaves open who comes."""
     return not set(prompts).isdisjoint(without_trigger(text, trigger, options) for text in texts)
 
 
@@ -93,14 +86,10 @@ def adds_trigger(options: CaptionOptions) -> bool:
 def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decoupled: bool = False) -> str:
     """Turn a caption as written into the one to train on: cleaned, pruned, the trigger in front if asked for.
 
-    Where neither cleaning nor pruning is asked for, nothing but the trigger is ever added.
-
-    Args:
-        caption: as it is in the file.
-        trigger: a tag that has it is left as it is, but may be spelt anew.
-        options: `clean` acts in the order replace, take out, deduplicate; then `prune`.
-        decoupled: keep what would be pruned, and take the trigger out instead: the image then trains the
-            rest of its caption without training the trigger.
+    Where neither cleaning nor pruning is asked for, nothing but the trigger is ever added. A tag that has the trigger
+    is left as it is, but may be spelt anew. `clean` acts in the order replace, take out, deduplicate; then `prune`.
+    Decoupled, what would be pruned stays, and the trigger goes: the image trains the rest of its caption without
+    training the trigger.
     """
     if options.clean != CleanOptions() or options.prune:
         found = _clean(tags(caption, options), options.clean, lambda tag: _is_trigger(tag, trigger))
@@ -128,14 +117,11 @@ def rearranges(options: CaptionOptions) -> bool:
 
 
 def vary(caption: str, options: CaptionOptions, rng: random.Random) -> str:
-    """Vary a caption for one exposure: empty, in another order, or with tags missing.
+    """Vary a planned caption for one exposure: empty, in another order, or with tags missing.
 
-    Args:
-        caption: as planned, the trigger in it.
-        options: `dropout` is the share of empty captions; all but the first `keep_tokens` tags move with
-            `shuffle`, and are missing in a share `tag_dropout` of exposures.
-        rng: drawn from once for dropout, then for the shuffle, then once per tag for tag dropout; not at all
-            for what is not asked for.
+    `dropout` is the share of empty captions; all but the first `keep_tokens` tags move with `shuffle`, and are missing
+    in a share `tag_dropout` of exposures. `rng` is drawn from once for dropout, then for the shuffle, then once per tag
+    for tag dropout; not at all for what is not asked for.
     """
     if options.dropout > 0 and rng.random() < options.dropout:
         return ""

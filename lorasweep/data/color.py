@@ -45,11 +45,7 @@ class Conversion:
 
 
 def conversion(icc: bytes | None, mode: str) -> Conversion | None:
-    """Choose how an image becomes sRGB; None when its numbers are sRGB's, or mean nothing in particular.
-
-    Args:
-        icc: the image's profile, None without one.
-        mode: Pillow's, of the image.
+    """Choose how an image, by its profile if any, becomes sRGB; None where its numbers are, or mean nothing much.
 
     Raises:
         ProfileError: the profile is broken, or is one for other images.

@@ -52,13 +52,7 @@ class Used:
 
 
 def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
-    """Find what is worth a warning.
-
-    Args:
-        used: what is trained on.
-        folders: all of the dataset's but those of regularization images.
-        tree: with the links that were not followed.
-    """
+    """Find what is worth a warning; `folders` are all of the dataset's but those of regularization images."""
     files = [file for folder in folders for file in folder.files]
     # Of several ways to a file, the one without a link; none where it is used.
     once = {file.real: file.path for file in sorted(files, key=lambda file: not file.linked)}

@@ -54,11 +54,7 @@ def aside_of(root: Path, files: Iterable[Path]) -> dict[Path, Path]:
 
 
 def move(root: Path, names: Mapping[Path, Path]) -> None:
-    """Move files or folders of a dataset; all or, where one is in the way, none.
-
-    Args:
-        root: of the dataset; what lies elsewhere is left alone.
-        names: old -> new.
+    """Move files or folders of a dataset, old -> new; all or, where one is in the way, none.
 
     Raises:
         DatasetError: one is not there, lies elsewhere, or would replace another.

@@ -114,19 +114,12 @@ def _windows(part: Numbers, level: Numbers) -> _Windows:
 
 
 def _joined(label: Numbers, one: Numbers, other: Numbers) -> Numbers:
-    """Give the groups of every pair one label, the least."""
-    parent: dict[int, int] = {}
+    """Give the groups of every pair one label."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(group: int) -> int:
-        while (above := parent.get(group, group)) != group:
-            parent[group] = group = parent.get(above, above)
-        return group
-
-    for pair in set(zip(label[one].tolist(), label[other].tolist(), strict=True)):
-        low, high = sorted(map(root, pair))
-        parent[high] = low
-    if not parent:
+    if not len(one):
         return label
-    table = np.arange(len(label))
-    table[list(parent)] = [root(group) for group in parent]
-    return table[label]
+    pairs = coo_array((np.ones(len(one), bool), (label[one], label[other])), shape=(len(label), len(label)))
+    joined: Numbers = connected_components(pairs, directed=False)[1]
+    return joined[label]

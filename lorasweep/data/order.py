@@ -16,16 +16,9 @@ from lorasweep.core.seeds import derive
 
 
 def epoch_batches(images: Sequence[PlannedImage], *, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Arrange one epoch: every image `repeats` times, buckets never mixed.
+    """Arrange one epoch, in its own order: every image `repeats` times, buckets never mixed.
 
-    Args:
-        images: what is trained on.
-        batch_size: largest length of a batch; >= 1.
-        seed: the recipe's.
-        epoch: from 0; each has its own order.
-
-    Returns:
-        Batches of indices into `images`; one batch of each bucket may be short.
+    Returns batches of indices into `images`; one batch of each bucket may be short.
     """
     rng = random.Random(derive(seed, "order", epoch))
     batches: list[list[int]] = []

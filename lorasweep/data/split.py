@@ -22,14 +22,10 @@ def held_out(
     seed: int,
     concepts: Sequence[str] = (),
 ) -> frozenset[int]:
-    """Choose which images are never trained on.
+    """Choose which images, by digests of their content, are never trained on; another seed, another choice.
 
-    Args:
-        digests: one per image, of its content.
-        groups: every index once; near-duplicates share a group, and a group is never torn apart.
-        share: of all images, [0, 0.5].
-        seed: another seed, another choice.
-        concepts: one per image; all are one concept when there are none.
+    Near-duplicates share one of the groups, which hold every index once, and a group is never torn apart. All are one
+    concept when none are given, one per image.
 
     Returns:
         Indices: about `share` of them and of each concept, at least one when `share` is above 0 and there are

@@ -34,19 +34,11 @@ def denoise(
     """Draw latents, with whatever adapter is in force; (B, C, H, W) fp32 on the base's device.
 
     Every sampler goes in straight lines from (image, noise) at one level to the next: DDIM (Song et al., 2021) and
-    Euler (Karras et al., 2022) by what the answer says, DPM-Solver++ 2M (Lu et al., 2022) by what the last two
-    answers say when they are continued half a step. They differ in the levels, which the noise path gives.
+    Euler (Karras et al., 2022) by what the answer says, DPM-Solver++ 2M (Lu et al., 2022) by what the last two answers
+    say when they are continued half a step. They differ in the levels, which the noise path gives.
 
-    Args:
-        base: asked.
-        noise_BCHW: standard normal.
-        text: of the prompts, a row a picture.
-        negative: likewise; None draws without guidance.
-        frames: a row a picture.
-        sampler: `ddim`, `euler` or `dpmpp_2m`.
-        steps: at least 1.
-        guidance: of `guided`, or what a base that embeds it is told, in which case `negative` is left out.
-        rescale: likewise; None is what suits the noise path.
+    Texts and frames have a row a picture; without `negative` there is no guidance. A base that embeds guidance is told
+    it, and `negative` is left out. `rescale` is as in `guided`; None is what suits the noise path.
     """
     import torch
 
@@ -84,17 +76,11 @@ def guided(
     guidance: float,
     rescale: float,
 ) -> torch.Tensor:
-    """Ask with and without the prompt, and go on from the latter past the former; (B, C, H, W).
+    """Ask at one level of noise with and without the prompt, and go on from the latter past the former; (B, C, H, W).
 
-    Args:
-        base: asked once, about both.
-        noisy_BCHW: at one level of noise.
-        t: that level.
-        text: with the prompt.
-        negative: without, a row a picture, or one for all where they are the same; None asks with the prompt only.
-        frames: a row a picture.
-        guidance: how far; 1 is the answer with the prompt.
-        rescale: how far the answer's standard deviation is put back to that with the prompt, in [0, 1].
+    `negative` has a row a picture, or one for all where they are the same; without it only the prompt is asked.
+    Guidance 1 is the answer with the prompt; `rescale`, in [0, 1], puts the answer's standard deviation back to that
+    one's.
 
     Source: Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022); Lin et al., "Common Diffusion Noise Schedules
     and Sample Steps Are Flawed" (2024), section 3.4, for `rescale`.

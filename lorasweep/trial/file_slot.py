@@ -18,20 +18,15 @@ from lorasweep.trial.resources import build_adapter
 
 
 class FileSlot:
-    """The files of one recipe.
-
-    Attributes:
-        adapter: the file of `step`, in the base.
-        step: of the file that was loaded last; 0 before the first.
-    """
+    """The files of one recipe."""
 
     def __init__(self, base: Base, recipe: Recipe, run: RunFolder) -> None:
         """Begin, or go on after the last file that was copied into the run folder."""
         options = recipe.adapter.options
         self._run = run
         self._files = dict(zip(options["steps"], map(Path, options["paths"]), strict=True))
-        self.adapter = build_adapter(base, recipe)
-        self.step = 0
+        self.adapter = build_adapter(base, recipe)  # the file of `step`, in the base
+        self.step = 0  # before the first
         if done := steps_in(run.checkpoints):
             self.adapter.load(run.weights(done[-1]))
             self.step = done[-1]

@@ -24,36 +24,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files
 from lorasweep.core.protocols import Adapter, Base
-from lorasweep.core.records import Measurement, Plan, Recipe, to_dict
+from lorasweep.core.records import Measurement, Plan, Recipe
 from lorasweep.core.run_folder import ADAPTER_FILE, EVENTS_FILE, INDEX_FILE, RESULT_FILE, RunFolder
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
     from lorasweep.plan.calibration import Calibration, ChosenCalibration
     from lorasweep.trial.judge.context import JudgeContext
-    from lorasweep.trial.judge.verdict import Verdict
+    from lorasweep.trial.judge.verdict import RungFacts, Verdict
     from lorasweep.trial.sample import Sample
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """What was found at one rung.
-
-    Attributes:
-        metrics, missing: as judged, at the judged weight.
-    """
-
-    step: int  # optimizer steps
-    exposures_per_image: float  # up to there, mean over training images
-    metrics: dict[str, float]
-    missing: dict[str, str]
-    replicates: list[dict[str, float]]  # the same with parts of the evidence left out (`judge.replicates`)
+_RUNG = ("step", "exposures_per_image", "metrics", "missing", "replicates")  # see "rungs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +53,16 @@ class FinalCheckpoint:
     ladder: list[dict[str, Any]]
 
 
-def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> tuple[int, Verdict]:
+def choose(recipe: Recipe, rungs: Sequence[RungFacts], calibration: Calibration) -> tuple[int, Verdict]:
     """Judge the rungs and say which one's adapter stays."""
     from lorasweep.trial.judge import verdict
 
-    found = verdict.of_rungs([to_dict(rung) for rung in rungs], calibration)
+    found = verdict.of_rungs(rungs, calibration)
     wanted = found.best_at if recipe.train.keep == "done" else None
-    return wanted if wanted is not None else rungs[-1].step, found
+    return wanted if wanted is not None else rungs[-1]["step"], found
 
 
-def rescore(run: RunFolder, calibration: Calibration, *, until: int) -> list[Rung]:
+def rescore(run: RunFolder, calibration: Calibration, *, until: int) -> list[RungFacts]:
     """Score the rungs up to a step by some limits, in the log as well, which loses all that came later."""
     from lorasweep.trial.judge import verdict
 
@@ -85,7 +72,7 @@ def rescore(run: RunFolder, calibration: Calibration, *, until: int) -> list[Run
         scored = iter(rungs)
         files.write_jsonl(run.path / EVENTS_FILE, [next(scored) if row["kind"] == "rung" else row for row in rows])
     absent: dict[str, Any] = {"missing": {}, "replicates": []}
-    return [Rung(**{each.name: (absent | row)[each.name] for each in fields(Rung)}) for row in rungs]
+    return [{name: (absent | row)[name] for name in _RUNG} for row in rungs]
 
 
 def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folder: Path, *, step: int) -> list[Sample]:
@@ -140,7 +127,7 @@ def judge_at_weights(context: JudgeContext, calibration: Calibration, counted: M
 def write(
     folder: Path,
     recipe: Recipe,
-    rungs: Sequence[Rung],
+    rungs: Sequence[RungFacts],
     kept: FinalCheckpoint | None,
     calibrated: ChosenCalibration,
 ) -> Measurement:
@@ -151,20 +138,19 @@ def write(
     from lorasweep.trial.judge import summary
     from lorasweep.trial.judge.ladder import best_weight
 
-    rows = [to_dict(rung) for rung in rungs]
     why = "" if kept else "a pruned trial is not drawn at other weights"
     if kept is None:
         step, found = choose(recipe, rungs, calibrated.calibration)
-        (at,) = (rung for rung in rungs if rung.step == step)
-        final = Measurement(values=at.metrics, missing=at.missing)
+        (at,) = (rung for rung in rungs if rung["step"] == step)
+        final = Measurement(values=at["metrics"], missing=at["missing"])
         kept = FinalCheckpoint(step=step, verdict=found, final=final, ladder=[])
     best = best_weight(kept.ladder)
-    told = summary.numbers(kept.verdict, rows, kept=kept.step, best=best, why_no_weight=why)
+    told = summary.numbers(kept.verdict, rungs, kept=kept.step, best=best, why_no_weight=why)
     headline = Measurement(values=kept.final.values | told.values, missing=kept.final.missing | told.missing)
     run = RunFolder(folder)
     keep(run, kept.step)
     _write_index(run, kept.step)
-    exposures = next(rung.exposures_per_image for rung in rungs if rung.step == kept.step)
+    exposures = next(rung["exposures_per_image"] for rung in rungs if rung["step"] == kept.step)
     files.write_json(
         folder / RESULT_FILE,
         {
@@ -174,7 +160,7 @@ def write(
             "metrics": headline.values,
             "missing": headline.missing,
             "ladder": kept.ladder,
-            "rungs": rows,
+            "rungs": rungs,
             "verdict": summary.document(kept.verdict, calibrated.calibration, kept.final, kept=kept.step, best=best),
             "calibration": calibrated.document(),
         },

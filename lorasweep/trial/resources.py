@@ -54,21 +54,12 @@ def build_adapter(base: Base, recipe: Recipe, *, trained: bool = False) -> Adapt
 
 
 class TrialResources:
-    """Loaded things, by what they depend on. Not safe for threads; one per process.
-
-    Attributes:
-        adapters: of the trials that are at work; all of them live in the base.
-    """
+    """Loaded things, by what they depend on. Not safe for threads; one per process."""
 
     def __init__(self, *, sharers: int = 1, slots: int = 1) -> None:
-        """Hold nothing yet.
-
-        Args:
-            sharers: processes like this one that have the device together.
-            slots: trials that are trained at a time.
-        """
+        """Hold nothing yet; `sharers` processes have the device together, and `slots` trials are trained at a time."""
         self._sharers, self._slots = sharers, slots
-        self.adapters: list[Adapter] = []
+        self.adapters: list[Adapter] = []  # of the trials that are at work; all of them live in the base
         self._held = ""  # the `_base_key` of the base in memory
         self._bases: dict[int, Base] = {}  # by clip_skip, all with the same modules
         self._caches: dict[int, tuple[LatentCache, TextCache]] = {}  # by clip_skip
@@ -240,7 +231,7 @@ class TrialResources:
         if not getattr(registry.load("base", base.name), "READABLE", False):
             return None
         if self._reader is None:
-            from lorasweep.dollhouse.reader import Reader
+            from lorasweep.dollhouse.reader.reader import Reader
 
             self._reader = Reader.load()
         return self._reader

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.provenance import provenance
-from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
+from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status
 from lorasweep.core.run_folder import (
     CACHED_AS_FILE,
     EVENTS_FILE,
@@ -38,13 +38,14 @@ from lorasweep.plan import calibration, cost, sample_requests
 from lorasweep.plan.lora_files import has_files
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.file_slot import FileSlot
-from lorasweep.trial.finish import FinalCheckpoint, Rung
+from lorasweep.trial.finish import FinalCheckpoint
 from lorasweep.trial.judge import probes, score
 from lorasweep.trial.resource_usage import ResourceUsage
 from lorasweep.trial.resources import TrialResources
 
 if TYPE_CHECKING:
     from lorasweep.trial.judge.context import JudgeContext
+    from lorasweep.trial.judge.verdict import RungFacts
     from lorasweep.trial.sample import Sample
     from lorasweep.trial.train.loop import Diverged
     from lorasweep.trial.train.slot import Slot
@@ -85,15 +86,10 @@ def cook(
     report: Report,
     should_stop: Callable[[], bool],
 ) -> Outcome:
-    """Train, sample and judge one recipe in `folder`, continuing what is there.
+    """Train, sample and judge one recipe in `folder`, continuing what is there; its `status.json` is never touched.
 
-    Args:
-        recipe: what to cook.
-        plan: of it; rungs, images and prompts are taken from there.
-        folder: the run folder; `status.json` in it belongs to the caller and is never touched.
-        resources: what this process keeps warm between trials.
-        report: called with every event; its answer matters for "rung" events: False prunes the trial.
-        should_stop: asked after every step; True checkpoints and ends with CANCELLED.
+    `report` is called with every event; its answer matters for "rung" events: False prunes the trial. `should_stop` is
+    asked after every step; True checkpoints and ends with CANCELLED.
 
     Returns:
         The outcome: COMPLETED, PRUNED, DIVERGED or CANCELLED. Other failures are raised.
@@ -208,11 +204,9 @@ class TrialRun:
         self._resource_usage = ResourceUsage()
         self.base = resources.base(recipe)
         self.plan = class_images.draw(self.base, recipe, plan)
-        self.judged: dict[int, Rung] = {}
+        self.judged: dict[int, RungFacts] = {}
         self._answers: dict[int, dict[Any, Any]] = {}  # to the probes, by step: the kept rung is not asked twice
         self._calibrated = calibration.find(recipe, self.base.fingerprint)
-
-    # ------------------------------------------------------------------------------------------- train
 
     def open_slot(self) -> AnySlot:
         """Build the slot, restore its last checkpoint, and forget the events of steps that were lost."""
@@ -264,35 +258,33 @@ class TrialRun:
             if taken := self._resource_usage.look(now=step in self.plan.rungs):
                 self._log("system", step, metrics=taken)
 
-    # ------------------------------------------------------------------------------------------- judge
-
     def judge(self, slot: AnySlot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
         samples = self._sample(slot)
         with cost.measured(self.recipe.base, "judge", len(samples)):
             found, replicates = self._judge(slot, slot.step, samples)
         warned = self._warning()
-        self.judged[slot.step] = rung = Rung(
-            step=slot.step,
-            exposures_per_image=self.plan.exposures_per_image * slot.step / self.plan.steps,
-            metrics=found.values,
-            missing=found.missing,
-            replicates=replicates,
-        )
+        rung: RungFacts = {
+            "step": slot.step,
+            "exposures_per_image": self.plan.exposures_per_image * slot.step / self.plan.steps,
+            "metrics": found.values,
+            "missing": found.missing,
+            "replicates": replicates,
+        }
+        self.judged[slot.step] = rung
         warning = self._warning()
-        return self.event("rung", slot.step, **_facts(rung), warning="" if warned else warning)
+        return self.event("rung", **rung, warning="" if warned else warning)
 
     def ask_again(self, step: int) -> bool:
         """Ask the owner once more about a rung that is judged and logged."""
-        row = {"kind": "rung", "time": time.time(), "step": step, "warning": ""}
-        return self._report(row | _facts(self.judged[step]))
+        return self._report({"kind": "rung", "time": time.time(), "warning": "", **self.judged[step]})
 
     def _judge(self, slot: AnySlot, step: int, samples: Sequence[Sample]) -> tuple[Measurement, list[dict[str, float]]]:
-        earlier = [rung for rung in self._rungs() if rung.step < step]
+        earlier = [rung for rung in self._rungs() if rung["step"] < step]
         return finish.judge_in_full(
             self._context(slot, step, samples),
             self._calibrated.calibration,
-            histories=[rung.replicates for rung in earlier],
+            histories=[rung["replicates"] for rung in earlier],
         )
 
     def _context(self, slot: AnySlot, step: int, samples: Sequence[Sample]) -> JudgeContext:
@@ -302,8 +294,8 @@ class TrialRun:
             adapter=slot.adapter,
             samples=samples,
             step=step,
-            history=[rung.metrics for rung in self._rungs() if rung.step < step],
-            fidelity=score.kind_of([rung.metrics for rung in self._rungs()]),
+            history=[rung["metrics"] for rung in self._rungs() if rung["step"] < step],
+            fidelity=score.kind_of([rung["metrics"] for rung in self._rungs()]),
             answers=self._answers.setdefault(step, {}),
         )
 
@@ -311,7 +303,7 @@ class TrialRun:
         """Return what a person should hear before the trial is over: that it has burned; empty while unsure."""
         from lorasweep.trial.judge import summary, verdict
 
-        rungs = [to_dict(rung) for rung in self._rungs()]
+        rungs = self._rungs()
         found = verdict.of_rungs(rungs, self._calibrated.calibration)
         return summary.burning(found) if verdict.is_sure(rungs, found) else ""
 
@@ -339,10 +331,8 @@ class TrialRun:
         index = self.files.samples(step) / INDEX_FILE
         self.event("samples", step, index=index.relative_to(self.folder).as_posix())
 
-    def _rungs(self) -> list[Rung]:
+    def _rungs(self) -> list[RungFacts]:
         return [self.judged[step] for step in sorted(self.judged)]
-
-    # ------------------------------------------------------------------------------------------- files
 
     def finish(self, slot: AnySlot, status: Status) -> Outcome:
         """Choose what stays, and write it; a completed trial's is drawn and judged in full first."""
@@ -352,7 +342,7 @@ class TrialRun:
         headline = finish.write(self.folder, self.recipe, rungs, kept, self._calibrated)
         return Outcome(status=status, step=slot.step, metrics=headline.values, missing=headline.missing)
 
-    def _keep(self, slot: AnySlot, rungs: Sequence[Rung]) -> FinalCheckpoint:
+    def _keep(self, slot: AnySlot, rungs: Sequence[RungFacts]) -> FinalCheckpoint:
         """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
         step, found = finish.choose(self.recipe, rungs, self._calibrated.calibration)
         if not self.files.weights(step).exists():  # which nobody could know before
@@ -380,11 +370,7 @@ class TrialRun:
         for later in (each for each in steps_in(self.files.checkpoints) if each > step):
             shutil.rmtree(self.files.weights(later).parent)
         rungs = finish.rescore(self.files, self._calibrated.calibration, until=step)
-        self.judged |= {rung.step: rung for rung in rungs}
-
-
-def _facts(rung: Rung) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(rung).items() if key != "step"}
+        self.judged |= {rung["step"]: rung for rung in rungs}
 
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources) -> None:

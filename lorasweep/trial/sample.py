@@ -44,9 +44,6 @@ class Sample:
             return image.convert("RGB")
 
 
-# -------------------------------------------------------------------------------------------- drawing
-
-
 def draw(
     base: Base, adapter: Adapter | None, requests: Sequence[ImageRequest], options: SampleOptions
 ) -> list[Image.Image]:
@@ -120,9 +117,6 @@ def _generator(seed: int) -> torch.Generator:
     import torch
 
     return torch.Generator("cpu").manual_seed(seed)
-
-
-# ------------------------------------------------------------------------------------------- on disk
 
 
 def write(

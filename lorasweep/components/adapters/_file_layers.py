@@ -95,10 +95,7 @@ def _tucker(core_rrk: torch.Tensor, a_rO: torch.Tensor, b_rI: torch.Tensor) -> t
 class FileLayer(torch.nn.Module, BaseTunerLayer):
     """A module with what a file adds to it; holds one adapter. One of PEFT's tuner layers, so that others find it.
 
-    Attributes:
-        module: what the file has for it; its kind is one of `_ADDED`.
-        scale: of the product, alpha / r.
-        factors: the file's tensors, fp32, by adapter and factor.
+    `scale` is the product's, alpha / r; `factors` are the file's tensors in fp32.
     """
 
     adapter_layer_names = ("factors",)
@@ -177,15 +174,10 @@ def _lengths(weight: torch.Tensor, moved: torch.Tensor, own: Factors) -> torch.T
 
 
 class FileAdapter(PeftAdapter):
-    """A `PeftAdapter` of `FileLayer`s.
+    """A `PeftAdapter` of `FileLayer`s."""
 
-    Attributes:
-        file: what it was read from.
-        keys: of the file, by the names of `state_dict`.
-    """
-
-    file: Path
-    keys: Mapping[str, str]
+    file: Path  # what it was read from
+    keys: Mapping[str, str]  # of the file, by the names of `state_dict`
 
     def delta(self, layer: Any) -> torch.Tensor:
         """Return what one layer's base weight gains at weight 1."""
@@ -240,6 +232,19 @@ def build_file(base: Base, file: Path) -> FileAdapter:
     adapter = FileAdapter(name, {}, {part: model for part, model in base.parts.items() if part in parts})
     adapter.file, adapter.keys = file, keys
     return adapter
+
+
+class Files(FileAdapter):
+    """The file that was loaded last; the base itself until the first."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__(new_name(base), {}, {})
+        self._base = base
+
+    def load(self, path: Path) -> None:
+        """Put a file in the place of the one before; raises as `build_file`, and then there is none."""
+        self.remove()
+        vars(self).update(vars(build_file(self._base, path)))
 
 
 def _check_values(file: Path, placed: Mapping[str, FileModule], tensors: Factors, plain: Mapping[str, Any]) -> None:

@@ -44,13 +44,10 @@ class DroppingAdapter(PeftAdapter):
     """A `PeftAdapter` that leaves out ranks, of each sample its own, and whole layers, while it trains.
 
     Source: kohya-ss/sd-scripts, networks/lora.py, LoRAModule.forward.
-
-    Attributes:
-        rank_dropout: share of ranks; the others count 1 / (1 - share).
-        module_dropout: share of layers, which then get no gradient from that batch; the others count as ever.
     """
 
-    rank_dropout = module_dropout = 0.0
+    rank_dropout = 0.0  # share of ranks; the others count 1 / (1 - share)
+    module_dropout = 0.0  # share of layers, which then get no gradient from that batch; the others count as ever
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -124,16 +121,12 @@ class DyLoraAdapter(PeftAdapter):
     With r the full rank and b the drawn one, up[:, :b] @ down[:b] * alpha / b is up @ mask(down) * alpha / r, where the
     mask is r / b for the first b of down's outputs and 0 for the others: so masking what `down` puts out is the
     truncation, its scale and its gradients at once, for linear layers and convolutions alike.
-
-    Attributes:
-        ranks: what may be drawn, each as likely as the others.
-        rank: the drawn one; None before the first draw, which means all.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.ranks: Sequence[int] = ()
-        self.rank: int | None = None
+        self.ranks: Sequence[int] = ()  # what may be drawn, each as likely as the others
+        self.rank: int | None = None  # the drawn one; None before the first draw, which means all
         for layer in self.layers.values():
             layer.lora_A[self.name].register_forward_hook(self._truncate)
 

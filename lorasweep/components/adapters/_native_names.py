@@ -166,11 +166,7 @@ class Place:
 
 
 def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
-    """Name a transformer's modules as its original code does; those without such a name are left out.
-
-    Args:
-        paths: `transformer.<module>` of the base's.
-    """
+    """Name modules, `transformer.<module>`, as their original code does; those without such a name are left out."""
     known = set(paths)
     if base := "anima" if is_anima(known) else "lumina2" if is_lumina2(known) else "":
         named = sorted((own_name(path, base), "qkv".find(path[-1]), path) for path in known)

@@ -40,20 +40,13 @@ AdapterT = TypeVar("AdapterT", bound="PeftAdapter")
 
 
 class PeftAdapter:
-    """See `protocols.Adapter`. Made by `build_peft`.
+    """See `protocols.Adapter`. Made by `build_peft`."""
 
-    Attributes:
-        file_kind: what its modules are in a file of any trainer: lora, loha, lokr or ia3.
-        name: its own among the adapters in one layer.
-        layers: the layers that it is in, by `unet.<module>` or `text_encoder.<module>`.
-        weight: the sampling weight in force.
-    """
-
-    file_kind = "lora"
+    file_kind = "lora"  # what its modules are in a file of any trainer: lora, loha, lokr or ia3
 
     def __init__(self, name: str, configs: Mapping[str, PeftConfig], models: dict[str, torch.nn.Module]) -> None:
-        self.name = name
-        self.weight = 1.0
+        self.name = name  # its own among the adapters in one layer
+        self.weight = 1.0  # in force while sampling
         self._in_base = False
         self._configs = configs
         self._models = models
@@ -296,14 +289,9 @@ def build_peft(
 ) -> AdapterT:
     """Put PEFT layers into the base and fill them; active, at weight 1, in fp32.
 
-    Args:
-        base: gets the layers in place; its own weights stay frozen.
-        configs: one per part, `target_modules` being full module names.
-        seed: every tensor is drawn from a generator of its own, derived from this and the tensor's name, so
-            neither the global generator nor what else is trained changes a draw.
-        init: fills one tensor.
-        start: a LoRA file whose weights take the place of those.
-        kind: what to make of the layers.
+    There is a config per part, whose `target_modules` are full module names. Every tensor is drawn from a generator of
+    its own, derived from the seed and its name, so neither the global generator nor what else is trained changes a
+    draw; the weights of a LoRA file, `start`, take the place of those.
 
     Raises:
         InputError: the file does not fit.

@@ -63,8 +63,9 @@ def _problems(
     strangers = [path for path, module in both.items() if not _is_of(module, kind, trained[path])]
     alike = {path: module for path, module in both.items() if path not in strangers}
     resized = [path for path, module in alike.items() if not _is_as_large(module, trained[path])]
-    turned = [path for path, module in alike.items() if kind == "ia3" and not _is_same_side(file, path, module)]
     header = read_header(file)
+    on_input = {path: header[module.keys["on_input"]] for path, module in alike.items() if kind == "ia3"}
+    turned = [path for path, told in on_input.items() if read_number(file, told) != path.endswith(FEED_FORWARD)]
     products = {path: module for path, module in alike.items() if module.rank is not None}
     scales = {path: each.scale(lambda key: read_number(file, header[key])) for path, each in products.items()}
     rescaled = [path for path, scale in scales.items() if not math.isclose(scale, trained[path].scale, rel_tol=4e-3)]
@@ -93,10 +94,6 @@ def _is_as_large(module: FileModule, trained: Trained) -> bool:
         _size(module.shapes[factor], is_vector=factor in _VECTORS) for factor in FACTORS if factor in module.shapes
     ]
     return found == [_size(shape, is_vector=False) for shape in trained.shapes]
-
-
-def _is_same_side(file: Path, path: str, module: FileModule) -> bool:
-    return read_number(file, read_header(file)[module.keys["on_input"]]) == path.endswith(FEED_FORWARD)
 
 
 def _size(shape: Shape, *, is_vector: bool) -> tuple[int, int]:

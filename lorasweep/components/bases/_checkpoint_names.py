@@ -32,12 +32,9 @@ _OPEN_CLIP = {
 
 
 def expected(modules: Mapping[str, Mapping[str, Shape]], family: Family) -> Iterator[Wanted]:
-    """Return every tensor that a checkpoint holds.
+    """Return every tensor that a checkpoint holds, by `modules`: shapes of weights by part, in diffusers' names.
 
-    Args:
-        modules: shapes of weights by part, in diffusers' names; of parts that are not there nothing is said, but for
-            the VAE, which is known.
-        family: whose checkpoint it is.
+    Of parts that are not there nothing is said, but for the VAE, which is known.
     """
     for part, beginnings in zip(family.classes, family.held.values(), strict=True):
         if part in modules or part == "vae":

@@ -109,9 +109,6 @@ def _of_path(message: str, hint: str = "") -> Finding:
     return ("path", message, hint)
 
 
-# --------------------------------------------------------------------------------------------- folder
-
-
 def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Finding]:
     index = find_object(folder / family.index)
     kind = None if index is None else index.get("_class_name")
@@ -329,9 +326,6 @@ def _flaws(held: Mapping[str, Tensor], wanted: Iterable[Wanted], where: str, hin
         yield _of_path(f"must be whole, got {where} without {some(absent)}", f"{_ANOTHER_COPY}{hint}")
     if unlike:
         yield _of_path(f"must have the shapes of its family, got {where} with others: {some(unlike)}", _ANOTHER_COPY)
-
-
-# ----------------------------------------------------------------------------------------- checkpoint
 
 
 def _checkpoint_problems(checkpoint: Path, family: Family) -> list[Finding]:

@@ -102,11 +102,9 @@ class LoadedBase:
         return other
 
     def draw_with(self, weights: Mapping[torch.nn.Parameter, torch.Tensor], schedule: Any = None) -> None:
-        """Draw with other weights than are trained on; they wait in the machine's memory.
+        """Draw with other weights than are trained on, by the parameter whose place they take.
 
-        Args:
-            weights: by the parameter whose place they take; the others are the same.
-            schedule: diffusers' scheduler to draw by; None is the base's own.
+        They wait in the machine's memory. Without a scheduler of diffusers', the base's own draws.
         """
         self._waiting = [(parameter, tensor.to("cpu")) for parameter, tensor in weights.items()]
         self._drawn_schedule = schedule

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,31 +38,14 @@ _UNLOADABLE = (OSError, ValueError, RuntimeError, LookupError)  # what the libra
 _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
 
 
-@dataclass(frozen=True, eq=False)
 class Source:
     """What the module of a base offers, for one family: such a module's `__getattr__` is `getattr` of one of these."""
 
-    family: Family
-
-    @property
-    def PARTS(self) -> list[str]:
-        """What adapters may sit on, the denoiser first."""
-        return self.family.parts
-
-    @property
-    def SCOPES(self) -> Mapping[str, str]:
-        """See `Family.scopes`."""
-        return self.family.scopes
-
-    @property
-    def READ_BY(self) -> tuple[str, ...]:
-        """See `Family.read_by`."""
-        return self.family.read_by
-
-    @property
-    def VERSIONS(self) -> Mapping[int, tuple[str, bool, str]]:
-        """See `Family.versions`."""
-        return self.family.versions
+    def __init__(self, family: Family) -> None:
+        """Offer what a family is known by, see there, as constants."""
+        self.family = family
+        self.PARTS, self.SCOPES = family.parts, family.scopes
+        self.READ_BY, self.VERSIONS = family.read_by, family.versions
 
     def place(self, options: BaseOptions) -> Path | None:
         """Return where the base is; None when nobody says."""
@@ -162,14 +144,9 @@ class Source:
         memory: MemoryOptions = _ALL_ROOM,
         sibling: str | None = None,
     ) -> Base:
-        """Load the base, frozen, in eval mode.
+        """Load the base, frozen, in eval mode, in `fp32`, `fp16` or `bf16`; the VAE in fp32.
 
-        Args:
-            options: where it is.
-            device: as torch names it, `cpu` or `cuda`.
-            precision: of the frozen weights: `fp32`, `fp16` or `bf16`; the VAE's are fp32.
-            memory: what is traded for room; null counts as false.
-            sibling: a base whose denoiser draws in place of this one's.
+        What is null in `memory` counts as false. A sibling is a base whose denoiser draws in place of this one's.
 
         Raises:
             ConfigError: `problems` found some, or weights are missing or do not fit `precision`.

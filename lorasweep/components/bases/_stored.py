@@ -35,15 +35,9 @@ def layers_of(model: torch.nn.Module) -> Iterator[Any]:
 
 
 def store(model: torch.nn.Module, storage: str, dtype: torch.dtype) -> dict[torch.nn.Parameter, torch.Tensor]:
-    """Store the weights of a model's blocks; biases stay.
+    """Store the weights of a frozen model's blocks, plain, in fp8, int8 or nf4, unless they are; biases stay.
 
-    Args:
-        model: frozen; a layer that is stored already stays so.
-        storage: plain, fp8, int8 or nf4.
-        dtype: computed in.
-
-    Returns:
-        Scales that have given way to those of new weights, by their parameter.
+    They are computed with in `dtype`. Returns scales that have given way to those of new weights, by their parameter.
     """
     before = {}
     for layer in layers_of(model):

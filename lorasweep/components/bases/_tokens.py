@@ -39,10 +39,7 @@ class TextWindow:
 def text_window(folder: Path, *, cut: bool = False, tokens: tuple[int, int] | None = None) -> TextWindow:
     """Return the window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`.
 
-    Args:
-        folder: of the tokenizer.
-        cut: see `TextWindow`.
-        tokens: its length, and how many of these go around a text, where the files do not know it.
+    Where the files do not know it, `tokens` are its length, and how many of these go around a text.
     """
     if tokens:
         return TextWindow(folder, tokens[0] - tokens[1], cut)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.dollhouse.reader import Reader, Reading
+    from lorasweep.dollhouse.reader.reader import Reader, Reading
     from lorasweep.dollhouse.world.subjects import Subject
 
 UNREADABLE = "only the dollhouse's own pictures of its own subjects can be read back"
@@ -83,7 +83,7 @@ class _ReaderEncoder:
 
 def reading_of(context: JudgeContext, pictures: Sequence[Image.Image]) -> Reading:
     """Return what pictures of one size show, by the context's reader."""
-    from lorasweep.dollhouse.reader import Reading
+    from lorasweep.dollhouse.reader.reader import Reading
 
     found = dict(context.features(pictures, encoder=_ReaderEncoder(context.reader)))
     return Reading(nuisances_BN=found.pop("nuisances"), corrupt_B=found.pop("corrupt"), probabilities=found)

@@ -72,12 +72,7 @@ class SimilarityScale(Protocol):
 
 
 def make_scale(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> SimilarityScale:
-    """Make the scale of one encoder for a dataset.
-
-    Args:
-        context: gives the gallery and the base.
-        name: of the encoder.
-        base_pictures: of the base, for the prompts in question: they are the zero of the scale.
+    """Make the scale of one encoder for a dataset; its zero are the base's pictures for the prompts in question.
 
     Raises:
         CannotTell: there is no such encoder here, too few pictures, or no difference that it sees.
@@ -185,12 +180,7 @@ class ByCosines:
 
 
 def squared_distance(left_ND: torch.Tensor, right_MD: torch.Tensor) -> float:
-    """Return unbiased squared distance between two sets' means, per number; about 0 for sets of one kind.
-
-    Args:
-        left_ND: two or more rows.
-        right_MD: two or more rows.
-    """
+    """Return unbiased squared distance of two sets' means, two or more rows each, per number; about 0 for one kind."""
     between = (left_ND.mean(0) - right_MD.mean(0)).square()
     scatter = sum(rows.var(0, correction=1) / len(rows) for rows in (left_ND, right_MD))
     return float((between - scatter).mean())

@@ -27,13 +27,10 @@ def is_one_picture(reference_RTD: torch.Tensor) -> bool:
 
 
 def standardised(tiles_NTD: torch.Tensor, reference_RTD: torch.Tensor) -> torch.Tensor:
-    """Subtract the reference's mean, tile by tile, and divide by its deviation from that, number by number.
+    """Subtract the reference's mean, tile by tile, and divide by its deviation from that, number by number; R >= 2.
 
-    Args:
-        tiles_NTD: to standardise; (N, T, D).
-        reference_RTD: pictures that set the scale, R >= 2. The mean is a tile's own, since all pictures share
-            the noise that a UNet is asked with, place by place; the deviation is one for all tiles, so that
-            few pictures do.
+    The mean is a tile's own, since all pictures share the noise that a UNet is asked with, place by place; the
+    deviation is one for all tiles, so that few pictures do.
     """
     reference = reference_RTD.double()
     mean_TD = reference.mean(0)
@@ -57,13 +54,10 @@ def cosines(left_ND: torch.Tensor, right_MD: torch.Tensor) -> torch.Tensor:
 
 
 def vendi(kernel_NN: torch.Tensor) -> float:
-    """Return effective number of different pictures, in [1, N].
+    """Return effective number of different pictures, in [1, N], by a positive semi-definite kernel, 1 on its diagonal.
 
-    Args:
-        kernel_NN: positive semi-definite, 1 on the diagonal.
-
-    Source: Friedman and Dieng, "The Vendi score" (arXiv 2210.02410), eq. 2: exp(-sum l log l) over the
-    eigenvalues l of K / n.
+    Source: Friedman and Dieng, "The Vendi score" (arXiv 2210.02410), eq. 2: exp(-sum l log l) over the eigenvalues l of
+    K / n.
     """
     import torch
 

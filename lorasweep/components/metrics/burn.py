@@ -100,10 +100,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 def strangeness(drawn_NTD: torch.Tensor, base_BTD: torch.Tensor, trained_RTD: torch.Tensor) -> float:
     """Mean squared distance to the nearest picture that is fine, tile by tile, over the usual one; >= 0.
 
-    Args:
-        drawn_NTD: features of the pictures to judge.
-        base_BTD: of the base's for the same prompts and seeds, two or more different ones.
-        trained_RTD: of training images; may be none.
+    Fine are the base's for the same prompts and seeds, two or more different ones, and training images, if any.
     """
     import torch
 
@@ -118,12 +115,7 @@ def strangeness(drawn_NTD: torch.Tensor, base_BTD: torch.Tensor, trained_RTD: to
 
 
 def excesses(drawn: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> dict[str, float]:
-    """Mean distance outside the reference's interval per statistic, in its interquartile ranges; each >= 0.
-
-    Args:
-        drawn: pictures to judge, (H, W, 3) uint8.
-        reference: pictures that are fine by definition.
-    """
+    """Mean distance outside the interval of fine pictures per statistic, in its interquartile ranges; each >= 0."""
     import numpy as np
 
     found = {}
@@ -137,14 +129,10 @@ def excesses(drawn: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> di
 
 
 def statistics(pixels_HWC: np.ndarray) -> dict[str, float]:
-    """Describe one picture: each in [0, 1] except grain, which is in [0, 4].
+    """Describe one picture, uint8 RGB: each in [0, 1] except grain, which is in [0, 4].
 
-    Args:
-        pixels_HWC: uint8, RGB.
-
-    Returns:
-        saturation: mean chroma (max - min of the channels). contrast: standard deviation of luma. clipped:
-        share of pixels with a channel at 0 or 255. grain: mean absolute 4-neighbour Laplacian of luma.
+    saturation: mean chroma (max - min of the channels). contrast: standard deviation of luma. clipped: share of pixels
+    with a channel at 0 or 255. grain: mean absolute 4-neighbour Laplacian of luma.
     """
     import numpy as np
 

@@ -86,12 +86,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 
 def kernel(features_NTD: torch.Tensor, base_NTD: torch.Tensor) -> torch.Tensor:
-    """Return how much the same every two pictures are, (N, N) in [0, 1], seen from the base's pictures; PSD.
-
-    Args:
-        features_NTD: of the pictures to compare, tile by tile; standardised inside.
-        base_NTD: of two or more different pictures by the base.
-    """
+    """Return how much the same every two pictures are, (N, N) in [0, 1], seen from the base's pictures; PSD."""
     standard_ND = similarity.standardised(features_NTD, base_NTD).flatten(1)
     return (1 + similarity.cosines(standard_ND, standard_ND)) / 2
 

@@ -87,14 +87,7 @@ def _details(recipe: Recipe, encoder: Encoder, too_few: str) -> tuple[tuple[str,
 def by(
     context: JudgeContext, encoder: Encoder, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
 ) -> Measurement:
-    """Return F by one encoder.
-
-    Args:
-        context: gives the reader, the subject and the dataset.
-        encoder: which.
-        pictures: that must show the subject.
-        base: the base's, for the same prompts.
-    """
+    """Return F by one encoder, of pictures that must show the subject and the base's for the same prompts."""
     subject = reader_scores.subject_of(context)
     if encoder == "reader" or (encoder == "auto" and subject is not None):
         if subject is None:

@@ -178,9 +178,6 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     return found
 
 
-# -------------------------------------------------------------------------------------------- control
-
-
 def accuracy(context: JudgeContext, pictures: Pictures) -> float | None:
     """Share of asked attributes that the reader sees, the subject's own traits left out; None without any."""
     from lorasweep.dollhouse.world.attributes import INTRINSIC  # here, since it costs numpy
@@ -204,12 +201,8 @@ def fitting(
 ) -> float | None:
     """Share of pictures that fit their own prompt best; None without pictures.
 
-    Args:
-        context: gives the pictures' features.
-        fit: one number per picture and candidate; the first candidates are `prompts`.
-        prompts: recombined prompts without the trigger.
-        pictures: drawn for them, with the trigger.
-        keep: whether other trials will ask for the same pictures.
+    They were drawn for `prompts`, which lack the trigger here, and are the first candidates of `fit`; with `keep` other
+    trials will ask for the same pictures.
     """
     if not pictures:
         return None
@@ -231,9 +224,6 @@ def _plain(recipe: Recipe, plan: Plan, prompt: str) -> str:
 
 def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:
     return context.pictures("recombined"), context.base_pictures("recombined")
-
-
-# ---------------------------------------------------------------------------------------------- bleed
 
 
 def uncalled(recipe: Recipe, plan: Plan) -> dict[str, PromptTier]:

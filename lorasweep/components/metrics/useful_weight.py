@@ -68,11 +68,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 
 def lowest(points: Sequence[Point]) -> float:
-    """Return weight of the lowest loss, never outside of the weights that were asked.
-
-    Args:
-        points: three or more of ascending weight.
-    """
+    """Return weight of the lowest loss, never outside of the weights that were asked: three or more, ascending."""
     place = min(range(len(points)), key=lambda i: points[i][1])
     (w0, w1), first, bend = _parabola(points, place)
     if bend <= 0:
@@ -82,12 +78,7 @@ def lowest(points: Sequence[Point]) -> float:
 
 
 def slope(points: Sequence[Point], weight: float) -> float:
-    """Return derivative at one of the points, of the parabola through it and its neighbours.
-
-    Args:
-        points: three or more of ascending weight.
-        weight: of one of them.
-    """
+    """Return derivative at one of three or more ascending points, of the parabola through it and its neighbours."""
     place = min(range(len(points)), key=lambda i: abs(points[i][0] - weight))
     (w0, w1), first, bend = _parabola(points, place)
     return first + bend * ((weight - w0) + (weight - w1))

@@ -33,7 +33,7 @@ class DollTagger:
 
     def __init__(self, threshold: float, batch_size: int, fingerprint: str) -> None:
         """Load the reader's weights."""
-        from lorasweep.dollhouse.reader import Reader
+        from lorasweep.dollhouse.reader.reader import Reader
 
         self.thresholds, self.batch_size, self.fingerprint = {"general": threshold}, batch_size, fingerprint
         self._reader = Reader.load()

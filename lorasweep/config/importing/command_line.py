@@ -36,11 +36,7 @@ def read(
 ) -> tuple[str, dict[str, Any], dict[str, str]] | None:
     """Read the first command that starts a script, with the variables that the text sets above it.
 
-    Args:
-        path: where it stands.
-        text: what stands there.
-        script: a pattern of the script's name, without its ending.
-        known: the options of such a script, of which it has one; all that prose names it with are none.
+    `script` is a pattern of its name, without the ending; where there is none of its `known` options, prose names it.
 
     Returns:
         Which script it is; text by option, a list where it has several values, true where it has none; and

@@ -102,13 +102,10 @@ def sort_datasets(
 
 
 def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Path | None) -> list[Link]:
-    """Decide what is trained on, what is kept to judge by, and what brakes; returns the links that are needed.
+    """Decide what is trained on, what is kept to judge by, and what brakes; returns the links needed in `link_into`.
 
-    Args:
-        draft: its table's `datasets` name the options for a folder, its repeats, and the weight of a brake's loss.
-        given: the datasets.
-        with_prior: the target of images that brake is the base's own answer.
-        link_into: a folder for links to several folders.
+    The table's `datasets` name the options for a folder, its repeats, and the weight of a brake's loss. `with_prior`:
+    the target of images that brake is the base's own answer.
     """
     names = draft.table.more["datasets"]
     option, repeats, weight = names["path"], names["repeats"], names.get("weight")

@@ -48,11 +48,8 @@ def put_optimizer(
 ) -> tuple[str, bool]:
     """Decide the optimizer, its knobs, its rates, and whether the text encoder is trained.
 
-    Args:
-        draft: its table's `optimizer` names the options, and `optimizers` say which is which.
-        asked: the trainer's word, where it is not that of the table's option.
-        option: which has it.
-        trains_text: whether the text encoder is not switched off, where the table's option does not say so itself.
+    The table's `optimizer` names the options, and `optimizers` say which is which. `asked` is the trainer's word, of
+    `option`, where another than the table's has it; `trains_text` is given where the table's option does not say so.
 
     Returns:
         Our optimizer's name, and whether it is one that decides its rate by itself.

@@ -24,11 +24,8 @@ _WEIGHTED = re.compile(r"\([^()]*:\d*\.?\d+\)")
 def put_pictures(draft: Draft, option: str, pictures: Sequence[Mapping[str, Any]], *, unsaid: str = "") -> None:
     """Decide the prompts, and what one of the pictures says for all; nothing without a prompt.
 
-    Args:
-        draft: gets the keys.
-        option: where the pictures stand.
-        pictures: each by `PROMPT`, `SEED` and the keys of `SHARED`, as far as it says them.
-        unsaid: what the trainer takes for what they do not say.
+    Pictures have `PROMPT`, `SEED` and the keys of `SHARED`, as far as they say them; `unsaid` is what the trainer takes
+    otherwise.
     """
     prompts = dict.fromkeys(_values(draft, option, PROMPT, str, pictures))
     if not prompts:

@@ -29,12 +29,9 @@ _OTHER_NAMES = {"batch_size": "train_batch_size", "num_repeats": "dataset_repeat
 
 
 def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) -> Given:
-    """Read the training file, and the dataset file that is given, or stands in it, or is named there.
+    """Read the training file, and the dataset file (TOML or JSON) that is given, or stands in it, or is named there.
 
-    Args:
-        content: of the training file; None where it is neither JSON, nor TOML, nor YAML.
-        config: the training file; may hold `[[datasets]]` too.
-        dataset: the dataset file, TOML or JSON.
+    `content` is the training file's, `[[datasets]]` too; None where it is neither JSON, nor TOML, nor YAML.
 
     Raises:
         ConfigError: a file is missing, is something else, or has another shape.

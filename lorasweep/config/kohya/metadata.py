@@ -58,9 +58,7 @@ def is_of_another_base(told: Mapping[str, str]) -> bool:
 def as_options(told: Mapping[str, str], tensors: Collection[str]) -> dict[str, Any]:
     """Return options by sd-scripts' names; what is only told of the training keeps its `ss_`.
 
-    Args:
-        told: what a file says about itself.
-        tensors: their names, which tell whether the text encoder was trained.
+    The names of the tensors tell whether the text encoder was trained.
     """
     options: dict[str, Any] = {}
     for key, text in told.items():

@@ -28,12 +28,9 @@ _SWITCHES = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}  # old 
 
 
 def translate_schedule(draft: Draft, *, steps: int | None, is_scheduled: bool) -> None:
-    """Decide the scheduler.
+    """Decide the scheduler, whose cycles are counted by the `steps` of the whole training, when the files tell.
 
-    Args:
-        draft: gets the keys.
-        steps: of the whole training, when the files tell; cycles are counted by them.
-        is_scheduled: whether sd-scripts lets a schedule move the rate of the optimizer that was asked for.
+    `is_scheduled`: whether sd-scripts lets a schedule move the rate of the optimizer that was asked for.
     """
     name, custom = draft.take("lr_scheduler").strip().lower(), draft.take("lr_scheduler_type")
     if not is_scheduled:

@@ -27,14 +27,9 @@ WEIGHTS_NAME = "reader.safetensors"
 
 @dataclass(frozen=True)
 class Reading:
-    """What pictures show.
+    """What pictures show."""
 
-    Attributes:
-        probabilities: by head of `labels.HEADS` (attributes and identity marks), a BK tensor whose rows sum
-            to 1.
-    """
-
-    probabilities: dict[str, Tensor]
+    probabilities: dict[str, Tensor]  # by head of `labels.HEADS` (attributes, marks), a BK tensor whose rows sum to 1
     nuisances_BN: Tensor  # x, y, scale and light, in about [-1, 1]
     corrupt_B: Tensor  # probability that a picture is no clean doll: blended, noisy, blurred, burnt
 
@@ -76,11 +71,7 @@ class Reading:
 
 
 class Reader:
-    """A trained reader.
-
-    Args:
-        network: in evaluation mode after construction.
-    """
+    """A trained reader."""
 
     def __init__(self, network: ReaderNetwork) -> None:
         self._network = network.eval()

@@ -30,16 +30,10 @@ def mix(first: RGB, second: RGB, share: float) -> RGB:
 
 
 class Pen:
-    """Draws shapes given in the figure's frame.
-
-    Args:
-        draw: a Pillow drawing context over the supersampled canvas.
-        axis_px, crown_px: canvas position of the frame's origin.
-        figure_px: height of the figure on the canvas.
-    """
+    """Draws shapes given in the figure's frame."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, *, axis_px: float, crown_px: float, figure_px: float) -> None:
-        """Bind the pen to a canvas and a frame."""
+        """Bind the pen to a supersampled canvas, and to a frame by its origin and the figure's height there."""
         self._draw = draw
         self._axis_px = axis_px
         self._crown_px = crown_px

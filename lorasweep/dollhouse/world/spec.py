@@ -22,16 +22,7 @@ Split = Literal["any", "train", "heldout"]
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Everything that decides the pixels of one picture, apart from its size.
-
-    Attributes:
-        hair_color, hair_style, eye_color, skin, outfit, outfit_color, pose, background, accessory: values of
-            `ATTRIBUTES`.
-        head_mark, face_mark: identity marks, or "none"; they are never captioned by the base.
-        mark_color: colour shared by both marks, or "none" when there is no mark.
-        x, y, scale, light: nuisances in [-1, 1]: position, size of the figure, brightness and warmth.
-        seed: decides the texture of the background (clouds, trees, windows); in [0, 2**31).
-    """
+    """Everything that decides the pixels of one picture, apart from its size; attributes are values of `ATTRIBUTES`."""
 
     hair_color: str
     hair_style: str
@@ -42,14 +33,14 @@ class Spec:
     pose: str
     background: str
     accessory: str
-    head_mark: str = NO_MARK
+    head_mark: str = NO_MARK  # an identity mark, as on the face: never captioned by the base
     face_mark: str = NO_MARK
-    mark_color: str = NO_MARK
-    x: float = 0.0
+    mark_color: str = NO_MARK  # of both
+    x: float = 0.0  # nuisances, in [-1, 1]: position
     y: float = 0.0
-    scale: float = 0.0
-    light: float = 0.0
-    seed: int = 0
+    scale: float = 0.0  # size of the figure
+    light: float = 0.0  # brightness and warmth
+    seed: int = 0  # decides the texture of the background (clouds, trees, windows); in [0, 2**31)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values, keyed by field name."""

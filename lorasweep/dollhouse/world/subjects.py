@@ -19,13 +19,7 @@ from lorasweep.dollhouse.world.spec import Spec
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One character.
-
-    Attributes:
-        hair_color, hair_style, eye_color, skin: its fixed traits.
-        head_mark, face_mark, mark_color: its identity marks.
-        reserved: attribute values that its datasets never show, for prompts that recombine.
-    """
+    """One character: its traits and marks are the same in all of its pictures."""
 
     trigger: str  # the word that calls it; not in the base's vocabulary, so it tokenises into pieces
     hair_color: str
@@ -37,7 +31,7 @@ class Subject:
     mark_color: str
     wardrobe: tuple[tuple[str, str], ...]  # signature (outfit colour, outfit) pairs, the first being its usual clothes
     haunts: tuple[str, ...]  # the background that goes with each outfit of the wardrobe when the two are confounded
-    reserved: dict[str, tuple[str, ...]] = field(hash=False)
+    reserved: dict[str, tuple[str, ...]] = field(hash=False)  # values that its datasets never show, to recombine
 
     @property
     def traits(self) -> dict[str, str]:

@@ -30,12 +30,7 @@ __all__ = ["judge"]
 def judge(
     context: JudgeContext, metrics: Mapping[str, Mapping[str, Any]], calibration: Calibration | None = None
 ) -> Measurement:
-    """Ask every metric, then score the answers.
-
-    Args:
-        context: what there is to look at.
-        metrics: name -> knobs, as in `Recipe.metrics`.
-        calibration: what the numbers mean on this base; None takes the dollhouse's.
+    """Ask every metric, by name with its knobs, then score the answers; without a calibration, by the dollhouse's.
 
     Returns:
         Finite numbers only, `overcook/score` and `overcook/utility` among them; what could not be measured is

@@ -38,19 +38,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeContext:
-    """One adapter at one step, about to be judged: what `protocols.JudgeContext` says that metrics may ask.
+    """One adapter at one step, about to be judged: what `protocols.JudgeContext` says that metrics may ask."""
 
-    Attributes:
-        base, adapter: live; left as they were.
-        recipe, plan: what is being trained.
-        left_out: (k, K): of the evidence (probe images, pictures) every K-th unit from the k-th on is not
-            looked at, for standard errors; None looks at all.
-        gallery: the dataset as pictures, from `gallery.build`; None leaves out what compares with it.
-        feature_cache: of this process, or of nobody but this context.
-        answers: what these very weights of the adapter have said about the probes so far, at any LoRA weight; added to.
-    """
-
-    base: Base
+    base: Base  # live, as the adapter, and left as they were
     adapter: Adapter
     recipe: Recipe
     plan: Plan
@@ -61,10 +51,12 @@ class JudgeContext:
     reader: Any  # reads a dollhouse picture back (`lorasweep.dollhouse.reader`); None on any other base
     step: int  # optimizer steps so far
     history: Sequence[Mapping[str, float]] = ()  # values of the earlier rungs, oldest first
+    # (k, K): every K-th unit of the evidence (probe images, pictures) from the k-th on is not looked at; None: all is
     left_out: tuple[int, int] | None = None
-    gallery: Gallery | None = None
+    gallery: Gallery | None = None  # from `gallery.build`; None leaves out what compares with it
     feature_cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
     fidelity: Kind | None = None  # what F is read from in this trial, once that is settled (`score.kind_of`)
+    # what these very weights of the adapter have said about the probes so far, at any LoRA weight; added to
     answers: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -41,13 +41,10 @@ class FeatureCache:
         keep: bool = False,
         while_encoding: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> dict[str, torch.Tensor]:
-        """Return features by name, each (B, ...) with one row per picture.
+        """Return features of RGB pictures of one size by name, each (B, ...).
 
-        Args:
-            encoder: asked for what is not at hand.
-            pictures: of one size, RGB.
-            keep: also on disk, for pictures that other trials will ask for again.
-            while_encoding: entered when something is not at hand; silences an adapter, say.
+        `keep` also keeps them on disk, for other trials. `while_encoding` is entered when something is not at hand; it
+        silences an adapter, say.
         """
         import torch
 

@@ -29,15 +29,7 @@ LARGEST = 64  # images of a split; a hash of their bytes decides which, the same
 
 
 def build(base: Base, recipe: Recipe, plan: Plan, *, latents: LatentCache, adapter: Adapter | None = None) -> Gallery:
-    """Decode the gallery.
-
-    Args:
-        base: its VAE decodes.
-        recipe: gives the samples' size.
-        plan: gives the images in their buckets.
-        latents: of the plan's images.
-        adapter: lives in the base right now; the VAE has no part of it, so it is only put in eval mode.
-    """
+    """Decode the gallery in the samples' size; the VAE has no part of the adapter, which is only put in eval mode."""
     size_px, (train, held_out) = recipe.picture_px, _chosen(plan)
     with lora_weight.lora_weight(base, adapter, 0.0):
         shown = tuple(_decode(base, latents, image, size_px) for image in train)

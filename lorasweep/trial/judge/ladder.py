@@ -30,13 +30,9 @@ class BestWeight:
 
 
 def best_weight(steps: Sequence[Mapping[str, Any]]) -> BestWeight | None:
-    """Find the best weight.
+    """Find the best weight of a ladder, of steps with "weight" and "metrics"; one without a utility is passed over.
 
-    Args:
-        steps: the ladder, each with "weight" and "metrics"; those without a utility are passed over.
-
-    Returns:
-        None with fewer than two judged weights, or when none is of any use.
+    None with fewer than two judged weights, or when none is of any use.
     """
     curve = sorted((step["weight"], step["metrics"][UTILITY]) for step in steps if UTILITY in step["metrics"])
     if len(curve) < 2:

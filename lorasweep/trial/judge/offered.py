@@ -29,13 +29,7 @@ class Offer:
 
 
 def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
-    """Ask every metric of a recipe what it can give.
-
-    Args:
-        recipe: names the metrics.
-        plan: of it.
-        calibration: what it will be judged by.
-    """
+    """Ask every metric of a recipe what it can give."""
     found: dict[str, str] = {}
     for name in recipe.metrics:
         found |= registry.load("metrics", name).names(recipe, plan)
@@ -67,11 +61,8 @@ def _scored(found: Mapping[str, str], calibration: Calibration) -> dict[str, str
         if not why and symptom.name not in calibration.limits:
             why = calibration.why_unplaced(symptom.name)
         grades[f"overcook/{symptom.name}"] = why
-    none = "" if "" in grades.values() else f"nothing that it is made of is measured ({_families()})"
+    families = ", ".join(dict.fromkeys(symptom.metric.partition("/")[0] for symptom in SYMPTOMS))
+    none = "" if "" in grades.values() else f"nothing that it is made of is measured ({families})"
     learned = [found.get(name) for name in (score.IDENTITY, score.HELD_OUT)]
     unlearned = "" if "" in learned else f"neither {score.IDENTITY} nor {score.HELD_OUT} is measured"
     return {**grades, score.SCORE: none, score.FIDELITY: none or unlearned, score.UTILITY: none or unlearned}
-
-
-def _families() -> str:
-    return ", ".join(dict.fromkeys(symptom.metric.partition("/")[0] for symptom in SYMPTOMS))

@@ -37,17 +37,9 @@ def build(
     options: ProbeOptions = probes.DEFAULTS,
     wanted: SetNames = probes.ALL_SETS,
 ) -> Probes:
-    """Build the probes.
+    """Build the sets of probes that are wanted; the adapter that lives in the base right now is silenced.
 
-    Args:
-        base: answers the probes once, without any adapter's help.
-        recipe: gives the seed, the caption rules and the guidance at which the base draws prior pictures.
-        plan: gives images in their buckets, captions and prompts.
-        latents: of the plan's images.
-        texts: of captions, by the frozen text encoder.
-        adapter: the one that lives in the base right now, so that it can be silenced.
-        options: how many.
-        wanted: the sets to build, from `probes.wanted_by`.
+    The recipe gives the seed, the caption rules and the guidance at which the base draws prior pictures.
     """
     with lora_weight.lora_weight(base, adapter, 0.0):
         return _ProbeBuilder(base, recipe, plan, latents, texts, options).build(wanted)

@@ -29,19 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """How many probes. The defaults cost a judged checkpoint about 140 forward passes, less than 4 samples.
-
-    Attributes:
-        pairs: of image and noise, for training and for held-out images: as many images as there are, and
-            where they are few, more noises of each. Images are the sample, so a new one beats a new noise.
-        prior_images: pictures the base draws per tier of `PRIOR_TIERS`; drift is no small difference, so a
-            few do.
-    """
+    """How many probes. The defaults cost a judged checkpoint about 140 forward passes, less than 4 samples."""
 
     buckets: int = TIMESTEP_BUCKETS  # of noise; each is asked at its middle
+    # Of image and noise, for training and for held-out images: as many images as there are, and where they are few,
+    # more noises of each. Images are the sample, so a new one beats a new noise.
     pairs: int = 6
     noises: int = 4  # at most so many per image
-    prior_images: int = 2
+    prior_images: int = 2  # pictures of the base per tier of `PRIOR_TIERS`; drift is no small difference, so a few do
     prior_steps: int = 10  # denoising steps of those pictures
     magnitude_captions: int = 3  # captions that were trained on, and prompts that were not, asked on pure noise
     magnitude_noises: int = 2  # noises for each of them
@@ -55,61 +50,44 @@ ALL_SETS: SetNames = frozenset((*get_args(SetName), *get_args(NoiseName)))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeBatch:
-    """Rows of one latent shape, with the base's answers; equal to nothing but itself.
+    """Rows of one latent shape, with the base's answers; equal to nothing but itself."""
 
-    Attributes:
-        noisy_BCHW, target_BCHW: x_t and what the model should predict from it.
-        captions, plain_captions: with and without the trigger; equal when there is no trigger.
-        text, plain_text: what the frozen text encoders make of them.
-        base_loss_B, base_plain_loss_B: the base's squared error, mean over a row, with and without the
-            trigger.
-    """
-
-    noisy_BCHW: torch.Tensor
-    target_BCHW: torch.Tensor
+    noisy_BCHW: torch.Tensor  # x_t
+    target_BCHW: torch.Tensor  # what the model should predict from it
     t_B: torch.Tensor  # of the base's noise path
     timestep_B: torch.Tensor  # as noisy as Stable Diffusion's, one of `timesteps`
     frames: tuple[Frame, ...]  # of the images
     image_B: torch.Tensor  # which image of its set a row looks at
     draw: int  # which of an image's noises these rows have; every image has a noise 0
     captions: tuple[str, ...]
-    plain_captions: tuple[str, ...]
-    text: Text
+    plain_captions: tuple[str, ...]  # without the trigger; equal when there is none
+    text: Text  # what the frozen text encoders make of them
     plain_text: Text
     base_BCHW: torch.Tensor  # the base's prediction with the caption
-    base_loss_B: torch.Tensor
-    base_plain_loss_B: torch.Tensor
+    base_loss_B: torch.Tensor  # its squared error, mean over a row
+    base_plain_loss_B: torch.Tensor  # the same without the trigger
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseBatch:
-    """Pure noise at the end of the noise path, asked with captions and with nothing.
-
-    Attributes:
-        text, empty: what the frozen text encoders make of them, and of the empty caption.
-    """
+    """Pure noise at the end of the noise path, asked with captions and with nothing."""
 
     noisy_BCHW: torch.Tensor  # the noise; rows of one noise repeat it
     t_B: torch.Tensor  # the last one
     frames: tuple[Frame, ...]  # of the pictures that are asked for
     captions: tuple[str, ...]  # one per row
-    text: Text
-    empty: Text
+    text: Text  # what the frozen text encoders make of them
+    empty: Text  # and of the empty caption
     base_norm_B: torch.Tensor  # the base's norm of the difference that the caption makes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """All rows of one dataset on one base.
+    """All rows of one dataset on one base."""
 
-    Attributes:
-        sets: batches by what they look at; a set without images, or that nobody asks, is absent.
-        noise: pure noise with "training" captions and "recombined" prompts; either may be absent.
-    """
-
-    sets: dict[SetName, tuple[ProbeBatch, ...]]
+    sets: dict[SetName, tuple[ProbeBatch, ...]]  # a set without images, or that nobody asks, is absent
     timesteps: tuple[int, ...]  # the middle of each bucket, ascending
-    noise: dict[NoiseName, NoiseBatch]
+    noise: dict[NoiseName, NoiseBatch]  # pure noise; either may be absent
     digest: str  # hex, of every question asked: equal digests mean equal probes
 
 

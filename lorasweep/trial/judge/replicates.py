@@ -36,16 +36,10 @@ def replicate(
     *,
     histories: Sequence[Replicates] = (),
 ) -> list[dict[str, float]]:
-    """Judge with one part of the evidence left out after the other.
+    """Judge with one part of the evidence left out after the other; what was asked in full is not asked again.
 
-    Args:
-        context: as judged in full; what it was asked is not asked again.
-        metrics: name -> knobs.
-        calibration: to score with.
-        histories: the replicates of the earlier rungs, oldest first.
-
-    Returns:
-        `GROUPS` sets of values, in the order of the parts.
+    `histories` are the replicates of the earlier rungs, oldest first. Returns `GROUPS` sets of values, in the order of
+    the parts.
     """
     from lorasweep.trial import judge as judging
 

@@ -41,14 +41,10 @@ def summarise(
     broken: Collection[str] = (),
     kind: Kind | None = None,
 ) -> Measurement:
-    """Score one checkpoint.
+    """Score one checkpoint by whatever could be measured.
 
-    Args:
-        metrics: whatever could be measured.
-        calibration: where each symptom begins to count.
-        missing: why metrics could not be measured.
-        broken: metrics that were measured and came out as NaN or infinity.
-        kind: what F is read from in this trial; None: from the identity where there is one.
+    `missing` says why metrics could not be, `broken` names those that came out as NaN or infinity. F is read from
+    `kind`, and without one from the identity where there is one.
 
     Returns:
         `overcook/<symptom>` for every symptom that was measured, `overcook/score`, `overcook/fidelity` and
@@ -117,11 +113,7 @@ def without(metrics: Mapping[str, float], symptoms: Collection[str]) -> dict[str
 
 
 def kind_of(rungs: Sequence[Mapping[str, float]]) -> Kind | None:
-    """Tell what F is read from in a trial: as at its first rung that has a U; None before that.
-
-    Args:
-        rungs: what was measured, oldest first.
-    """
+    """Tell what F is read from in a trial: as at its first rung, oldest first, that has a U; None before that."""
     first = next((metrics for metrics in rungs if UTILITY in metrics), None)
     if first is None:
         return None
@@ -131,13 +123,9 @@ def kind_of(rungs: Sequence[Mapping[str, float]]) -> Kind | None:
 def fidelity(metrics: Mapping[str, float], calibration: Calibration, kind: Kind | None = None) -> float | None:
     """Return F: the identity read from pictures, or what was gained on held-out images for it; in [0, 1].
 
-    The stand-in is 1 - exp(-gain / calibration.gain), with gain = -log of the held-out loss over the base's.
-    It orders the checkpoints of one dataset; it does not compare datasets.
-
-    Args:
-        metrics: of a checkpoint.
-        calibration: gives the gain at which a subject is learned.
-        kind: the one of the two to read; None: the identity where there is one.
+    The stand-in is 1 - exp(-gain / calibration.gain), with gain = -log of the held-out loss over the base's. It orders
+    the checkpoints of one dataset; it does not compare datasets. Without a `kind` of the two, the identity is read
+    where there is one.
     """
     if kind is None:
         kind = "identity" if IDENTITY in metrics else "held_out"

@@ -34,15 +34,7 @@ _NOT_ASKED = "whether the subject is there was not measured"
 def numbers(
     found: Verdict, rungs: Sequence[RungFacts], *, kept: int, best: BestWeight | None, why_no_weight: str = ""
 ) -> Measurement:
-    """Give the verdict as metrics.
-
-    Args:
-        found: what the rungs showed.
-        rungs: ascending.
-        kept: the step whose adapter is kept.
-        best: what the ladder showed.
-        why_no_weight: the reason, when the ladder showed nothing.
-    """
+    """Give the verdict of ascending rungs as metrics; `why_no_weight` is why the ladder showed no `best`."""
     never = "no checkpoint is both learned and safe" if found.best_at is not None else _NOT_ASKED
     still = f"not overcooked by step {found.last_step}"
     if found.last_step is None:
@@ -75,14 +67,7 @@ def numbers(
 def document(
     found: Verdict, calibration: Calibration, final: Measurement, *, kept: int, best: BestWeight | None
 ) -> dict[str, Any]:
-    """Give the verdict as JSON.
-
-    Args:
-        found: what the rungs showed.
-        calibration: what they were judged by.
-        final: the kept checkpoint, judged in full.
-        kept: its step.
-        best: what the ladder showed.
+    """Give the verdict as JSON; `final` is the kept checkpoint, judged in full.
 
     Returns:
         "state" of the kept checkpoint, "sentence" for people, "kept" and "kept_because" ("done", "nearest", "last");
@@ -127,14 +112,7 @@ def document(
 def sentence(
     found: Verdict, calibration: Calibration, *, best: BestWeight | None = None, kept: int | None = None
 ) -> str:
-    """Say the verdict in one sentence.
-
-    Args:
-        found: what the rungs showed.
-        calibration: what "learned" was.
-        best: the weight to use, when the ladder was drawn.
-        kept: the step whose adapter is kept; said when it is not the one that was done.
-    """
+    """Say the verdict in one sentence; the step that is kept is said when it is not the one that was done."""
     if found.last_step is None:
         return "Could not be judged: no checkpoint has a score."
     if found.best_at is None:

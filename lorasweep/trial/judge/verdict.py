@@ -39,36 +39,24 @@ RungFacts = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class MainSymptom:
-    """The strongest symptom of a burned checkpoint.
+    """The strongest symptom of a burned checkpoint."""
 
-    Attributes:
-        symptom, letter, says: as the `Symptom` has them.
-        value, limit: how much of it there is, and where it begins to count.
-        alone: whether it is over its limit, or symptoms only add up.
-    """
-
-    symptom: str
+    symptom: str  # its name; letter, says: as the `Symptom` has them
     letter: str
     says: str
-    value: float
-    limit: float
-    alone: bool
+    value: float  # how much of it there is
+    limit: float  # where it begins to count
+    alone: bool  # whether it is over its limit, or symptoms only add up
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What is known about a recipe from its rungs; steps are those of rungs, exposures are per image.
-
-    Attributes:
-        done_at, burned_at: steps; None when there is none.
-        as_good: steps around `done_at`, ascending, itself included, that the error of what decides cannot tell from
-            it; empty without errors.
-    """
+    """What is known about a recipe from its rungs; steps are those of rungs, exposures are per image."""
 
     done_at: int | None = None
     burned_at: int | None = None
     best_at: int | None = None  # `done_at`, or the rung that comes nearest to it
-    as_good: tuple[int, ...] = ()
+    as_good: tuple[int, ...] = ()  # those, with `done_at`, that the error cannot tell from it; empty without errors
     learned_from: int | None = None  # the first learned and safe rung
     last_step: int | None = None  # the last rung
     exposures: dict[int, float] = field(default_factory=dict)  # by step, of every rung
@@ -92,12 +80,7 @@ class Verdict:
 
 
 def rescored(rungs: Sequence[Mapping[str, Any]], calibration: Calibration) -> list[dict[str, Any]]:
-    """Score a trial's rungs by other limits, from what was measured at them; one that was not a number gets no score.
-
-    Args:
-        rungs: oldest first, with "metrics", "missing" and "replicates" as `finish.Rung` has them.
-        calibration: where each symptom begins to count now.
-    """
+    """Score a trial's rungs, oldest first, by other limits; one that was measured and not a number gets no score."""
     found: list[dict[str, Any]] = []
     for rung in rungs:
         scored = SCORE in rung["metrics"]
@@ -124,11 +107,9 @@ def _measured(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
-    """Judge a series of checkpoints.
+    """Judge a series of checkpoints, ascending; those without a score are passed over.
 
-    Args:
-        rungs: ascending; those without a score are passed over. Where no utility was measured, only burning is told.
-        calibration: says when a subject is learned, and names limits.
+    Where no utility was measured, only burning is told.
     """
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:

@@ -85,9 +85,6 @@ def _write(slot: Slot, folder: Path) -> None:
     files.write_json(folder / STATE_FILE, state)
 
 
-# ------------------------------------------------------------------------------------------ optimizers
-
-
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Split an optimizer's state into JSON-able numbers and tensors named by their path in it.
 

@@ -44,18 +44,13 @@ def advance(
 ) -> None:
     """Train every slot for `steps` more optimizer steps, one step at a time.
 
-    Slots whose adapters are products on the same layers, and whose batches have the same shapes at a step, take
-    that step in one forward of the base; the others take turns. Each ends with the weights that it would have
-    reached alone, up to rounding.
+    Slots whose adapters are products on the same layers, and whose batches have the same shapes at a step, take that
+    step in one forward of the base; the others take turns. Each ends with the weights that it would have reached alone,
+    up to rounding.
 
-    Args:
-        slots: at least one; all of their adapters live in `base`.
-        base: shared, frozen.
-        steps: optimizer steps, >= 0.
-        on_step: called after each step of each slot, when `slot.step` already counts it, with "train/loss"
-            (mean over the step's batches), "train/grad_norm" (before clipping), "train/lr/<part>" and what
-            the optimizer and the brakes log. It may raise: every slot is whole.
-        until: asked after each step of all; True ends early.
+    `on_step` is called after each step of each slot, when `slot.step` already counts it, with "train/loss" (mean over
+    the step's batches), "train/grad_norm" (before clipping), "train/lr/<part>" and what the optimizer and the brakes
+    log. It may raise: every slot is whole. `until` is asked after each step of all; True ends early.
 
     Raises:
         Diverged: see there; the other slots are whole, and may go on without that one.

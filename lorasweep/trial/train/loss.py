@@ -34,15 +34,10 @@ def make_noisy_batch(
     generator: torch.Generator,
     options: NoiseOptions,
 ) -> NoisyBatch:
-    """Draw latents, noise and its levels, and mix them.
+    """Draw latents, noise and its levels, with a generator on the CPU, and mix them.
 
-    Args:
-        mean_BCHW: of the VAE's posterior.
-        std_BCHW: likewise; a latent is mean + std * eps with a fresh eps.
-        path: mixes, and says what is asked for.
-        generator: on the CPU.
-        options: the levels, and what becomes of the noise. The offset times one normal number per sample and channel
-            is added to it, then coarser noises. The perturbation is in `noisy_BCHW` alone.
+    A latent is mean + std * eps of the VAE's posterior with a fresh eps. The offset times one normal number per sample
+    and channel is added to the noise, then coarser noises. The perturbation is in `noisy_BCHW` alone.
 
     Source: N. Guttenberg, "Diffusion with Offset Noise" (2023); Ning et al., "Input Perturbation Reduces Exposure Bias"
     (2023), algorithm 1; kohya-ss/sd-scripts at 48d368fa, library/custom_train_functions.py (apply_noise_offset).
@@ -123,15 +118,9 @@ def weighted_loss(
 ) -> torch.Tensor:
     """Mean over the batch of each sample's mean error, by `options.loss_type`, times its weights.
 
-    Args:
-        prediction_BCHW: the base's answer.
-        noisy_batch: what it was asked.
-        path: as given to `make_noisy_batch`.
-        options: how an error counts, and each level.
-        weights: one per sample (`PlannedImage.loss_weight`); None is 1 for all. The mean is over the number
-            of samples, not over the weights, so a sample's pull does not depend on its batch.
-        mask_B1HW: how much each place counts, 0 to 1; None is 1 everywhere. The mean is over all places, so a
-            small subject pulls less.
+    Weights are one per sample (`PlannedImage.loss_weight`). The mean is over the number of samples, not over the
+    weights, so a sample's pull does not depend on its batch; and over all places, however much the mask, 0 to 1, has
+    each count, so a small subject pulls less.
 
     Source of the mask: kohya-ss/sd-scripts, library/custom_train_functions.py, apply_masked_loss.
     """

@@ -24,11 +24,9 @@ from lorasweep.core.protocols import Factors
 
 @contextlib.contextmanager
 def joined(adapters: Sequence[Mapping[torch.nn.Module, Factors]]) -> Iterator[None]:
-    """Have layers add each adapter's product to its share of the rows; nothing else of an adapter acts.
+    """Have layers add each adapter's product, by layer, to its share of the rows; nothing else of an adapter acts.
 
-    Args:
-        adapters: factors by layer; all on the same layers. A batch has as many rows for each, in this order. None
-            of them: layers act as ever.
+    All are on the same layers; a batch has as many rows for each, in this order. With none of them layers act as ever.
     """
     layers = adapters[0] if adapters else {}
     for layer in layers:

@@ -32,13 +32,7 @@ from lorasweep.trial.resources import build_adapter
 
 @dataclass(kw_only=True, eq=False)
 class Slot:
-    """One recipe being cooked.
-
-    Attributes:
-        recipe, plan: what to cook.
-        scaler: keeps small fp16 gradients from vanishing; passes everything through when not enabled.
-        latents, texts: the shared caches.
-    """
+    """One recipe being cooked."""
 
     recipe: Recipe
     plan: Plan
@@ -46,8 +40,8 @@ class Slot:
     optimizer: torch.optim.Optimizer  # one param group per part of the model, with "name" and "initial_lr"
     schedule: Schedule  # lr of a group at a step
     brakes: tuple[WeightRegularizer, ...]  # called after each step, in the recipe's order, averages last
-    scaler: torch.amp.GradScaler
-    latents: LatentCache
+    scaler: torch.amp.GradScaler  # keeps small fp16 gradients from vanishing; does nothing when not enabled
+    latents: LatentCache  # shared, as texts
     texts: TextCache
     logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]  # what the optimizer has to say beside its lr
     weights_for_use: Callable[[torch.optim.Optimizer], AbstractContextManager[None]]  # see `for_use`

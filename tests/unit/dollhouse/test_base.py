@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from torch import nn
 
 from lorasweep.dollhouse import flow_weights_dir, weights_dir
-from lorasweep.dollhouse.reader import Reader
+from lorasweep.dollhouse.reader.reader import Reader
 from lorasweep.dollhouse.world import ATTRIBUTES, sample_spec, tags
 from tools.pretrain_dollhouse.__main__ import build_parser
 from tools.pretrain_dollhouse.architecture import build_sampler, build_training_noise

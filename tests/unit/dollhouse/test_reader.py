@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lorasweep.dollhouse.reader import Reader
 from lorasweep.dollhouse.reader.labels import HEADS, class_indices
+from lorasweep.dollhouse.reader.reader import Reader
 from lorasweep.dollhouse.world import SIZES_PX, SUBJECTS, Spec, sample_spec
 from tools.pretrain_dollhouse.batches import to_tensor
 from tools.pretrain_dollhouse.corruption import gross, slight

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SSCD_SIDE_PX = 320
 
 
@@ -89,57 +89,32 @@ class Sscd(_Local):
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Copy detection descriptors."""
+        import numpy as np
         import torch
         from PIL import Image
 
         side = (SSCD_SIDE_PX, SSCD_SIDE_PX)
         resized = [picture.convert("RGB").resize(side, Image.Resampling.BILINEAR) for picture in pictures]
+        levels_BHWC = torch.from_numpy(np.stack([np.asarray(picture) for picture in resized])) / 255
+        normal_BHWC = (levels_BHWC - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
         with torch.no_grad():
-            seen = _torchscript(self.path, self.device)(_normalised(resized, **IMAGENET).to(self.device))
+            seen = _torchscript(self.path, self.device)(normal_BHWC.permute(0, 3, 1, 2).to(self.device))
         return {"whole": seen.float().cpu()}
 
 
 def prepared(pictures: Sequence[Image.Image], folder: Path) -> torch.Tensor:
-    """Resize, crop and normalise as `preprocessor_config.json` says; (B, 3, H, W).
-
-    What transformers' image processors do, without torchvision.
-    """
-    from PIL import Image
-
-    how = files.read_json(folder / "preprocessor_config.json")
-    size = how.get("size", {"shortest_edge": 224})
-    shortest = size if isinstance(size, int) else size.get("shortest_edge")
-    crop = how.get("crop_size") if how.get("do_center_crop") else None
-    made = []
-    for picture in pictures:
-        image = picture.convert("RGB")
-        if how.get("do_resize", True):
-            target = _covering(image.size, shortest) if shortest else (size["width"], size["height"])
-            image = image.resize(target, Image.Resampling(how.get("resample", 3)))
-        if crop is not None:
-            width, height = (crop, crop) if isinstance(crop, int) else (crop["width"], crop["height"])
-            left, top = (image.width - width) // 2, (image.height - height) // 2
-            image = image.crop((left, top, left + width, top + height))
-        made.append(image)
-    mean, std = how.get("image_mean", IMAGENET["mean"]), how.get("image_std", IMAGENET["std"])
-    return _normalised(made, mean=mean, std=std)
+    """Resize, crop and normalise as `preprocessor_config.json` says; (B, 3, H, W)."""
+    made: torch.Tensor = _processor(folder)(images=list(pictures), return_tensors="pt")["pixel_values"]
+    return made
 
 
-def _covering(size_px: tuple[int, int], shortest_px: int) -> tuple[int, int]:
-    """Return the size with that shortest side and the same shape, the longer side rounded down."""
-    width, height = size_px
-    if width <= height:
-        return shortest_px, int(shortest_px * height / width)
-    return int(shortest_px * width / height), shortest_px
+@functools.lru_cache(maxsize=4)
+def _processor(folder: Path) -> Any:
+    from transformers import AutoImageProcessor
 
-
-def _normalised(pictures: Sequence[Image.Image], *, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    import numpy as np
-    import torch
-
-    stacked_BHWC = np.stack([np.asarray(picture) for picture in pictures]).astype(np.float32) / 255.0
-    normal_BHWC = (stacked_BHWC - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return torch.from_numpy(normal_BHWC).permute(0, 3, 1, 2).contiguous()
+    return AutoImageProcessor.from_pretrained(
+        folder, backend="pil", local_files_only=True, trust_remote_code=False, do_convert_rgb=True
+    )
 
 
 @functools.lru_cache(maxsize=4)

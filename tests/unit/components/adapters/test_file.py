@@ -17,7 +17,7 @@ from lorasweep.components.adapters import files
 from lorasweep.components.adapters.file import changes_nothing, describe, problems_with, unreadable
 from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import InputError
-from lorasweep.core.protocols import Base
+from lorasweep.core.protocols import Base, Mergeable, TellsChanges
 from lorasweep.trial.lora_weight import lora_weight
 
 WEIGHT = 0.7
@@ -574,7 +574,22 @@ def test_a_missing_file(base: Base, tmp_path: Path) -> None:
         build(base, tmp_path / "nowhere.safetensors")
 
 
-@pytest.mark.parametrize("name", ["layers", "delta", "by_module", "merged"])
-def test_what_judged_files_offer_is_found_as_python_looks_for_it_since_3_12(name: str) -> None:
-    """`isinstance` of a protocol no longer asks `__getattr__`: `norms` of judged files were missing there."""
-    assert inspect.getattr_static(files.Files, name)
+def test_judged_files_are_the_base_until_the_first_and_then_the_last_one(base: Base, tmp_path: Path) -> None:
+    weights = plain_weights(base, convolutions=False)
+    adapter = files.build(base, seed=0, paths=(), steps=(), text_encoder=False)
+    assert isinstance(adapter, TellsChanges) and isinstance(adapter, Mergeable)
+    assert not adapter.layers and not any(adapter.parameters().values())
+    with adapter.merged(0.7):
+        pass
+    for count in (2, 3):
+        chosen = {path: weights[path] for path in sorted(weights)[:count]}
+        write(file := tmp_path / f"{count}.safetensors", chosen, lora)
+        adapter.load(file)
+        assert adapter.layers.keys() == adapter.by_module().keys() == chosen.keys()
+        for name in ("layers", "delta", "by_module", "merged"):  # as `isinstance` looks for them since 3.12
+            assert inspect.getattr_static(adapter, name) is not None
+    with pytest.raises(InputError):
+        adapter.load(tmp_path / "nowhere.safetensors")
+    assert not adapter.layers
+    adapter.remove()
+    adapter.remove()

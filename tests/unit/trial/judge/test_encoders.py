@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,19 @@ def test_dino_is_the_class_token(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = model(pixel_values=local.prepared(PICTURES[:2], tmp_path)).last_hidden_state[:, 0]
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_dino_sees_wide_pictures_squared_where_its_config_is_of_old(tmp_path: Path) -> None:
+    """As facebook/dino-vitb16 has it: one number for both sides."""
+    model = write_dino(tmp_path)
+    how = {"do_normalize": True, "do_resize": True, "feature_extractor_type": "ViTFeatureExtractor", "resample": 3}
+    how |= {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "size": 24}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(how))
+    wide = picture(7, (60, 32))
+    square = local.prepared([wide.resize((24, 24), Image.Resampling.BICUBIC)], tmp_path)
+    with torch.no_grad():
+        expected = model(pixel_values=square).last_hidden_state[:, 0]
+    assert torch.allclose(local.Dino(tmp_path).encode([wide])["whole"], expected, atol=1e-5)
 
 
 def test_sscd_is_read_from_torchscript(tmp_path: Path) -> None:
