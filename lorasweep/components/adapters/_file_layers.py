@@ -244,7 +244,7 @@ class Files(FileAdapter):
     def load(self, path: Path) -> None:
         """Put a file in the place of the one before; raises as `build_file`, and then there is none."""
         self.remove()
-        vars(self).update(vars(build_file(self._base, path)))
+        self.__dict__ = {**vars(build_file(self._base, path)), "_base": self._base}
 
 
 def _check_values(file: Path, placed: Mapping[str, FileModule], tensors: Factors, plain: Mapping[str, Any]) -> None:
