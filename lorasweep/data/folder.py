@@ -247,5 +247,5 @@ def _nothing_found(root: Path, key: str, folders: Sequence[Folder]) -> Problem:
     unread = [file.path.name for folder in folders for file in folder.files if is_unread(file.path)]
     if unread:
         what = f"has no images in a format that is read, only {some(unread)}"
-        return Problem(str(root), what, "save them as PNG, JPEG or WebP")
+        return Problem(str(root), what, "save them as PNG, JPEG, WebP or AVIF")
     return Problem(str(root), "has no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")

@@ -28,13 +28,14 @@ T = TypeVar("T")
 
 VERSION = 6  # of `ImageFacts`: facts that an earlier one found are looked up anew
 LARGEST_PX = 100_000_000  # 400 MB once decoded; more is a mistake or a decompression bomb
-LARGEST_WEBP_PX = 50_000_000  # its decoder holds a picture four times
+LARGEST_HELD_PX = 50_000_000  # of formats whose decoder holds a picture several times
 LARGEST_BYTES = 1_000_000_000  # 100 million pixels in 16-bit colour with alpha are 800 MB
 # Long side over short side. Scaled to cover a bucket, a longer one would mostly be cut away, and fill the
 # memory before: 1 x 60,000 px covers a bucket of 512 px with 15 billion pixels.
 LONGEST_RATIO = 20
 # Only what the suffixes promise: Pillow would also open, say, PostScript under the name of a .png.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+_HELD = ("WEBP", "AVIF")
 _PAPER = (255, 255, 255)
 _BAND_PX = 4_000_000
 _ORIENTATION = 0x0112  # of EXIF; values as in its table, sides of the picture to turn to
@@ -209,7 +210,7 @@ def _require_bounds(image: Image.Image, path: Path) -> None:
     Raises:
         DatasetError: it has too many pixels, or is too thin.
     """
-    largest = min(LARGEST_PX, LARGEST_WEBP_PX) if image.format == "WEBP" else LARGEST_PX
+    largest = min(LARGEST_PX, LARGEST_HELD_PX) if image.format in _HELD else LARGEST_PX
     tags = getattr(image, "tag_v2", {})  # a TIFF's tiles are decoded whole, and may be larger than it is
     width, height = max(image.width, tags.get(322, 0)), max(image.height, tags.get(323, 0))
     if width * height > largest:

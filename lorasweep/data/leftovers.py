@@ -136,7 +136,7 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
         elif with_image.isdisjoint(image):
             astray.append(path)
     if unread:
-        yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG and WebP are"
+        yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG, WebP and AVIF are"
     if astray:
         example = next(iter(used.images.values())).with_suffix(used.extension).name
         yield Finding(

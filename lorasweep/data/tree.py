@@ -15,11 +15,13 @@ from lorasweep.core.errors import DatasetError, Problem
 MOST_FOLDERS = 10_000  # more is a whole disk, or links that lead round and round
 # What systems and programs leave behind beside anything, no part of a dataset. Hidden files are so too.
 _LEFTOVERS = frozenset({"__macosx", "__pycache__", "@eadir", "thumbs.db", "desktop.ini", "ehthumbs.db"})
-# By content they are PNG, JPEG, WebP, BMP, GIF or TIFF, whatever their suffix.
-IMAGE_SUFFIXES = frozenset(".png .apng .jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .mpo .webp .bmp .gif .tif .tiff".split())
+# By content they are PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF, whatever their suffix.
+IMAGE_SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .mpo .webp .avif .avifs .bmp .gif .tif .tiff".split()
+)
 # Pictures to people, but not to us: phones' and cameras' formats, those of editors, and films.
 UNREAD_SUFFIXES = frozenset(
-    ".heic .heif .hif .avif .jxl .jp2 .j2k .psd .psb .xcf .kra .clip .ora .svg .tga .dds .dib .ico .qoi .exr "
+    ".heic .heif .hif .jxl .jp2 .j2k .psd .psb .xcf .kra .clip .ora .svg .tga .dds .dib .ico .qoi .exr "
     ".hdr .ppm .pgm .pbm .pnm .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .mp4 .webm .mov .mkv .avi".split()
 )
 CAPTION_SUFFIXES = (".txt", ".caption", ".captions", ".tags")

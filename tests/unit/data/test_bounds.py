@@ -78,12 +78,20 @@ def webp(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def avif(width: int, height: int) -> bytes:
+    small = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(small, "AVIF")
+    declared = b"ispe" + bytes(4)
+    return small.getvalue().replace(declared + struct.pack(">2I", 8, 8), declared + struct.pack(">2I", width, height))
+
+
 BOMBS = {
     "a.png": png(20_000, 20_000),
     "b.bmp": bmp(20_000, 20_000),
     "c.gif": gif(20_000, 20_000),
     "d.tif": tiff(20_000, 20_000),
     "e.webp": webp(16_000, 16_000),
+    "f.avif": avif(8_000, 8_000),
     "line.png": png(1, 60_000, body=zlib.compress(bytes(120_000))),
     "row.png": png(1_000_000, 1, body=zlib.compress(bytes(125_001))),
     "deep.png": png(9_000, 11_000, bits=16, color=6),
@@ -106,9 +114,11 @@ def test_a_small_file_that_declares_a_large_picture_costs_nothing(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("RGB", "jpg"), ("CMYK", "tif"), ("RGBA", "webp")])
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGBA", "png"), ("RGB", "jpg"), ("CMYK", "tif"), ("RGBA", "webp"), ("RGBA", "avif")]
+)
 def test_the_largest_pictures_take_about_a_gigabyte(tmp_path: Path, mode: str, suffix: str) -> None:
-    side = 7_000 if suffix == "webp" else 9_990
+    side = 7_000 if suffix in ("webp", "avif") else 9_990
     options = {"compression": "tiff_deflate"} if suffix == "tif" else {"method": 0} if suffix == "webp" else {}
     exif = Image.Exif()
     exif[0x0112] = 6

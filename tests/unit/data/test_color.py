@@ -34,7 +34,7 @@ def seen(image: Image.Image, icc: bytes) -> Image.Image:
     return shown
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "tif"])
 @pytest.mark.parametrize("primaries", [ADOBE_RGB, DISPLAY_P3], ids=["adobe", "p3"])
 def test_a_wide_gamut_picture_looks_as_people_see_it(
     tmp_path: Path, suffix: str, primaries: tuple[tuple[float, ...], ...]

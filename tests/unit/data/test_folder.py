@@ -82,13 +82,13 @@ def test_a_dataset_may_itself_be_a_concept_folder(tmp_path: Path) -> None:
 
 
 def test_a_plain_folder_has_no_concept_and_one_repeat(tmp_path: Path) -> None:
-    for suffix in ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif"):
+    for suffix in ("png", "jpg", "jpeg", "webp", "avif", "bmp", "gif", "tif"):
         put(tmp_path / f"{suffix}.{suffix}")
     (tmp_path / "notes.md").write_text("not an image")
 
     images = read(tmp_path)
 
-    assert len(images) == 7
+    assert len(images) == 8
     assert {(image.concept, image.repeats, image.class_tokens) for image in images} == {("", 1, "")}
 
 
