@@ -102,7 +102,8 @@ def by(
         return Measurement(missing={f"{NAME}/score": resemblance.TOO_FEW_DRAWN})
     likeness, details = scale.likeness(pictures)
     values = {f"{NAME}/{key}": value for key, value in details.items()}
-    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness))} | values)
+    # Python's min and max keep a NaN only in the first place
+    return Measurement(values={f"{NAME}/score": max(min(likeness, 1.0), 0.0)} | values)
 
 
 def _by_reader(
@@ -113,7 +114,7 @@ def _by_reader(
     shown = reader_scores.likeness(reading, subject)
     by_chance = reader_scores.likeness(reader_scores.reading_of(context, base), subject)
     values = {
-        f"{NAME}/score": max(0.0, (shown - by_chance) / (1.0 - by_chance)),
+        f"{NAME}/score": max((shown - by_chance) / (1.0 - by_chance), 0.0),
         f"{NAME}/likeness": shown,
         f"{NAME}/base_likeness": by_chance,
         f"{NAME}/all_features": float(reading.identity(subject).mean()),

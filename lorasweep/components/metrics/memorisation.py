@@ -167,7 +167,8 @@ def rates(
         if not len(reference):
             return {}
         limit = torch.quantile(reference, chance, interpolation="lower")
-        values[f"{NAME}/{name}_{kind}"] = float((distance_N < limit).double().mean())
+        beyond_N = distance_N - limit
+        values[f"{NAME}/{name}_{kind}"] = float(torch.where(beyond_N.isnan(), beyond_N, (beyond_N < 0).double()).mean())
         if name == "copy_rate":
             values[f"{NAME}/nearness_{kind}"] = float((1 - distance_N / reference.median()).mean())
     return values

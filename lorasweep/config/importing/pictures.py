@@ -27,17 +27,19 @@ def put_pictures(draft: Draft, option: str, pictures: Sequence[Mapping[str, Any]
     Pictures have `PROMPT`, `SEED` and the keys of `SHARED`, as far as they say them; `unsaid` is what the trainer takes
     otherwise.
     """
+    pictures = [picture for picture in pictures if picture.get(PROMPT)]
     prompts = dict.fromkeys(_values(draft, option, PROMPT, str, pictures))
     if not prompts:
         draft.ignore(option, "has no prompt that could be read: prompts are worked out from the captions")
         return
     draft.put(f"dataset.prompts.{ANY_TIER}", [*prompts], option, given=True)
     for key, kind in SHARED.items():
-        values = [*dict.fromkeys(_values(draft, option, key, kind, pictures))]
+        said = [*_values(draft, option, key, kind, pictures)]
+        values = [*dict.fromkeys(said)]
         if values:
             draft.put(key, values[0], option, given=True)
-        if len(values) > 1:
-            draft.differ(option, f"{key} is one for all pictures: the first is taken", values)
+        if len(values) > 1 or 0 < len(said) < len(pictures):
+            draft.differ(option, f"{key} is one for all pictures: the first that is said is taken", values)
     if seeds := [*dict.fromkeys(_values(draft, option, SEED, int, pictures))]:
         draft.put("sample.rung_seeds", seeds[:1], option, given=True)
         draft.put("sample.seeds", [*seeds, seeds[0] + 1][:2], option, given=True)

@@ -52,8 +52,7 @@ def sweep_of_controls(
     _check(recipe, overrides, options, held_out=held_out)
     lr = recipe.optimizer.options["lr"]
     long = _overtrained(steps=steps * options.times, rungs=options.rungs)
-    hot_steps = max(options.rungs, round(steps * options.times / HOT))
-    hot = [*_overtrained(steps=hot_steps, rungs=options.rungs), f"optimizer.lr={lr * HOT!r}"]
+    hot = [*_overtrained(steps=round(steps * options.times / HOT), rungs=options.rungs), f"optimizer.lr={lr * HOT!r}"]
     notes = {"long": f"{options.times} times the exposures", "hot": f"{HOT:g} times the learning rate"}
     arms = tuple(
         config.Arm(
@@ -77,7 +76,7 @@ def sweep_of_controls(
 def _overtrained(*, steps: int, rungs: int) -> list[str]:
     return [
         "scheduler=constant",
-        f"train.max_steps={steps}",
+        f"train.max_steps={max(rungs, steps)}",
         f"train.rungs={rungs}",
         "train.keep=last",
         "sample.weights=[]",

@@ -49,7 +49,7 @@ def test_arms_without_common_seeds_are_compared_as_welch_did():
     a, b = (0.70, 0.55, 0.90), (0.20, 0.27)
     (comparison,) = rank({"a": seeded(*a), "b": {7: b[0], 8: b[1]}}, goal="maximize").comparisons
     low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    assert comparison.how == "unpaired"
+    assert (comparison.how, comparison.seeds) == ("unpaired", 2)
     assert (comparison.low, comparison.high) == pytest.approx((low, high))
 
 

@@ -54,6 +54,21 @@ def test_the_limit_ends_it():
     assert ask({"alone": {0: 1.0}}) == []
 
 
+def test_an_arm_at_its_limit_is_passed_by_and_the_best_ends_it():
+    values = {"best": {0: 0.80, 1: 0.90}, "near": {0: 0.79, 1: 0.88}, "next": {0: 0.78, 1: 0.87}}
+    few, all_ = {0, 1}, set(range(9))
+    assert ask(values, taken={"best": few, "near": all_, "next": few}) == [("best", 2), ("next", 2)]
+    assert ask(values, taken={"best": few, "near": all_, "next": all_}) == [], "no seed of the best's could help"
+    assert ask(values, taken={"best": all_, "near": few, "next": few}) == []
+
+
+def test_of_many_the_hardest_to_tell_are_those_near_for_their_noise():
+    waver = (0.03, -0.02, 0.02, -0.03, 0.02, -0.02)
+    values = {"best": dict.fromkeys(range(6), 0.9), "steady": {seed: 0.85 + by for seed, by in enumerate(waver)}}
+    values |= {f"wild{n}": {0: 0.8 - by, 1: 0.8 + by} for n, by in enumerate((0.30, 0.28, 0.26))}
+    assert ask(values) == [("wild0", 2), ("wild1", 2), ("wild2", 2)]
+
+
 def noisy(arms, **more):
     return spec({arm: {"value": value, "noise": 0.03} for arm, value in arms.items()}, **more)
 

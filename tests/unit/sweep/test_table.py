@@ -112,8 +112,8 @@ def test_the_leaderboard_says_what_is_noise():
         " +\n", "\n", whole
     )  # to copy, not torn by a line's end
     text = " ".join(shown(table.render_leaderboard, sweep(*trials), width=160).split())
-    assert "good cannot be told apart from good too" in text
-    assert "~2" in text and "~3" not in text
+    assert "good cannot be told apart from good too: good too is behind by 0.003 ± 0.016 on 3 seeds" in text
+    assert "~2" in text and "~3" not in text and "~1" not in text
     assert "lorasweep sweep s --until-decided" in text
     assert "0.910 ±" in text
     decided = " ".join(shown(table.render_leaderboard, sweep(*trials[:3], *trials[6:])).split())

@@ -61,6 +61,8 @@ def test_features_that_are_not_numbers_are_told_by_a_number_that_is_none() -> No
         found = diversity.build(tiers=()).measure(situation(base, drawn))
         assert math.isnan(found.values["diversity/relative"]) and not found.missing
     assert math.isnan(similarity.vendi(torch.full((3, 3), math.nan)))
+    found = memorisation.rates(broken, some(12), some(4, seed=5), kind="x", chance=0.05)
+    assert all(map(math.isnan, found.values())), "nothing is known of copies either"
 
 
 def test_copies_of_a_dataset_of_copies() -> None:

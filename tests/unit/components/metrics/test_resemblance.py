@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from lorasweep.components.metrics import _resemblance as resemblance
+from lorasweep.components.metrics import identity
 
 SUBJECT, STRANGER = 2.0, 0.0  # what planted pictures show on every number, on the average
 
@@ -84,6 +86,13 @@ def test_what_cannot_be_told_is_said(context: Any) -> None:
         resemblance.make_scale(context, "base", pictures(STRANGER, 1, seed=2))
     with pytest.raises(resemblance.CannotTell, match="dino"):
         resemblance.make_scale(context, "dino", pictures(STRANGER, 8, seed=2))
+
+
+def test_an_identity_that_is_no_number_is_not_called_none_of_the_subject(context: Any) -> None:
+    drawn, context.reader = pictures(SUBJECT, 8, seed=3), None
+    drawn[0][0, 0] = math.nan
+    found = identity.by(context, "base", drawn, pictures(STRANGER, 8, seed=2))  # type: ignore[arg-type]
+    assert math.isnan(found.values["identity/score"])
 
 
 def by_dino(train: np.ndarray, held_out: np.ndarray, base: np.ndarray) -> resemblance.SimilarityScale:

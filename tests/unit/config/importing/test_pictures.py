@@ -73,6 +73,13 @@ def test_kohyas_prompts_are_brought(name: str, text: str, answer: Answer, tmp_pa
     assert ("--fs" in told(found, "untranslated", "sample_prompts")) == (name == "p.txt")
 
 
+def test_what_only_a_later_picture_says_is_told(answer: Answer, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("hat --w 512 --h 512\ncoat --w 512 --h 512 --n blurry\n", encoding="utf-8")
+    differs = told(answer(sample_prompts="p.txt"), "differs", "sample_prompts")
+    assert "['blurry']: base.negative_prompt is one for all pictures" in differs
+    assert "sample.width is one for all" not in differs
+
+
 def test_a_window_holds_the_lines_themselves(answer: Answer) -> None:
     found = answer({"LoRA_type": "Standard", "max_resolution": "512,512", "network_dim": 8, "sample_prompts": LINES})
     assert found["recipe"]["dataset.prompts.any"] == PROMPTS and found["recipe"]["sample.seeds"] == [7, 8]

@@ -122,6 +122,8 @@ def test_every_prompt_comes_once_before_any_comes_again_and_sides_are_drawn(swee
     sides = Counter(tuple(sorted((a.left.item, a.right.item))) == (a.left.item, a.right.item) for a in book.answers)
     assert min(sides.values()) > 10
     assert len({asked["pair"] for asked in seen}) == 40
+    times = Counter((a.prompt, a.seed, frozenset((a.left.item, a.right.item))) for a in book.answers)
+    assert len(times) == 4 * 3 and max(times.values()) - min(times.values()) == 1, "no pair again before the others"
     assert all(answer.left.step == answer.right.step == 320 for answer in book.answers)
 
 

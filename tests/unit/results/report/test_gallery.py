@@ -17,11 +17,14 @@ from lorasweep.results.report.gallery import (
     OTHERS_DIFFER,
     Drawn,
     Picture,
+    as_judged,
     contact_sheet,
     heading,
+    is_shown,
     of_base,
     of_run,
     shared,
+    worth_showing,
 )
 from lorasweep.results.report.reading import read_findings
 from lorasweep.results.report.write import write_contact_sheet
@@ -127,3 +130,20 @@ def test_the_contact_sheet_shows_the_best_first_and_who_still_trains(tmp_path: P
     assert shown is not None
     assert [head.text.split("\n")[0] for head, _ in shown.rows] == ["base model", "good", "poor", "new"]
     assert shown.rows[1][0].text.endswith("\ndone")
+
+
+def test_of_many_arms_the_best_and_the_last_of_those_ranked_are_shown(tmp_path: Path) -> None:
+    ranked = [Cooked(arm=f"a{n:02d}", overcook=n / 40, pictures=False) for n in range(20)]
+    live = [Cooked(arm=arm, status="RUNNING", rungs=(80, 160), pictures=arm == "live") for arm in ("live", "blank")]
+    findings = read_findings(write_sweep(tmp_path / "mine", [*ranked, *live]))
+    places = [*range(12), *range(16, 20)]
+    assert [trial.state.arm for trial in worth_showing(findings)] == [f"a{n:02d}" for n in places]
+    (trial,) = findings.of_arm("live")
+    assert {picture.step for picture in as_judged(trial)} == {160}, "of one that still trains the latest"
+    sheet_ = contact_sheet(findings, [trial, *findings.of_arm("blank")])
+    assert sheet_ is not None and sheet_.left_out == 21, "all but the one that has pictures"
+
+
+def test_people_are_shown_two_strangers_and_all_of_the_rest() -> None:
+    assert [is_shown(("class", place, 0)) for place in range(3)] == [True, True, False]
+    assert is_shown(("unrelated", 2, 0))

@@ -33,6 +33,11 @@ def test_one_control_is_trained_too_long_and_one_too_hot() -> None:
         assert recipe.scheduler.name == "constant" and recipe.adapter.options["dim"] == 8
 
 
+def test_every_rung_of_a_control_has_a_step_of_its_own() -> None:
+    spec = sweep_of_controls([], name="c", steps=1, held_out=4, options=ControlOptions(times=2))
+    assert [arm.recipe.train.max_steps for arm in spec.arms] == [12, 12]
+
+
 def test_a_recipe_that_cannot_be_judged_is_refused_with_every_reason() -> None:
     words = ["dataset.holdout=0", "~metrics.generalisation"]
     with pytest.raises(ConfigError) as refused:

@@ -65,6 +65,8 @@ def test_a_lucky_rung_on_the_brink_is_no_place_to_stop() -> None:
     assert of(rungs[:3]).done_at == 300  # (0.72 + 2 x 0.75 + 0.75) / 4 is the most
     found = of(rungs)
     assert found.done_at == 200, "(0.72 + 2 x 0.75 + 0) / 4 is less than (0.7 + 2 x 0.72 + 0.75) / 4"
+    peaked = of([judged(100 * k, u) for k, u in enumerate((0.5, 0.9, 0.5, 0.65, 0.65), 1)])
+    assert peaked.done_at == 200, "a rung counts twice what each of its neighbours does"
 
 
 def test_of_learned_and_safe_rungs_the_one_with_the_lowest_held_out_loss_is_done() -> None:
@@ -104,7 +106,20 @@ def test_rungs_that_the_error_cannot_tell_from_the_done_one_are_named() -> None:
     )
     told = summary.document(found, CALIBRATION, Measurement(values=rungs[3]["metrics"]), kept=400, best=None)
     assert told["as_good"] == [300, 400]
+    rungs.append(judged(600, 0.79, noise=flipped))
+    assert of(rungs).as_good == (300, 400), "beyond one that is certainly less nothing is named"
     assert of([judged(100, 0.8), judged(200, 0.8)]).as_good == (), "without replicates nothing is known"
+
+
+def test_a_held_out_loss_is_as_good_by_its_own_error() -> None:
+    def rung(step: int, loss: float, noise: Sequence[float]) -> dict[str, Any]:
+        found = judged(step, 0.8, generalisation__held_out=loss)
+        return {**found, "replicates": [{**found["metrics"], score.HELD_OUT: loss + one} for one in noise]}
+
+    flipped = tuple(-x for x in WAVE)
+    rungs = [rung(100, 0.9, flipped), rung(200, 0.81, flipped), rung(300, 0.8, WAVE), rung(400, 0.81, WAVE)]
+    found = of(rungs)
+    assert (found.done_at, found.as_good) == (300, (200, 300))
 
 
 def test_a_spike_of_the_score_is_not_burning() -> None:
@@ -152,6 +167,14 @@ def test_symptoms_that_only_together_pass_the_limit_are_not_blamed_alone() -> No
     assert found.burned_at == 200 and found.blame is not None and not found.blame.alone
     said = summary.sentence(found, CALIBRATION)
     assert "from step 200 on symptoms add up, above all strangers are redrawn (P 0.48, limit 0.50)" in said
+
+
+def test_the_gravest_symptom_is_blamed_and_of_equals_the_one_that_anyone_sees() -> None:
+    found = of([judged(100, 0.8), judged(200, 0.9, memorisation__copy_rate=0.2, prior_drift__class=9.0)])
+    assert found.blame is not None and found.blame.symptom == "memorisation"
+    known = dataclasses.replace(CALIBRATION, limits=CALIBRATION.limits | {"bleed_plain": Limit(limit=0.1, width=0.02)})
+    blemished = HEALTHY | {"generalisation/gap": 0.5, "prompt_control/bleed_plain": 0.9}
+    assert verdict.main_symptom(blemished, known).symptom == "gap", "a blemish weighs a quarter"
 
 
 def test_a_warning_waits_until_it_is_sure() -> None:
