@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.ranking.leaderboard import columns, document, rank_arms, rank_trials
+from lorasweep.sweep.ranking.leaderboard import columns, document, rank_arms, rank_trials, standing
+from lorasweep.sweep.ranking.noise import rank
 from lorasweep.sweep.ranking.state import SweepState, TrialState
 
 
@@ -64,6 +65,15 @@ def test_without_a_value_there_is_no_rank_but_a_reason():
 def test_equal_values_share_a_rank():
     state = sweep(trial(0, "a", 0.5), trial(1, "b", 0.5), trial(2, "c", 0.1))
     assert [rank for rank, _ in rank_trials(state)] == [1, 1, 3]
+
+
+def test_every_round_of_repeats_was_a_look_that_widens_the_next():
+    values = {("a", 0): 0.70, ("a", 1): 0.55, ("a", 2): 0.90, ("b", 0): 0.60, ("b", 1): 0.47, ("b", 2): 0.77}
+    trials = [trial(n, arm, value, seed=seed) for n, ((arm, seed), value) in enumerate(values.items())]
+    of_seeds = {arm: {seed: value for (one, seed), value in values.items() if one == arm} for arm in "ab"}
+    for seeds, looks in ((0, 0), (1, 2), (2, 3)):
+        cooked = [dataclasses.replace(each, extra=each.seed > 2 - seeds) for each in trials]
+        assert standing(sweep(*cooked)) == rank(of_seeds, goal="maximize", interim_looks=looks)
 
 
 def test_the_document_is_plain_json():
