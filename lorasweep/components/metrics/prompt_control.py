@@ -22,6 +22,7 @@ start from the very same picture.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -206,7 +207,10 @@ def fitting(
     """
     if not pictures:
         return None
-    best = context.features(_images(pictures), encoder=fit, keep=keep)["fit"].argmax(1).tolist()
+    fit_NK = context.features(_images(pictures), encoder=fit, keep=keep)["fit"]
+    if fit_NK.isnan().any():
+        return math.nan
+    best = fit_NK.argmax(1).tolist()
     asked = [prompts.index(_plain(context.recipe, context.plan, picture.prompt)) for picture in pictures]
     return sum(a == b for a, b in zip(asked, best, strict=True)) / len(asked)
 

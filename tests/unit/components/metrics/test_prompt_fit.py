@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,11 +27,8 @@ def shown(*fits: str) -> list[Picture]:
     ]
 
 
-@pytest.mark.parametrize("least", [0.5, 0.75, 0.76])
-def test_control_is_the_share_that_fits_its_own_prompt_over_the_bases(least: float) -> None:
-    drawn, base = shown("hat", "beach", "sea", "hat"), shown("hat", "hat", "coat", "hat")
-    asked: list[Any] = []
-    about: Any = SimpleNamespace(
+def about(drawn: list[Picture], base: list[Picture], asked: list[Any]) -> Any:
+    return SimpleNamespace(
         plan=SimpleNamespace(trigger="zkw", prompts={"recombined": ("zkw, hat", "zkw, coat")}),
         recipe=SimpleNamespace(captions=CaptionOptions()),
         gallery=SimpleNamespace(train_captions=CAPTIONS),
@@ -39,7 +37,22 @@ def test_control_is_the_share_that_fits_its_own_prompt_over_the_bases(least: flo
         prompt_fit=lambda name, texts: asked.append((name, texts)) or "fit",
         features=lambda pictures, *, encoder, keep: {encoder: torch.stack(pictures)},
     )
-    found = PromptControl(min_base_accuracy=least, encoder="clip", also=())._control_by_fit(about, "clip")
+
+
+@pytest.mark.parametrize("least", [0.5, 0.75, 0.76])
+def test_control_is_the_share_that_fits_its_own_prompt_over_the_bases(least: float) -> None:
+    asked: list[Any] = []
+    context = about(shown("hat", "beach", "sea", "hat"), shown("hat", "hat", "coat", "hat"), asked)
+    found = PromptControl(min_base_accuracy=least, encoder="clip", also=())._control_by_fit(context, "clip")
     assert asked == [("clip", TEXTS)]
     assert (found.values["prompt_control/accuracy"], found.values["prompt_control/base_accuracy"]) == (0.25, 0.75)
     assert found.values.get("prompt_control/score") == (pytest.approx(1 / 3) if least <= 0.75 else None)
+
+
+def test_a_picture_that_fits_nothing_by_a_number_has_chosen_nothing() -> None:
+    drawn = shown("hat", "hat", "coat", "coat")
+    drawn[0].image[0] = math.nan  # type: ignore[index]
+    found = PromptControl(min_base_accuracy=0.5, encoder="clip", also=())._control_by_fit(
+        about(drawn, shown("hat", "hat", "coat", "coat"), []), "clip"
+    )
+    assert math.isnan(found.values["prompt_control/score"]) and found.values["prompt_control/base_accuracy"] == 1
