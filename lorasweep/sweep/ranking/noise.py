@@ -253,7 +253,10 @@ def sentence(ranking: Ranking | None, *, again: str) -> str:
 
 def _by(comparison: Comparison) -> str:
     width = comparison.width or 0.0
-    return f"{comparison.worse} is behind by {comparison.difference:.3f} ± {width / 2:.3f} on {comparison.seeds} seeds"
+    # On the seeds that both have, which may say otherwise than the means over all.
+    side = "behind" if comparison.difference >= 0 else "ahead"
+    by = f"{abs(comparison.difference):.3f} ± {width / 2:.3f} on {comparison.seeds} seeds"
+    return f"{comparison.worse} is {side} by {by}"
 
 
 def _named(comparisons: list[Comparison]) -> str:

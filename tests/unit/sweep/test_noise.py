@@ -176,3 +176,9 @@ def test_equal_arms_are_rarely_told_apart(noises, seeds):
     # or three seeds one arm is far noisier than the rest.
     allowed = 0.05 if len(set(noises)) == 1 else 0.075
     assert wrong / sweeps < allowed + 3 * math.sqrt(allowed * (1 - allowed) / sweeps)
+
+
+def test_an_arm_that_leads_on_the_seeds_that_both_have_is_not_called_behind() -> None:
+    values = {"more": {0: 0.50, 1: 0.50, 2: 0.90}, "fewer": {0: 0.55, 1: 0.51}}
+    said = noise.sentence(rank(values, goal="maximize"), again="again")
+    assert "more cannot be told apart from fewer: fewer is ahead by 0.030 ± 0.254 on 2 seeds" in said
