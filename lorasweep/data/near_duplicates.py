@@ -115,11 +115,11 @@ def _windows(part: Numbers, level: Numbers) -> _Windows:
 
 def _joined(label: Numbers, one: Numbers, other: Numbers) -> Numbers:
     """Give the groups of every pair one label."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if not len(one):
         return label
+    from scipy.sparse import coo_array  # a fifth of a second, and only what has near-duplicates asks
+    from scipy.sparse.csgraph import connected_components
+
     pairs = coo_array((np.ones(len(one), bool), (label[one], label[other])), shape=(len(label), len(label)))
     joined: Numbers = connected_components(pairs, directed=False)[1]
     return joined[label]
