@@ -273,7 +273,7 @@ def test_no_torch_without_training(words: list[str], home: Path) -> None:
         "from lorasweep.cli import main\n"
         "try: code = main(sys.argv[1:])\n"
         "except SystemExit as stop: code = stop.code\n"
-        "heavy = {'torch', 'mlflow', 'optuna', 'diffusers', 'transformers'} & set(sys.modules)\n"
+        "heavy = {'torch', 'mlflow', 'optuna', 'diffusers', 'transformers', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "sys.exit(code)\n"
     )
