@@ -183,15 +183,13 @@ def open_sweep(
         trials = _load_trials(folder, spec, plans, manifest, compose, judge_anew=judge_anew)
         write_manifest(folder, manifest)
         study = SweepStudy(folder, manifest, spec.search, outdated=_to_judge_anew(trials) > 0)
-        last_attempts = study.reconcile(
-            (trial.record, _reported(trial, spec, manifest)) for trial in trials if trial.folder.exists()
+        study.reconcile(
+            lambda: [(trial.record, _reported(trial, spec, manifest)) for trial in trials if trial.folder.exists()]
         )
     except Exception as error:
         if not is_disk_full(error):
             raise
         raise LorasweepError(disk_full(folder, one_line(error))) from error
-    for trial in trials:
-        trial.optuna_number = last_attempts.get(trial.number)
     return TrialSource(spec, folder, manifest, trials, study, compose)
 
 

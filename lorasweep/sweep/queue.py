@@ -76,7 +76,6 @@ class Trial(Live):
     overrides: tuple[str, ...]  # of its arm
     verdict: dict[str, Any] = field(default_factory=dict)  # once it has ended
     stopped: str = ""  # why it was told to stop at its last rung
-    optuna_number: int | None = None  # of its latest attempt
     lost: int = 0  # attempts whose machine went away
     rungs: dict[float, dict[str, float]] = field(default_factory=dict)  # exposures per image -> metrics
 

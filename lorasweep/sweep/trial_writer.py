@@ -76,7 +76,7 @@ class TrialWriter:
         _write_inputs(trial)
         self._write(trial, record)
         if self._study is not None:
-            trial.optuna_number = self._study.begin(record, retry_of=trial.optuna_number)
+            self._study.begin(record)
 
     def rung(self, trial: Trial) -> None:
         """Note a rung and, when it was measured there, the sweep's metric."""

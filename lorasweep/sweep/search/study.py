@@ -4,7 +4,7 @@ A trial here is one *attempt* at cooking one recipe with one seed: an attempt th
 successor carries `retry_of`. Its params are the point of the space, or the arm's name where there is none;
 seeds are repeats, not params. User attributes join it to the run folder: `number`, `arm`, `seed`, `attempt`,
 `run_folder`, `fingerprint`, `status`. The run folders are the source of truth; what is missing here is told
-from them.
+from them, also when the file is deleted or broken while it is in use.
 
 Knows nothing about workers or files other than study.db.
 """
@@ -14,10 +14,11 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -32,7 +33,7 @@ from lorasweep.config.space import Point
 from lorasweep.config.sweep_spec import Constraint, Search
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Status
-from lorasweep.core.run_folder import SET_ASIDE_FILE, STUDY_FILE, SweepFolder, TrialRecord
+from lorasweep.core.run_folder import MANIFEST_FILE, SET_ASIDE_FILE, STUDY_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.retry import is_disk_full
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
@@ -43,6 +44,10 @@ LOCKED_PATIENCE_S = 60
 LONGEST_PATH = 504  # bytes: SQLite's 512, less what it appends for the journal
 BOUNDS = "constraints"  # the study's own attribute that says by which
 WRITTEN_FOR = "5.0"  # Optuna
+DAMAGE = (SQLAlchemyError, StorageInternalError, KeyError)  # KeyError: what was written is not there any more
+
+T = TypeVar("T")
+Found = Callable[[], Iterable[tuple[TrialRecord, dict[int, float]]]]
 
 
 @dataclass(frozen=True)
@@ -93,26 +98,54 @@ class SweepStudy:
         self, sweep_folder: Path, manifest: Manifest, search: Search | None = None, *, outdated: bool = False
     ) -> None:
         """Open study.db, or set an unusable or outdated one aside and start a new one; call `reconcile` next."""
-        self._manifest, self._search = manifest, search
+        self._path, self._manifest, self._search = sweep_folder / STUDY_FILE, manifest, search
         self._space = _axes(manifest, search)
         self._params: dict[str, dict[str, Any]] = {}
         for arm in manifest.arms:
             self.know(arm.name, arm.params)
+        self._found: Found = tuple
+        self._last: dict[int, int] = {}  # Optuna's number of a trial's last attempt
         self._asked: dict[int, Trial] = {}  # points whose trial has not begun
         self._running: dict[int, Trial] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path = sweep_folder / STUDY_FILE
-        study = open_study(path, manifest)
+        study = open_study(self._path, manifest)
+        # Categorical choices cannot grow in place, nor bounds change: an edited sweep gets a new study as well.
         if study is None or outdated or not self._fits(study) or study.directions != directions(manifest):
-            # Categorical choices cannot grow in place, nor bounds change: an edited sweep gets a new study as well.
-            log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
-            path.replace(sweep_folder / SET_ASIDE_FILE)
-            # SQLite would roll a journal of the old file back into the new one.
-            path.with_name(f"{STUDY_FILE}-journal").unlink(missing_ok=True)
-            study = create_study(path, manifest)
-        study.set_user_attr(BOUNDS, _bounds(manifest))
+            study = self._new()
+        self._take(study)
+
+    def _new(self) -> Study:
+        log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
+        with suppress(FileNotFoundError):
+            self._path.replace(self._path.with_name(SET_ASIDE_FILE))
+        # SQLite would roll a journal of the old file back into the new one.
+        self._path.with_name(f"{STUDY_FILE}-journal").unlink(missing_ok=True)
+        return create_study(self._path, self._manifest)
+
+    def _take(self, study: Study) -> None:
+        study.set_user_attr(BOUNDS, _bounds(self._manifest))
         self._study = study
         self._quick = study.sampler
+
+    def _surviving(self, deed: Callable[[], T]) -> T | None:
+        """Do it; None when the file was damaged since, and has been told again what the run folders say by now."""
+        try:
+            return deed()
+        except DAMAGE as error:
+            if is_disk_full(error) or not self._path.with_name(MANIFEST_FILE).exists():
+                raise  # there is no room, or the whole folder was taken away
+            log.warning("study.db was taken away or damaged while in use: it is rebuilt from the run folders")
+        running = set(self._running)
+        self._asked.clear()
+        self._running.clear()
+        self._take(self._new())
+        self.reconcile(self._found)
+        for record, rungs in self._found():
+            if record.number in running and record.status is Status.RUNNING:
+                self._begin(record)
+                for at, value in rungs.items():
+                    self._report(record.number, at, value)
+        return None
 
     def know(self, arm: str, params: Mapping[str, Any] | None) -> None:
         """Note where an arm lies: in the space, outside of it, or where there is none."""
@@ -125,6 +158,9 @@ class SweepStudy:
 
     def ask(self, number: int, index: int) -> Point:
         """Ask for the `index`-th point of the space, for trial `number` to `begin` with."""
+        return self._surviving(lambda: self._ask(number, index)) or self._ask(number, index)
+
+    def _ask(self, number: int, index: int) -> Point:
         search = self._search
         assert search is not None, "there is nothing to ask for without a space"
         self._study.sampler = make_sampler(search.sampler, search.space, index=index)
@@ -132,9 +168,14 @@ class SweepStudy:
         self._asked[number] = trial
         return suggest(trial, search.space)
 
-    def begin(self, record: TrialRecord, *, retry_of: int | None) -> int:
-        """Start an attempt at a point just asked for, an arm, a repeat or a retry; returns Optuna's number of it."""
-        attributes = _attributes(record, retry_of)
+    def begin(self, record: TrialRecord) -> None:
+        """Start an attempt at a point just asked for, an arm, a repeat or a retry."""
+        self._surviving(lambda: self._begin(record))
+        if record.number not in self._running:
+            self._begin(record)
+
+    def _begin(self, record: TrialRecord) -> None:
+        attributes = _attributes(record, self._last.get(record.number))
         del attributes["status"]
         trial = self._asked.pop(record.number, None)
         if trial is None:
@@ -143,7 +184,7 @@ class SweepStudy:
             for name, value in attributes.items():
                 trial.set_user_attr(name, value)
         self._running[record.number] = trial
-        return trial.number
+        self._last[record.number] = trial.number
 
     def _add_running(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> Trial:
         """Start an attempt whose params are all known, in one go and without asking a model."""
@@ -153,15 +194,22 @@ class SweepStudy:
 
     def report(self, number: int, step: int, value: float) -> None:
         """Record the metric at a rung; `step` is the unit in which rungs are compared."""
+        self._surviving(lambda: self._report(number, step, value))
+
+    def _report(self, number: int, step: int, value: float) -> None:
         if not self._manifest.search.get("further"):  # Optuna knows reports of a single objective only
             self._running[number].report(value, step)
 
     def end(self, record: TrialRecord) -> None:
         """Tell how the running attempt of `record.number` ended."""
-        self._tell(self._running.pop(record.number), record)
+        trial = self._running.pop(record.number)
+        self._surviving(lambda: self._tell(trial, record))
 
-    def add(self, record: TrialRecord, rungs: Mapping[int, float] | None = None) -> None:
-        """Record an end that has no running attempt here: a reused result, or one found on disk."""
+    def add(self, record: TrialRecord) -> None:
+        """Record an end that has no running attempt here, as of a reused result."""
+        self._surviving(lambda: self._add(record, {}))
+
+    def _add(self, record: TrialRecord, rungs: dict[int, float]) -> None:
         asked = self._asked.pop(record.number, None)
         if asked is not None:  # a point whose recipe turned out to be cooked already
             for name, value in _attributes(record).items():
@@ -177,18 +225,19 @@ class SweepStudy:
                 params=params,
                 distributions={name: self._space[name] for name in params},
                 user_attrs=_attributes(record),
-                intermediate_values=dict(rungs or {}),
+                intermediate_values=rungs,
                 constraints=means.constraints,
             )
         )
 
-    def reconcile(self, found: Iterable[tuple[TrialRecord, Mapping[int, float]]]) -> dict[int, int]:
+    def reconcile(self, found: Found) -> None:
         """Make the study say what the run folders say; call it before the first `begin`.
 
-        `found` is every trial that has a run folder, with exposures per image -> the sweep's metric; returns the last
-        Optuna number by trial number, for `retry_of`.
+        `found` returns every trial that has a run folder, with exposures per image -> the sweep's metric; it is called
+        again when the file is damaged later.
         """
-        by_number = {record.number: (record, rungs) for record, rungs in found}
+        self._found = found
+        by_number = {record.number: (record, rungs) for record, rungs in found()}
         self._pop_waiting()
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(frozen.number, state=TrialState.FAIL)  # its driver died
@@ -201,8 +250,8 @@ class SweepStudy:
         }
         for number, (record, rungs) in by_number.items():
             if record.status.is_final and number not in told:
-                self.add(record, rungs)
-        return {
+                self._add(record, rungs)
+        self._last = {
             frozen.user_attrs["number"]: frozen.number
             for frozen in self._study.get_trials(deepcopy=False)
             if "number" in frozen.user_attrs

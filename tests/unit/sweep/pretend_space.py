@@ -31,7 +31,7 @@ def sweep(folder: Path, *, total: int, space: Space = SPACE, **more: Any) -> Any
     from pretend_sweep import cook, space_spec
 
     # Other tests' sweeps lie beside this one: their results are not to be taken.
-    driving = {"fresh": True} | {key: more.pop(key) for key in ("extend",) if key in more}
+    driving = {"fresh": True} | {key: more.pop(key) for key in ("extend", "on_trial_end") if key in more}
     return cook(space_spec(space, total=total, **more), folder, **driving)
 
 

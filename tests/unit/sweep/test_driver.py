@@ -307,6 +307,18 @@ def test_a_lost_study_is_rebuilt_from_the_run_folders(tmp_path, damage):
     assert_study_agrees(tmp_path)
 
 
+def test_a_study_that_is_deleted_meanwhile_is_rebuilt_and_nothing_is_cooked_twice(tmp_path):
+    declared = spec({"a": {}, "dies": {"die_once": True}, "twin": {}, "nan": {"ends": "DIVERGED"}, "last": {"tag": 1}})
+    result = cook(declared, tmp_path, on_trial_end=lambda: (tmp_path / STUDY_FILE).unlink(missing_ok=True))
+    assert result.state.counts == {"COMPLETED": 4, "DIVERGED": 1}
+    assert len(starts(tmp_path)) == 5, "each recipe once, and the one that died again"
+    (tmp_path / STUDY_FILE).unlink(missing_ok=True)
+    before = log(tmp_path)
+    cook(declared, tmp_path)
+    assert log(tmp_path) == before
+    assert_study_agrees(tmp_path)
+
+
 def test_an_end_that_nobody_noted_is_noted_at_the_next_start(tmp_path):
     from lorasweep.core.files import write_json
 

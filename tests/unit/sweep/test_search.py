@@ -134,6 +134,22 @@ def test_a_lost_study_keeps_its_points_and_rungs(tmp_path: Path) -> None:
     assert [t.state for t in after] == [t.state for t in before]
 
 
+def test_a_study_that_is_lost_meanwhile_asks_for_the_same_points(tmp_path: Path) -> None:
+    options = SamplerOptions(name="tpe", startup=3)
+    sweep(tmp_path / "whole", total=7, sampler=options, workers=1)
+    lost, files = tmp_path / "lost", []
+
+    def lose() -> None:
+        files.append((lost / STUDY_FILE).exists())
+        (lost / STUDY_FILE).unlink(missing_ok=True)
+
+    sweep(lost, total=7, sampler=options, workers=1, on_trial_end=lose)
+
+    assert files.count(True) > 2, "it was lost and written again"
+    assert params(lost) == params(tmp_path / "whole")
+    assert (lost / STUDY_FILE).exists() is False
+
+
 def test_pruned_trials_stop_at_a_rung_and_say_why(tmp_path: Path) -> None:
     pruner = PrunerOptions(name="median", startup=2, exempt=0.0)
 

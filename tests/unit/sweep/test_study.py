@@ -1,6 +1,7 @@
 """What Optuna is told, and how study.db is repaired from the run folders."""
 
 import dataclasses
+import sqlite3
 
 import optuna
 import pretend_sweep
@@ -11,7 +12,7 @@ from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import SET_ASIDE_FILE, STUDY_FILE, TrialRecord
-from lorasweep.sweep.manifest import declare
+from lorasweep.sweep.manifest import declare, write_manifest
 from lorasweep.sweep.search.study import WRITTEN_FOR, SweepStudy, meaning
 
 
@@ -59,8 +60,8 @@ def test_what_has_not_ended_means_nothing_yet(status):
 
 def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
     study = SweepStudy(tmp_path, manifest())
-    study.begin(record(0, Status.RUNNING), retry_of=None)
-    study.begin(record(1, Status.RUNNING), retry_of=None)
+    study.begin(record(0, Status.RUNNING))
+    study.begin(record(1, Status.RUNNING))
     study.report(1, 4, -3.0)
     study.end(record(0, Status.DIVERGED))
     study.end(record(1, Status.COMPLETED, value=-5.0))
@@ -76,38 +77,39 @@ def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
 def test_the_folder_may_be_called_anything(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
-    SweepStudy(folder, manifest()).begin(record(0, Status.RUNNING), retry_of=None)
+    SweepStudy(folder, manifest()).begin(record(0, Status.RUNNING))
     assert len(SweepStudy(folder, manifest()).trials()) == 1
     assert (folder / STUDY_FILE).exists() and list(tmp_path.iterdir()) == [folder], "nothing beside it"
 
 
 def test_a_retry_points_at_the_attempt_before_it(tmp_path):
     study = SweepStudy(tmp_path, manifest())
-    first = study.begin(record(0, Status.RUNNING), retry_of=None)
+    study.begin(record(1, Status.RUNNING))
+    study.begin(record(0, Status.RUNNING))
     study.end(record(0, Status.CRASHED))
-    study.begin(record(0, Status.RUNNING, attempt=2), retry_of=first)
-    assert [t.state for t in study.trials()] == [TrialState.FAIL, TrialState.RUNNING]
-    assert study.trials()[1].user_attrs["retry_of"] == first
+    study.begin(record(0, Status.RUNNING, attempt=2))
+    other, first, second = study.trials()
+    assert [first.state, second.state] == [TrialState.FAIL, TrialState.RUNNING]
+    assert second.user_attrs["retry_of"] == first.number
+    assert "retry_of" not in other.user_attrs | first.user_attrs
 
 
 def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
     study = SweepStudy(tmp_path, manifest())
     for number in range(3):
-        study.begin(record(number, Status.RUNNING), retry_of=None)
+        study.begin(record(number, Status.RUNNING))
     # Meanwhile, on disk: 0 completed, 1 diverged, 2 is in the middle of it. A new driver starts.
     found = [record(0, Status.COMPLETED, value=0.4), record(1, Status.DIVERGED), record(2, Status.RUNNING)]
     study = SweepStudy(tmp_path, manifest())
-    assert study.reconcile([(each, {}) for each in found]) == {
-        0: 3,
-        1: 4,
-        2: 2,
-    }
+    study.reconcile(lambda: [(each, {}) for each in found])
     states = [(t.state, t.value, t.constraints) for t in study.trials()]
     assert states == [
         *[(TrialState.FAIL, None, {})] * 3,  # the attempts of the dead driver
         (TrialState.COMPLETE, 0.4, {}),
         (TrialState.COMPLETE, 0.0, {"diverged": 1.0}),
     ]
+    study.begin(record(2, Status.RUNNING, attempt=2))
+    assert study.trials()[-1].user_attrs["retry_of"] == 2
 
 
 def test_reconciling_twice_adds_nothing(tmp_path):
@@ -115,9 +117,9 @@ def test_reconciling_twice_adds_nothing(tmp_path):
         (record(0, Status.COMPLETED, value=0.4), {}),
         (record(1, Status.CRASHED, attempt=3), {}),
     ]
-    SweepStudy(tmp_path, manifest()).reconcile(found)
+    SweepStudy(tmp_path, manifest()).reconcile(lambda: found)
     study = SweepStudy(tmp_path, manifest())
-    study.reconcile(found)
+    study.reconcile(lambda: found)
     assert [(t.state, t.user_attrs["attempt"]) for t in study.trials()] == [
         (TrialState.COMPLETE, 1),
         (TrialState.FAIL, 3),
@@ -128,9 +130,9 @@ def test_a_trial_enqueued_but_never_asked_for_is_cleared(tmp_path):
     study = SweepStudy(tmp_path, manifest())
     study._study.enqueue_trial({"arm": "arm0"}, user_attrs={"number": 0, "attempt": 1})
     study = SweepStudy(tmp_path, manifest())
-    study.reconcile([])
+    study.reconcile(tuple)
     assert [t.state for t in study.trials()] == [TrialState.FAIL]
-    study.begin(record(1, Status.RUNNING), retry_of=None)
+    study.begin(record(1, Status.RUNNING))
     assert study.trials()[1].params == {"arm": "arm1"}
 
 
@@ -145,8 +147,8 @@ def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
 
     study = SweepStudy(tmp_path, manifest())
     done = [(record(n, Status.COMPLETED, value=0.4), {}) for n in range(2)]
-    assert study.reconcile(done) == {0: 0, 1: 1}
-    assert study.begin(record(2, Status.RUNNING), retry_of=None) == 2
+    study.reconcile(lambda: done)
+    study.begin(record(2, Status.RUNNING))
     study.end(record(2, Status.COMPLETED, value=0.6))
 
     assert [t.value for t in study.trials()] == [0.4, 0.4, 0.6]
@@ -159,7 +161,7 @@ def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
 def test_the_arms_names_are_kept_once_and_not_once_for_each_trial(tmp_path):
     study = SweepStudy(tmp_path, manifest(3))
     for number in range(3):
-        study.begin(record(number, Status.RUNNING), retry_of=None)
+        study.begin(record(number, Status.RUNNING))
         study.end(record(number, Status.COMPLETED, value=0.5))
     for opened in (study, SweepStudy(tmp_path, manifest(3))):
         axes = {id(t.distributions["arm"]) for t in opened._study.get_trials(deepcopy=False)}
@@ -170,18 +172,89 @@ def test_the_arms_names_are_kept_once_and_not_once_for_each_trial(tmp_path):
 def test_a_corrupt_study_is_set_aside_and_told_again(tmp_path, damage):
     (tmp_path / STUDY_FILE).write_bytes(damage)
     study = SweepStudy(tmp_path, manifest())
-    study.reconcile([(record(0, Status.COMPLETED, value=0.4), {})])
+    study.reconcile(lambda: [(record(0, Status.COMPLETED, value=0.4), {})])
     assert [t.value for t in SweepStudy(tmp_path, manifest()).trials()] == [0.4]
     if damage:
         assert (tmp_path / SET_ASIDE_FILE).read_bytes() == damage
 
 
-def test_a_study_of_another_schema_is_set_aside(tmp_path):
-    import sqlite3
+def gone(path):
+    path.unlink()
 
+
+def garbage(path):
+    path.write_bytes(b"not a database" * 1000)
+
+
+def deleted_in_a_dashboard(path):
+    optuna.delete_study(study_name="pretend", storage=f"sqlite:///{path}")
+
+
+def another(path):
+    path.with_name("copy").write_bytes(path.read_bytes())
+    path.with_name("copy").replace(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "deed"),
+    [
+        *[(gone, deed) for deed in ("begin", "report", "end", "add", "retry")],
+        *[(damage, deed) for damage in (garbage, deleted_in_a_dashboard, another) for deed in ("begin", "end")],
+    ],
+)
+def test_a_study_that_is_damaged_while_in_use_is_told_again(tmp_path, damage, deed):
+    """Trial 0 has ended, 1 runs and has reported, 2 was asked for; then the file goes, and something is told."""
+    records = {number: record(number, Status.RUNNING) for number in range(2)}
+    rungs = {0: {}, 1: {4: 0.1}}
+    write_manifest(tmp_path, manifest(4))
+    study = SweepStudy(tmp_path, manifest(4))
+    study.reconcile(lambda: [(each, rungs.get(number, {})) for number, each in records.items()])
+    study.begin(records[0])
+    study.begin(records[1])
+    study.report(1, 4, 0.1)
+    records[0] = record(0, Status.COMPLETED, value=0.4)
+    study.end(records[0])
+    damage(tmp_path / STUDY_FILE)
+
+    if deed == "begin":
+        records[2] = record(2, Status.RUNNING)
+        study.begin(records[2])
+    if deed == "report":
+        rungs[1] = {4: 0.1, 8: 0.2}
+        study.report(1, 8, 0.2)
+    if deed == "end":
+        records[1] = record(1, Status.DIVERGED)
+        study.end(records[1])
+    if deed == "add":
+        records[3] = record(3, Status.COMPLETED, value=0.7)
+        study.add(records[3])
+    if deed == "retry":
+        records[1] = record(1, Status.WAITING)
+        study.end(record(1, Status.CRASHED))
+        records[1] = record(1, Status.RUNNING, attempt=2)
+        study.begin(records[1])
+
+    last = {trial.user_attrs["number"]: trial for trial in SweepStudy(tmp_path, manifest(4)).trials()}
+    assert last.keys() == records.keys()
+    for number, each in records.items():
+        expected = TrialState.RUNNING if each.status is Status.RUNNING else meaning(each, manifest()).state
+        assert (last[number].state, last[number].user_attrs["attempt"]) == (expected, each.attempt)
+        assert last[number].params == {"arm": each.arm}
+    assert last[0].value == 0.4
+    assert last[1].intermediate_values == ({} if deed == "retry" else rungs[1])
+    for each in records.values():  # and it goes on
+        if each.status is Status.RUNNING:
+            study.end(dataclasses.replace(each, status=Status.COMPLETED, value=0.9))
+    ended = {trial.user_attrs["number"]: trial.value for trial in study.trials() if trial.state.is_finished()}
+    assert ended == {
+        number: 0.9 if each.status is Status.RUNNING else last[number].value for number, each in records.items()
+    }
+
+
+def test_a_study_of_another_schema_is_set_aside(tmp_path):
     with sqlite3.connect(tmp_path / STUDY_FILE) as database:
         database.execute("create table studies (other text)")
-    SweepStudy(tmp_path, manifest()).reconcile([])
+    SweepStudy(tmp_path, manifest()).reconcile(tuple)
     assert (tmp_path / SET_ASIDE_FILE).exists()
 
 
@@ -194,10 +267,10 @@ def test_a_changed_goal_gets_a_study_of_its_direction(tmp_path):
 
 def test_an_extended_sweep_gets_new_choices_and_keeps_its_results(tmp_path):
     done = (record(0, Status.COMPLETED, value=0.4), {})
-    SweepStudy(tmp_path, manifest(1)).reconcile([done])
+    SweepStudy(tmp_path, manifest(1)).reconcile(lambda: [done])
     study = SweepStudy(tmp_path, manifest(3))
-    study.reconcile([done])
-    study.begin(record(2, Status.RUNNING), retry_of=None)
+    study.reconcile(lambda: [done])
+    study.begin(record(2, Status.RUNNING))
     assert [(t.params["arm"], t.state) for t in study.trials()] == [
         ("arm0", TrialState.COMPLETE),
         ("arm2", TrialState.RUNNING),
